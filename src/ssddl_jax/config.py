@@ -1,0 +1,215 @@
+"""`Config`: every choice of a run in one frozen dataclass, checked before anything else happens.
+
+The command line has one flag a field, a TOML file one key a field. `Config` checks what can be
+said of the fields alone; `ssddl_jax.plan` checks what depends on the data and the model.
+"""
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ssddl_jax.errors import ConfigError
+
+PROTOCOLS = ("ssddl", "plain")
+RIVALS = ("central", "standalone", "dssgd", "phong-lwe", "phong-paillier", "snt", "secagg")
+RIVALS += ("secagg+",)
+
+
+def _field(default: Any, text: str, least: float | None = None, most: float | None = None) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"help": text, "least": least, "most": most}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run. Raises `ConfigError` (a `ValueError`) if a field, or a pair of them, is impossible."""
+
+    data: str = _field(
+        "mnist-small", "mnist-small, mnist, fashion-mnist, digits, a .npz or an IDX folder"
+    )
+    partition: str = _field(
+        "iid", "iid, dirichlet:ALPHA, shards:K, writers, or resample:E (E rows each, from the id)"
+    )
+    model: str = _field("mlp", "mlp, mlp-64, cnn, linear, or module:attribute")
+    protocol: str = _field("ssddl", "ssddl, plain (no sharing), or a rival")
+    engine: Literal["pairwise", "ideal", "reference"] = _field(
+        "pairwise", "every mask; uploads of the same distribution; or slow Python integers"
+    )
+    participants: int = _field(100, "population N", 3)
+    group_size: int | Literal["all"] = _field(25, "members n of a round's group, or all", 3)
+    selection: Literal["random", "rotate"] = _field("random", "how a round's group is drawn")
+    neighbours: int | Literal["complete", "auto"] = _field(
+        "complete", "sharing graph: complete, auto, or an even number of partners", 2
+    )
+    shares: Literal["directed", "paired"] = _field(
+        "directed", "two shares a pair, or one (half the PRG words, equal strength)"
+    )
+    transport: Literal["seeded", "explicit"] = _field(
+        "seeded", "both ends derive a share, or the dealer sends it (same numbers, other traffic)"
+    )
+    prg: str = _field("chacha20", "chacha20, chacha12, chacha8, or module:attribute")
+    ring_bits: Literal[32, 64] = _field(32, "bits of a ring element")
+    clip: float = _field(1.0, "largest magnitude of an update's coordinate (as float32)")
+    fraction_bits: int | Literal["auto"] = _field("auto", "binary places of the encoding", 0, 24)
+    rounding: Literal["nearest", "stochastic"] = _field("nearest", "rounding of the encoding")
+    weighting: Literal["uniform", "examples"] = _field("uniform", "weight of a member's update")
+    nonfinite: Literal["exclude", "stop"] = _field("exclude", "what a NaN or inf update leads to")
+    rounds: int = _field(40, "rounds to run", 1)
+    local_epochs: int = _field(1, "passes of a member over its own data in a round", 1)
+    batch_size: int = _field(10, "examples in a local step", 1)
+    learning_rate: float = _field(0.1, "of the local optimizer")
+    local_optimizer: str = _field("sgd", "sgd, momentum, adam, or module:attribute")
+    server_optimizer: str = _field("mean", "mean, sgd, momentum, adam, yogi, or module:attribute")
+    dropout: float = _field(0.0, "fraction of a group vanishing after sharing", 0.0, 1.0)
+    dropout_rule: Literal["retry", "reveal", "shamir"] = _field(
+        "retry", "what follows a dropout: share again, open pads, or t-of-n shares"
+    )
+    dropout_schedule: str | None = _field(None, "CSV file of round,participant instead of a rate")
+    threshold: int | Literal["auto"] = _field("auto", "uploads that shamir needs", 2)
+    max_corrupt: float = _field(0.1, "corrupt fraction gamma to withstand", 0.0, 1.0)
+    max_dropout: float = _field(0.1, "dropout fraction delta to withstand", 0.0, 1.0)
+    sigma: int = _field(40, "statistical security, bits", 1, 256)
+    eta: int = _field(30, "correctness, bits", 1, 256)
+    tile_size: int | Literal["auto"] = _field("auto", "members trained side by side", 1, 4096)
+    devices: int | Literal["all"] = _field("all", "devices to use", 1)
+    seed: int = _field(0, "0 <= seed < 2^64; replays everything", 0, 2**64 - 1)
+    eval_every: int = _field(1, "rounds between evaluations on the test set", 1)
+    checkpoint_every: int = _field(10, "rounds between checkpoints", 1)
+    out: str | None = _field(None, "run directory; by default a new one in runs/")
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _checked(field.name, getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
+            _check_range(field.name, value, field.metadata)
+        for check in (_check_numbers, _check_group, _check_features):
+            check(self)
+
+    @property
+    def group(self) -> int:
+        """n, the number of slots of a round's group."""
+        return self.participants if self.group_size == "all" else self.group_size
+
+
+def _describe(kind: Any) -> str:
+    """What a field of this type takes, in words."""
+    if typing.get_origin(kind) is Literal:
+        return ", ".join(str(choice) for choice in typing.get_args(kind))
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return " or ".join(_describe(part) for part in typing.get_args(kind))
+    return {int: "a whole number", float: "a number", str: "text"}.get(kind, "nothing")
+
+
+def _accepts(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is Literal:
+        return any(type(value) is type(c) and value == c for c in typing.get_args(kind))
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return any(_accepts(value, part) for part in typing.get_args(kind))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not _accepts(value, kind):
+        choices = [c for c in _describe(kind).split(", ") if isinstance(value, str)]
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError(name, repr(value), f"must be {_describe(kind)}{hint}")
+    return float(value) if kind is float else value
+
+
+def _check_range(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    if not isinstance(value, int | float):
+        return
+    least, most = bounds["least"], bounds["most"]
+    if not math.isfinite(value):
+        raise ConfigError(name, value, "must be a finite number")
+    if least is not None and value < least:
+        why = "; with 2 members each would learn the other's update" if name == "group_size" else ""
+        raise ConfigError(name, value, f"must be at least {least}{why}")
+    if most is not None and value > most:
+        raise ConfigError(name, value, f"must be at most {most}")
+
+
+def _check_numbers(config: Config) -> None:
+    clip = float(np.float32(config.clip))
+    object.__setattr__(config, "clip", clip)
+    if not (clip > 0 and math.isfinite(clip)):
+        raise ConfigError("clip", config.clip, "must be a positive float32, such as 1.0")
+    if config.learning_rate <= 0:
+        raise ConfigError("learning_rate", config.learning_rate, "must be positive, such as 0.1")
+
+
+def _check_group(config: Config) -> None:
+    if config.group > config.participants:
+        remedy = f"must be at most participants = {config.participants}, or all"
+        raise ConfigError("group_size", config.group, remedy)
+    if isinstance(config.neighbours, int) and config.neighbours % 2:
+        remedy = f"must be even, such as {config.neighbours + 1}, or complete, or auto"
+        raise ConfigError("neighbours", config.neighbours, remedy)
+
+
+def _check_features(config: Config) -> None:
+    """Refuses combinations without meaning, and what is not built yet."""
+    if config.protocol not in PROTOCOLS:
+        if config.protocol in RIVALS:
+            remedy = f"this rival is not built yet; choose one of {', '.join(PROTOCOLS)}"
+        else:
+            near = difflib.get_close_matches(config.protocol, (*PROTOCOLS, *RIVALS), n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            remedy = f"must be one of {', '.join(PROTOCOLS)}{hint}"
+        raise ConfigError("protocol", config.protocol, remedy)
+    if config.protocol == "ssddl" and config.engine == "ideal" and config.dropout_rule != "retry":
+        remedy = "engine ideal has no pair shares to open; use dropout_rule retry or engine pairwise"
+        raise ConfigError("dropout_rule", config.dropout_rule, remedy)
+    if config.dropout_rule == "shamir":
+        sparse = isinstance(config.neighbours, int) and config.neighbours < config.group - 1
+        if sparse or config.neighbours == "auto":
+            remedy = "dropout_rule shamir needs the complete graph; use neighbours complete"
+            raise ConfigError("neighbours", config.neighbours, remedy)
+        if config.ring_bits != 32:
+            remedy = "dropout_rule shamir shares in a 31-bit field; use ring_bits 32"
+            raise ConfigError("ring_bits", config.ring_bits, remedy)
+        if isinstance(config.threshold, int) and config.threshold > config.group:
+            remedy = f"must be at most group_size = {config.group}"
+            raise ConfigError("threshold", config.threshold, remedy)
+    if config.dropout_schedule is not None and config.dropout > 0:
+        remedy = "give either a dropout rate or a dropout_schedule; set dropout to 0"
+        raise ConfigError("dropout", config.dropout, remedy)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Config fields from a TOML file; a run directory's `config.toml` is one.
+
+    Keys of the table `[environment]` (versions, device) are for people and are passed over.
+    """
+    try:
+        text = Path(path).read_bytes()
+        table = tomllib.loads(text.decode())
+    except OSError as error:
+        raise ConfigError("config", path, f"cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError("config", path, f"is not a TOML file: {error}") from error
+    table.pop("environment", None)
+    known = [field.name for field in dataclasses.fields(Config)]
+    fields = {key.replace("-", "_"): value for key, value in table.items()}
+    for name, value in fields.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"fields are {', '.join(known)}"
+            raise ConfigError(name, repr(value), f"is not a field of the config; {hint}")
+    return fields

@@ -1,0 +1,29 @@
+"""Data: named datasets, files and arrays (`datasets`), and who holds which rows (`partition`)."""
+
+from ssddl_jax.data.datasets import (
+    DataError,
+    Dataset,
+    DatasetInfo,
+    dataset_from_arrays,
+    list_datasets,
+    load_dataset,
+)
+from ssddl_jax.data.partition import (
+    Partition,
+    make_partition,
+    partition_from_owners,
+    validate_partition,
+)
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "DatasetInfo",
+    "Partition",
+    "dataset_from_arrays",
+    "list_datasets",
+    "load_dataset",
+    "make_partition",
+    "partition_from_owners",
+    "validate_partition",
+]

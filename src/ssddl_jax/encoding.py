@@ -1,0 +1,95 @@
+"""Updates to message words and back (protocol sections 3.2 to 3.4).
+
+encode: clip, scale by 2^f, round to int32, multiply by the weight, append the weight word, reduce
+into the ring. decode: lift the aggregate, divide by 2^f and by its own weight word.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float32, UInt32
+
+from ssddl_jax.rings import RINGS, split
+
+
+class Encoding(NamedTuple):
+    """The static choices of the encoding."""
+
+    clip: float
+    fraction_bits: int
+    ring_bits: int = 32
+
+    def words(self, dimension: int) -> int:
+        """W, the message words of an update of `dimension` coordinates."""
+        return (dimension + 1) * RINGS[self.ring_bits].limbs
+
+
+class Encoded(NamedTuple):
+    """Messages of some participants; the rows of non-finite updates are zeros."""
+
+    words: UInt32[Array, "m W"]
+    finite: Bool[Array, "m"]
+    clipped: UInt32[Array, "m"]  # coordinates that the clip changed
+
+
+def encode_rows(
+    updates: Float32[Array, "m d"],
+    weights: UInt32[Array, "m"],
+    encoding: Encoding,
+    noise: Float32[Array, "m d"] | None = None,
+) -> Encoded:
+    """Messages of m updates; `noise` in [0, 1) makes the rounding stochastic."""
+    finite = jnp.all(jnp.isfinite(updates), axis=1)
+    safe = jnp.where(finite[:, None], updates, jnp.float32(0))
+    clip = jnp.float32(encoding.clip)
+    clipped = jnp.sum(jnp.abs(safe) > clip, axis=1, dtype=jnp.uint32)
+    scaled = jnp.clip(safe, -clip, clip) * jnp.float32(2.0**encoding.fraction_bits)
+    if noise is None:
+        rounded = jnp.rint(scaled)
+    else:
+        below = jnp.floor(scaled)
+        rounded = below + (noise < scaled - below).astype(jnp.float32)
+    one = jnp.ones((updates.shape[0], 1), jnp.int32)
+    values = jnp.concatenate([rounded.astype(jnp.int32), one], axis=1)
+    weights = jnp.where(finite, weights, jnp.uint32(0))
+    return Encoded(RINGS[encoding.ring_bits].encode(values, weights), finite, clipped)
+
+
+def decode_words(
+    aggregate: UInt32[Array, "W"], encoding: Encoding
+) -> tuple[Float32[Array, "d"], UInt32[Array, "limbs"]]:
+    """The weighted mean that an aggregate holds, and its weight word (limbs, low first).
+
+    A zero weight word gives a mean of zeros: whether it is possible is `possible_weight`'s to say.
+    """
+    ring = RINGS[encoding.ring_bits]
+    values = ring.lift(aggregate)
+    weight = weight_word(aggregate, encoding)
+    scale = jnp.float32(2.0**-encoding.fraction_bits)
+    mean = jnp.where(values[-1] > 0, values[:-1] * scale / values[-1], jnp.float32(0))
+    return mean, weight
+
+
+def weight_word(aggregate: UInt32[Array, "W"], encoding: Encoding) -> UInt32[Array, "limbs"]:
+    """W of section 3.4: the last word, or the last of both limbs."""
+    if encoding.ring_bits == 32:
+        return aggregate[-1:]
+    low, high = split(aggregate)
+    return jnp.stack([low[-1], high[-1]])
+
+
+def possible_weight(
+    weight: UInt32[Array, "limbs"], count: UInt32[Array, ""], uniform: bool, most: int
+) -> Bool[Array, ""]:
+    """Whether a weight word can be a sum of weights: if not, masks did not cancel.
+
+    Uniform: exactly `count`, the updates in the aggregate. Weighted: 1..most, most = n m_max.
+    """
+    low = weight[0]
+    high = weight[1] if weight.shape[0] == 2 else jnp.uint32(0)
+    if uniform:
+        return (low == count) & (high == 0)
+    top, bottom = jnp.uint32(most >> 32), jnp.uint32(most & 0xFFFFFFFF)
+    at_most = (high < top) | ((high == top) & (low <= bottom))
+    return at_most & ((low > 0) | (high > 0))

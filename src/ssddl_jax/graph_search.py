@@ -1,0 +1,204 @@
+"""How many neighbours and which threshold a group needs: the exact search of SecAgg+.
+
+Bell, Bonawitz, Gascon, Lepoint, Raykova 2020; conditions as in the security specification, "SecAgg+
+degree and threshold". N is the *group's* size, c = floor(gamma N) its corrupt members, v =
+floor(delta N) its dropouts, B = c + v. Tails are sums of floats; whatever lies within 1e-9 of its
+bound is decided again in exact integers, so the answers are those of the formulae.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, comb, floor, log, perm, sqrt
+
+import numpy as np
+
+CLOSE = 1e-9  # logarithms nearer than this to their bound are compared exactly
+Number = str | float | Decimal
+
+
+@dataclass(frozen=True)
+class GraphPlan:
+    """A sharing graph for a group of n. `neighbours` k is n - 1 if the graph is complete."""
+
+    neighbours: int  # k
+    threshold: int  # t, the least that is safe: max(t1 + 1, 2)
+    threshold_max: int  # t2, the greatest that the dropouts allow
+    complete: bool
+
+
+def smallest_graph(
+    n: int, max_corrupt: Number, max_dropout: Number, sigma: int = 40, eta: int = 30
+) -> GraphPlan:
+    """The least even k < n - 1 that is connected, safe and live, else the complete graph.
+
+    `max_corrupt` gamma and `max_dropout` delta are fractions of the group, taken as the decimals
+    written. Fails with probability <= 2^-sigma (security), 2^-eta (liveness). ValueError if no
+    graph will do: it names fractions that would.
+    """
+    corrupt, dropped = _counts(n, max_corrupt, max_dropout)
+    plan = _search(n, corrupt, dropped, sigma, eta)
+    if plan is None:
+        raise ValueError(_impossible(n, n - 1, max_corrupt, max_dropout, sigma, eta))
+    return plan
+
+
+def threshold_for(
+    n: int, k: int, max_corrupt: Number, max_dropout: Number, sigma: int = 40, eta: int = 30
+) -> tuple[int, int]:
+    """(t, t_max) on the graph with k neighbours, 1 <= k <= n - 1; ValueError if t > t_max."""
+    corrupt, dropped = _counts(n, max_corrupt, max_dropout)
+    if not 1 <= k <= n - 1:
+        raise ValueError(f"Argument 'k' must be in [1, {n - 1}], not {k}.")
+    t, t_max = _thresholds(n, k, corrupt, dropped, sigma, eta)
+    if t > t_max:
+        raise ValueError(_impossible(n, k, max_corrupt, max_dropout, sigma, eta))
+    return t, t_max
+
+
+def max_colluders(n: int, k: int, max_corrupt: Number, max_dropout: Number, sigma: int = 40) -> int:
+    """How many members, fixed before the graph is drawn, may collude with the server.
+
+    Complete graph (k >= n - 1): n - 2. Sparse: the floor(gamma n) it was built for, or fewer if k
+    is too small: the most that leave the honest survivors connected but for 2^-(sigma + 1).
+    """
+    if k >= n - 1:
+        return n - 2
+    corrupt, dropped = _counts(n, max_corrupt, max_dropout)
+    held = _greatest(corrupt, lambda c: _connected(n, k, c + dropped, sigma))
+    return max(held, 0)
+
+
+def _counts(n: int, max_corrupt: Number, max_dropout: Number) -> tuple[int, int]:
+    """(floor(gamma n), floor(delta n)) in exact decimals; ceil((1 - delta) n) is n - the latter."""
+    if n < 3:
+        raise ValueError(f"Argument 'n' must be at least 3, not {n}.")
+    counts = []
+    for name, value in (("max_corrupt", max_corrupt), ("max_dropout", max_dropout)):
+        fraction = Fraction(Decimal(str(value)))
+        if not 0 <= fraction < 1:
+            raise ValueError(f"Argument '{name}' must be in [0, 1), not {value}.")
+        counts.append(floor(fraction * n))
+    return counts[0], counts[1]
+
+
+def _search(n: int, corrupt: int, dropped: int, sigma: int, eta: int) -> GraphPlan | None:
+    """The least k, by leaps: t never falls, t2 grows by at most 1 with k: a gap g needs g steps."""
+    k = _least_connected(n, corrupt + dropped, sigma)
+    while True:
+        k = min(k, n - 1)
+        t, t_max = _thresholds(n, k, corrupt, dropped, sigma, eta)
+        if t <= t_max:
+            return GraphPlan(k, t, t_max, complete=k == n - 1)
+        if k == n - 1:
+            return None
+        k += 2 * ceil((t - t_max) / 2)
+
+
+def _least_connected(n: int, bad: int, sigma: int) -> int:
+    """Least even k whose honest survivors are connected; at least n - 1 if none below is.
+
+    The failure bound falls with k (bad < n): double, then bisect.
+    """
+    high = 1  # k = 2 high
+    while 2 * high < n - 1 and not _connected(n, 2 * high, bad, sigma):
+        high *= 2
+    low = high // 2  # fails, or is 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        if 2 * middle >= n - 1 or _connected(n, 2 * middle, bad, sigma):
+            high = middle
+        else:
+            low = middle
+    return 2 * high
+
+
+def _connected(n: int, k: int, bad: int, sigma: int) -> bool:
+    """n (n-k-1) / 2 * bad! (n-k)! / (n! (bad-k)!) < 2^-(sigma + 1), for k < n - 1."""
+    if k > bad:
+        return True
+    if bad >= n:
+        return False
+    i = np.arange(k)
+    bound = log(n) + log(n - k - 1) + float(np.sum(np.log((bad - i) / (n - i))))
+    limit = -sigma * log(2)
+    if abs(bound - limit) > CLOSE:
+        return bound < limit
+    return n * (n - k - 1) * perm(bad, k) << sigma < perm(n, k)
+
+
+def _thresholds(
+    n: int, k: int, corrupt: int, dropped: int, sigma: int, eta: int
+) -> tuple[int, int]:
+    """(max(t1 + 1, 2), t2) for k neighbours of n."""
+    # t1: few enough corrupt neighbours. Pr[H > t] for H corrupt among k, seen from the other side:
+    # k - H honest ones, and Pr[k - H < k - t].
+    t1 = k - _greatest_below(n, n - corrupt, k, sigma + 1)
+    return max(t1 + 1, 2), _greatest_below(n, n - dropped, k, eta)
+
+
+def _greatest_below(n: int, good: int, k: int, bits: int) -> int:
+    """Greatest t with Pr[H < t] <= 2^-bits / n, H the good ones among k drawn from n."""
+    least, most = max(0, k - (n - good)), min(k, good)
+    # Hoeffding: outside mean +- reach lies less than 2^-64 of the bound, which is left out.
+    reach = sqrt(k / 2 * (log(n) + (bits + 65) * log(2)))
+    low = max(least, floor(k * good / n - reach))
+    high = min(most, ceil(k * good / n + reach))
+    h = np.arange(low, high, dtype=np.float64)
+    steps = np.log((good - h) / (h + 1)) + np.log((k - h) / (n - good - k + h + 1))
+    weights = np.concatenate([[0.0], np.cumsum(steps)])  # log Pr[H = low + i], but for a constant
+    tails = np.logaddexp.accumulate(weights)  # log Pr[H <= low + i], likewise
+    excess = tails - tails[-1] + log(n) + bits * log(2)
+    t = low + int(np.searchsorted(excess, -CLOSE))  # holds for this t; close ones: integers decide
+    while excess[t - low] <= CLOSE and _exactly_below(n, good, k, t + 1, bits):
+        t += 1
+    return t
+
+
+def _exactly_below(n: int, good: int, k: int, t: int, bits: int) -> bool:
+    """Pr[H < t] <= 2^-bits / n in integers."""
+    least = max(0, k - (n - good))
+    ways = sum(comb(good, h) * comb(n - good, k - h) for h in range(least, t))
+    return n * ways << bits <= comb(n, k)
+
+
+def _greatest(limit: int, holds: Callable[[int], bool]) -> int:
+    """Greatest count in 0..limit that `holds` (it holds below a bound and not above), or -1."""
+    low, high = -1, limit + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _impossible(
+    n: int, k: int, max_corrupt: Number, max_dropout: Number, sigma: int, eta: int
+) -> str:
+    """Why no threshold works with k neighbours, and the nearest fractions with which one does."""
+    corrupt, dropped = _counts(n, max_corrupt, max_dropout)
+
+    def works(c: int, v: int) -> bool:
+        t, t_max = _thresholds(n, k, c, v, sigma, eta)
+        return t <= t_max
+
+    remedies = []
+    if (v := _greatest(dropped, lambda v: works(corrupt, v))) >= 0:
+        remedies.append(f"max_dropout {_decimal(v, n)}")
+    if (c := _greatest(corrupt, lambda c: works(c, dropped))) >= 0:
+        remedies.append(f"max_corrupt {_decimal(c, n)}")
+    if not remedies and (c := _greatest(corrupt, lambda c: works(c, 0))) >= 0:
+        remedies.append(f"max_corrupt {_decimal(c, n)} and max_dropout 0")
+    nearest = ", or ".join(remedies) or "more neighbours"
+    return (
+        f"A group of {n} with {k} neighbours each has no threshold for max_corrupt {max_corrupt}"
+        f" and max_dropout {max_dropout}; nearest that works: {nearest}."
+    )
+
+
+def _decimal(count: int, n: int) -> Decimal:
+    """The shortest decimal x with floor(x n) = count."""
+    digits = 0
+    while (scaled := -(-count * 10**digits // n)) * n >= (count + 1) * 10**digits:
+        digits += 1
+    return Decimal(scaled).scaleb(-digits)

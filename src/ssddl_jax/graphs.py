@@ -1,0 +1,77 @@
+"""The sharing graph inside the compiled round: who shares with whom in an attempt.
+
+Complete, or a k-regular Harary ring over a fresh public permutation of the attempt's members
+(Bell et al. 2020; protocol section 5). Partners are found a tile of slots at a time, so that no
+n x n array exists; members are a mask, so that no pattern of dropouts recompiles.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Int32, UInt32
+
+
+class Ring(NamedTuple):
+    """An attempt's members in a ring: positions 0..count-1 hold members, the rest the others."""
+
+    order: Int32[Array, "n"]  # the slot at a position
+    position: Int32[Array, "n"]  # the position of a slot
+    count: Int32[Array, ""]
+
+
+def make_ring(words: UInt32[Array, "n"], members: Bool[Array, "n"]) -> Ring:
+    """Members ordered by their words, ties by slot."""
+    size = members.shape[0]
+    slots = jnp.arange(size, dtype=jnp.int32)
+    outside = (~members).astype(jnp.uint32)
+    _, _, order = lax.sort((outside, words, slots), num_keys=2, is_stable=True)
+    position = jnp.zeros(size, jnp.int32).at[order].set(slots)
+    return Ring(order, position, jnp.sum(members, dtype=jnp.int32))
+
+
+def ring_partners(
+    ring: Ring, neighbours: int, slots: Int32[Array, "T"]
+) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
+    """Partner slots at ring distance 1..k/2 on both sides, and which of them exist.
+
+    In a small ring both sides meet: a partner is listed once, and with k >= count - 1 the graph is
+    complete.
+    """
+    distance = jnp.arange(1, neighbours // 2 + 1, dtype=jnp.int32)
+    offsets = jnp.concatenate([distance, -distance])
+    forward = jnp.concatenate([distance > 0, distance < 0])
+    position = ring.position[slots]
+    count = jnp.maximum(ring.count, 1)
+    partners = ring.order[(position[:, None] + offsets[None, :]) % count]
+    reach = 2 * jnp.abs(offsets)
+    once = (reach < count) | ((reach == count) & forward)
+    valid = (position < ring.count)[:, None] & once[None, :]
+    return partners, valid
+
+
+def complete_partners(
+    members: Bool[Array, "n"], slots: Int32[Array, "T"]
+) -> tuple[Int32[Array, "T n-1"], Bool[Array, "T n-1"]]:
+    """All other slots, and which of them are members, if the slot itself is one."""
+    others = jnp.arange(members.shape[0] - 1, dtype=jnp.int32)[None, :]
+    partners = others + (others >= slots[:, None]).astype(jnp.int32)
+    return partners, members[partners] & members[slots][:, None]
+
+
+def survivors_connected(ring: Ring, neighbours: int, alive: Bool[Array, "n"]) -> Bool[Array, ""]:
+    """Whether the ring's graph, restricted to the alive members, is connected.
+
+    Edges never cross a gap of more than k/2 positions between one survivor and the next; one such
+    gap leaves a path, two cut the graph.
+    """
+    size = alive.shape[0]
+    here = jnp.arange(size, dtype=jnp.int32)
+    standing = alive[ring.order] & (here < ring.count)
+    last = lax.cummax(jnp.where(standing, here, -1))
+    previous = jnp.concatenate([jnp.full(1, -1, jnp.int32), last[:-1]])
+    first = jnp.argmax(standing).astype(jnp.int32)
+    wrapped = first + ring.count - last[-1]  # from the last survivor round to the first
+    inner = standing & (previous >= 0) & (here - previous > neighbours // 2)
+    gaps = jnp.sum(inner, dtype=jnp.int32) + (wrapped > neighbours // 2).astype(jnp.int32)
+    return gaps <= 1

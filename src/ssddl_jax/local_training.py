@@ -1,0 +1,93 @@
+"""LocalTrain: what one participant does alone, and the same for a tile of them under vmap.
+
+Every member starts from the round's parameters, runs E epochs of minibatch steps over its own
+rows, and yields its update = params_after - params_before (optax's sign).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jaxtyping import Float32, Int32, UInt32
+
+from ssddl_jax.models import Model, Params
+from ssddl_jax.population import Data, as_float, rows_of
+from ssddl_jax.randomness import batch_order
+
+
+class LocalSteps(NamedTuple):
+    """The static choices of local training."""
+
+    epochs: int
+    batch_size: int
+    ragged: bool  # some batch may hold fewer than batch_size examples
+
+
+def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) -> Array:
+    """Mean cross entropy over the valid examples of a batch; 0 if there are none."""
+    logits = model.apply(params, x)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    weights = valid.astype(jnp.float32)
+    return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1)
+
+
+def train_tile(
+    model: Model, optimizer: optax.GradientTransformation, steps: LocalSteps
+) -> Callable[
+    [Params, Data, Array, Array, Int32[Array, " T"]],
+    tuple[Float32[Array, "T d"], Float32[Array, " T"]],
+]:
+    """The updates and mean losses of a tile of participants.
+
+    The width of a tile decides which kernels XLA picks, so it is part of the numerical recipe; the
+    barriers keep what stands before and after from changing that choice.
+    """
+
+    def train_one(
+        params: Params, data: Data, public: UInt32[Array, "8"], round_: Array, participant: Array
+    ) -> tuple[Params, Array]:
+        count = data.counts[participant]
+        rows = rows_of(data, public, participant)
+        order = batch_order(public, round_, participant, count, steps.epochs, data.most_rows)
+        batches = -(-data.most_rows // steps.batch_size)
+        spare = batches * steps.batch_size - data.most_rows
+        position = jnp.arange(batches * steps.batch_size, dtype=jnp.int32)
+        valid = jnp.tile(position < count, steps.epochs).reshape(-1, steps.batch_size)
+        chosen = jnp.pad(rows[order], ((0, 0), (0, spare))).reshape(-1, steps.batch_size)
+
+        def step(carry: tuple[Params, Params], batch: tuple[Array, Array]) -> tuple[Params, Array]:
+            before, memory = carry
+            index, valid = batch
+            x, y = as_float(data.images[index]), data.labels[index]
+            loss, gradient = jax.value_and_grad(mean_loss, argnums=1)(model, before, x, y, valid)
+            moves, after_memory = optimizer.update(gradient, memory, before)
+            after = (optax.apply_updates(before, moves), after_memory)
+            if steps.ragged:  # a batch without examples is no step
+                some = jnp.any(valid)
+                after = jax.tree.map(lambda new, old: jnp.where(some, new, old), after, carry)
+            return after, loss * jnp.sum(valid.astype(jnp.float32))
+
+        start = (params, optimizer.init(params))
+        (after, _), losses = lax.scan(step, start, (chosen, valid))
+        update = jax.tree.map(jnp.subtract, after, params)
+        examples = (steps.epochs * jnp.maximum(count, 1)).astype(jnp.float32)
+        return update, jnp.sum(losses) / examples
+
+    def train(
+        params: Params, data: Data, public: Array, round_: Array, ids: Array
+    ) -> tuple[Array, Array]:
+        params, data, public, round_, ids = lax.optimization_barrier(
+            (params, data, public, round_, ids)
+        )
+        updates, losses = jax.vmap(train_one, in_axes=(None, None, None, None, 0))(
+            params, data, public, round_, ids
+        )
+        flat = jnp.concatenate(
+            [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(updates)], axis=1
+        )
+        return lax.optimization_barrier((flat, losses))
+
+    return train

@@ -1,0 +1,138 @@
+"""Models: an `(init, apply)` pair; flax modules for those of the field.
+
+`init(key, example) -> params` with example f32 [1, *shape]; `apply(params, x) -> logits`, x f32
+[batch, *shape] in [0, 1], logits f32 [batch, classes]. A user brings any such pair, or a flax
+module, or `module:attribute` of either.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.plugins import load_attribute
+
+Params = Any
+
+
+class Model(NamedTuple):
+    """Pure functions of a model, and its name for people."""
+
+    init: Callable[[Array, Array], Params]
+    apply: Callable[[Params, Array], Array]
+    name: str = "custom"
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU between them; `features` are the widths, the last the classes."""
+
+    features: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        for width in self.features[:-1]:
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(self.features[-1])(x)
+
+
+class PatchConv(nn.Module):
+    """A valid convolution written as patches times a matrix.
+
+    Every participant has kernels of its own: under vmap a convolution would become a grouped one,
+    slow to differentiate, where this becomes a batched matrix product.
+    """
+
+    features: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        batch, height, breadth, channels = x.shape
+        rows, columns = height - self.width + 1, breadth - self.width + 1
+        shape = (self.width * self.width * channels, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        patches = jnp.concatenate(
+            [
+                x[:, i : i + rows, j : j + columns, :]
+                for i in range(self.width)
+                for j in range(self.width)
+            ],
+            axis=-1,
+        )
+        out = patches.reshape(-1, shape[0]) @ kernel + bias[None, :]
+        return out.reshape(batch, rows, columns, self.features)
+
+
+def _max_pool(x: Array, width: int) -> Array:
+    """Maximum over disjoint squares; what does not fill a square at the far edges is left out."""
+    batch, height, breadth, channels = x.shape
+    rows, columns = height // width, breadth // width
+    x = x[:, : rows * width, : columns * width, :]
+    return x.reshape(batch, rows, width, columns, width, channels).max(axis=(2, 4))
+
+
+class CNN(nn.Module):
+    """Shokri & Shmatikov's MNIST net on 32 x 32 inputs: 105,506 parameters, tanh.
+
+    conv 5x5 1->32, max pool 3/3, conv 5x5 32->64, max pool 2/2, 256 -> 200 -> classes. Smaller
+    images are padded with zeros to 32 x 32.
+    """
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x[..., None] if x.ndim == 3 else x
+        before = [((32 - side) // 2, (33 - side) // 2) for side in x.shape[1:3]]
+        x = jnp.pad(x, ((0, 0), *before, (0, 0)))
+        x = _max_pool(jnp.tanh(PatchConv(32, 5)(x)), 3)
+        x = _max_pool(jnp.tanh(PatchConv(64, 5)(x)), 2)
+        x = jnp.tanh(nn.Dense(200)(x.reshape(x.shape[0], -1)))
+        return nn.Dense(self.classes)(x)
+
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "mlp": lambda classes: MLP((128, 64, classes)),
+    "mlp-64": lambda classes: MLP((64, classes)),
+    "cnn": CNN,
+    "linear": lambda classes: MLP((classes,)),
+}
+
+
+def as_model(model: Any, name: str = "custom") -> Model:
+    """A `Model` from a flax module, an `(init, apply)` pair, or a `Model`.
+
+    Raises `ConfigError` for anything else.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, nn.Module):
+        return Model(model.init, model.apply, name)
+    if isinstance(model, tuple) and len(model) == 2 and all(callable(part) for part in model):
+        return Model(model[0], model[1], name)
+    remedy = "must be a flax module or an (init, apply) pair of functions"
+    raise ConfigError("model", type(model).__name__, remedy)
+
+
+def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
+    """The model of this name for inputs of `shape` (without batch) and so many classes."""
+    if ":" in name:
+        return as_model(load_attribute("model", name), name)
+    if name not in MODELS:
+        remedy = f"must be one of {', '.join(MODELS)}, or module:attribute"
+        raise ConfigError("model", name, remedy)
+    if name == "cnn" and not (len(shape) in (2, 3) and max(shape[:2]) <= 32):
+        remedy = f"takes images of at most 32 x 32, not inputs of shape {shape}; use mlp"
+        raise ConfigError("model", name, remedy)
+    return as_model(MODELS[name](classes), name)
+
+
+def count_parameters(params: Params) -> int:
+    """d of a parameter tree, or of its shapes."""
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(params))

@@ -1,0 +1,220 @@
+"""`Plan`: every static number of a run, worked out and checked before anything compiles.
+
+What a user sees in `ssddl plan` is what the round is built from, and what the counters of a run
+must agree with.
+"""
+
+import csv
+from decimal import Decimal
+from math import floor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssddl_jax import graph_search
+from ssddl_jax.chacha import PRG, PRGS
+from ssddl_jax.config import Config
+from ssddl_jax.encoding import Encoding
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.headroom import Headroom, capacity_kind, headroom
+from ssddl_jax.models import Model, count_parameters
+from ssddl_jax.plugins import load_attribute
+
+WORD = 4  # bytes
+KEY = 32  # bytes of an opened pair key
+
+
+class Plan(NamedTuple):
+    """The static facts of a run's rounds."""
+
+    participants: int  # N
+    size: int  # n
+    dimension: int  # d
+    encoding: Encoding
+    headroom: Headroom
+    weight_max: int  # m_max
+    neighbours: int  # k; n - 1 if complete
+    threshold: int  # t
+    max_colluders: int
+    least_alive: int
+    vanishing: int  # the most members vanishing in a round
+    tile_size: int
+    prg: PRG
+
+    @property
+    def width(self) -> int:
+        """W, words of a message."""
+        return self.encoding.words(self.dimension)
+
+
+class Traffic(NamedTuple):
+    """Bytes of one round, all members together."""
+
+    up: int
+    down: int
+
+
+def make_plan(config: Config, model: Model, shape: tuple[int, ...], counts: np.ndarray) -> Plan:
+    """Works out and checks the numbers of a run.
+
+    `shape` of one example, `counts` i32 [N] the rows of every participant. Raises `ConfigError`.
+    """
+    dimension = model_dimension(model, shape)
+    size = config.group
+    weight_max = int(np.max(counts)) if config.weighting == "examples" else 1
+    room = headroom(
+        clip=config.clip,
+        fraction_bits=config.fraction_bits,
+        group_size=size,
+        weight_max=weight_max,
+        kind=capacity_kind(config.ring_bits, config.dropout_rule),
+        stochastic=config.rounding == "stochastic",
+    )
+    neighbours, threshold, colluders = _graph(config)
+    return Plan(
+        participants=config.participants,
+        size=size,
+        dimension=dimension,
+        encoding=Encoding(config.clip, room.fraction_bits, config.ring_bits),
+        headroom=room,
+        weight_max=weight_max,
+        neighbours=neighbours,
+        threshold=threshold,
+        max_colluders=colluders,
+        least_alive=max(3, size - floor(Decimal(repr(config.max_dropout)) * size)),
+        vanishing=_vanishing(config),
+        tile_size=_tile_size(config),
+        prg=load_prg(config.prg),
+    )
+
+
+def model_dimension(model: Model, shape: tuple[int, ...]) -> int:
+    """d, by tracing the model's init; nothing is compiled."""
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    params = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)), example)
+    return count_parameters(params)
+
+
+def load_prg(name: str) -> PRG:
+    """A PRG by name, or `module:attribute` of the user's own."""
+    if ":" in name:
+        prg = load_attribute("prg", name)
+        if not isinstance(prg, PRG):
+            raise ConfigError("prg", name, "must be an ssddl_jax.PRG")
+        return prg
+    if name not in PRGS:
+        raise ConfigError("prg", name, f"must be {', '.join(PRGS)}, or module:attribute")
+    return PRGS[name]
+
+
+def _graph(config: Config) -> tuple[int, int, int]:
+    """(k, t, most colluders) of the sharing graph."""
+    size = config.group
+    gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
+    if config.neighbours == "auto":
+        try:
+            found = graph_search.smallest_graph(size, gamma, delta, config.sigma, config.eta)
+        except ValueError as error:
+            raise ConfigError("neighbours", "auto", str(error)) from error
+        neighbours, threshold = found.neighbours, found.threshold
+    else:
+        asked = size - 1 if config.neighbours == "complete" else config.neighbours
+        neighbours = min(asked, size - 1)
+        threshold = 2
+        if config.dropout_rule == "shamir" and config.threshold == "auto":
+            try:
+                threshold, _ = graph_search.threshold_for(
+                    size, neighbours, gamma, delta, config.sigma, config.eta
+                )
+            except ValueError as error:
+                raise ConfigError("threshold", "auto", str(error)) from error
+    if config.threshold != "auto":
+        threshold = config.threshold
+        if threshold > size:
+            raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
+    if neighbours >= size - 1:
+        colluders = size - 2
+    else:
+        colluders = floor(Decimal(gamma) * size)
+    if config.dropout_rule == "shamir":
+        colluders = min(threshold - 1, size - 2)
+    return neighbours, threshold, colluders
+
+
+def _vanishing(config: Config) -> int:
+    if config.dropout_schedule is not None:
+        table = read_schedule(config)
+        return max((len(ids) for ids in table.values()), default=0)
+    return floor(Decimal(repr(config.dropout)) * config.group)
+
+
+def read_schedule(config: Config) -> dict[int, set[int]]:
+    """Who vanishes in which round, from a CSV file of round,participant (a header is allowed)."""
+    path = Path(str(config.dropout_schedule))
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("dropout_schedule", path, f"cannot be read: {error}") from error
+    table: dict[int, set[int]] = {}
+    for number, row in enumerate(csv.reader(text.splitlines()), start=1):
+        if not row or (number == 1 and not row[0].strip().lstrip("-").isdigit()):
+            continue
+        try:
+            round_, participant = (int(cell) for cell in row)
+        except ValueError:
+            remedy = f"line {number} is {','.join(row)!r}; each line must be round,participant"
+            raise ConfigError("dropout_schedule", path, remedy) from None
+        if round_ < 0 or not 0 <= participant < config.participants:
+            remedy = f"line {number}: rounds count from 0, participants 0..{config.participants - 1}"
+            raise ConfigError("dropout_schedule", path, remedy)
+        table.setdefault(round_, set()).add(participant)
+    return table
+
+
+def _tile_size(config: Config) -> int:
+    if config.tile_size != "auto":
+        return config.tile_size
+    # Measured (benchmarks/NOTES.md): small tiles keep updates in cache on a CPU; accelerators
+    # want the width.
+    return 8 if jax.default_backend() == "cpu" else 128
+
+
+def share_words(config: Config, plan: Plan) -> int:
+    """PRG words of one attempt by all parties: protocol section 8."""
+    size, width = plan.size, plan.width
+    if config.protocol == "plain":
+        return 0
+    if config.engine == "ideal":
+        return size * width
+    if config.dropout_rule == "shamir":
+        return size * (plan.threshold - 1) * width
+    pairs = size * plan.neighbours * width
+    ends = 2 if config.transport == "seeded" else 1
+    return pairs * ends if config.shares == "directed" else pairs * ends // 2
+
+
+def traffic(
+    config: Config, plan: Plan, *, members: int, alive: int, attempt: int, opened: int = 0
+) -> Traffic:
+    """Bytes of one round. `members` took part in attempt 0, `alive` uploaded; `opened` pair keys.
+
+    A retried attempt costs its words again: in attempt 0 every member shares and the survivors
+    upload, in attempt 1 the survivors share and upload.
+    """
+    model = WORD * plan.dimension
+    down = model * plan.size
+    if config.protocol == "plain":
+        return Traffic(model * alive, down)
+    message = WORD * plan.width
+    up = message * alive * (attempt + 1)
+    parties = [members] if attempt == 0 else [members, alive]
+    peers = 0
+    if config.dropout_rule == "shamir":
+        peers = sum(m * (plan.size - 1) for m in parties)
+    elif config.transport == "explicit":
+        shares = [m * min(plan.neighbours, m - 1) for m in parties]
+        peers = sum(s if config.shares == "directed" else s // 2 for s in shares)
+    return Traffic(up + peers * message + KEY * opened, down + peers * message)

@@ -1,0 +1,151 @@
+"""Where random words come from (protocol section 4): the secret chain and the public words.
+
+The chain S_0, S_1, ... derives every pair key and is forward secure: the next state does not give
+the last. Public words (selection, graph, batches, dropouts, rounding) come from another key, so
+that nothing public depends on a secret one. All functions are traceable; rounds and ids may be
+traced.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float32, Int32, UInt32
+
+from ssddl_jax.chacha import blocks, first8, tag, words
+from ssddl_jax.rings import mul_high
+
+Key = UInt32[Array, "8"]
+_EVERYBODY = 0xFFFFFFFF  # stands where a nonce names a participant
+
+
+def _nonce(*parts: Array | int) -> UInt32[Array, "3"]:
+    return jnp.stack([jnp.asarray(part, jnp.uint32) for part in parts])
+
+
+def _seed_key(seed: int) -> Key:
+    return jnp.array([seed & 0xFFFFFFFF, seed >> 32, 0, 0, 0, 0, 0, 0], jnp.uint32)
+
+
+def initial_chain(seed: int) -> Key:
+    """S_0 of a seed, 0 <= seed < 2^64."""
+    return first8(_seed_key(seed), jnp.uint32(0), _nonce(0, 0, tag("INIT")))
+
+
+def next_chain(chain: Key) -> Key:
+    """S_{r+1} of S_r; the old state is to be erased."""
+    return first8(chain, jnp.uint32(0), _nonce(0, 0, tag("NEXT")))
+
+
+def public_key(seed: int) -> Key:
+    """R of a seed: the key of all public randomness."""
+    return first8(_seed_key(seed), jnp.uint32(0), _nonce(0, 0, tag("RAND")))
+
+
+def pair_keys(
+    chain: Key,
+    attempt: UInt32[Array, ""],
+    dealers: UInt32[Array, "*shape"],
+    holders: UInt32[Array, "*shape"],
+) -> UInt32[Array, "*shape 8"]:
+    """K_{i->j} for dealers i and holders j (global ids) of this round's chain state."""
+    return _keys(chain, attempt, dealers, holders, tag("PAIR"))
+
+
+def ideal_keys(
+    chain: Key, attempt: UInt32[Array, ""], ids: UInt32[Array, "*shape"]
+) -> UInt32[Array, "*shape 8"]:
+    """Keys of the uploads that engine ideal draws."""
+    return _keys(chain, attempt, ids, jnp.zeros_like(ids), tag("IDEA"))
+
+
+def coefficient_keys(
+    chain: Key,
+    attempt: UInt32[Array, ""],
+    dealers: UInt32[Array, "*shape"],
+    degrees: UInt32[Array, "*shape"],
+) -> UInt32[Array, "*shape 8"]:
+    """Keys of the coefficients of degree l = 1..t-1 of the dealers' polynomials."""
+    return _keys(chain, attempt, dealers, degrees, tag("SHAM"))
+
+
+def _keys(chain: Key, attempt: Array, first: Array, second: Array, purpose: Array) -> Array:
+    nonce = jnp.stack([first, second, jnp.full_like(first, purpose)], axis=-1)
+    lead = (1,) * first.ndim
+    return first8(chain.reshape(*lead, 8), jnp.broadcast_to(attempt, lead), nonce)
+
+
+def shuffled(public: Key, first: Array | int, count: int) -> Int32[Array, "count"]:
+    """0..count-1 in the order of their SELE words: a round's, or a pass's, order of everybody."""
+    drawn = words(public, _nonce(first, _EVERYBODY, tag("SELE")), count)
+    return jnp.argsort(drawn, stable=True)
+
+
+def ring_words(
+    public: Key, round_: Array, attempt: Array, count: int
+) -> UInt32[Array, "count"]:
+    """GRPH words of an attempt, one a slot: members ordered by them stand in a ring."""
+    return words(public, _nonce(round_, attempt, tag("GRPH")), count)
+
+
+def vanished_slots(
+    public: Key, round_: Array, size: int, vanishing: int
+) -> Bool[Array, "size"]:
+    """The slots, exactly `vanishing` of them, that upload nothing in this round."""
+    if not vanishing:
+        return jnp.zeros(size, bool)
+    order = jnp.argsort(words(public, _nonce(round_, _EVERYBODY, tag("DROP")), size), stable=True)
+    return jnp.zeros(size, bool).at[order[:vanishing]].set(True)
+
+
+def batch_order(
+    public: Key, round_: Array, participant: Array, count: Array, epochs: int, most: int
+) -> Int32[Array, "epochs most"]:
+    """One permutation of a participant's `count` rows for each epoch; what lies beyond is padding.
+
+    Word e * count + j orders row j in epoch e. `count` may be traced, at most `most`: the layout of
+    the words depends on it, so they are looked up, not reshaped.
+    """
+    drawn = participant_words(public, round_, participant, epochs * most, "BTCH")
+    position = jnp.arange(most, dtype=jnp.uint32)[None, :]
+    count = count.astype(jnp.uint32)
+    index = jnp.arange(epochs, dtype=jnp.uint32)[:, None] * count + position
+    num_blocks = jnp.maximum((jnp.uint32(epochs) * count + jnp.uint32(15)) // jnp.uint32(16), 1)
+    lane = jnp.minimum(index // num_blocks, 15)
+    keys = drawn[lane, index % num_blocks]
+    keys = jnp.where(position < count, keys, jnp.uint32(0xFFFFFFFF))
+    return jnp.argsort(keys, axis=1, stable=True)
+
+
+def participant_words(
+    public: Key, round_: Array, participant: Array, count: int, purpose: str
+) -> UInt32[Array, "16 num_blocks"]:
+    """At least `count` public words of one participant, by lane and block."""
+    num_blocks = -(-count // 16)
+    nonce = _nonce(round_, participant, tag(purpose))
+    return blocks(public[None], jnp.arange(num_blocks, dtype=jnp.uint32), nonce[None])
+
+
+def rounding_noise(
+    public: Key, round_: Array, participant: Array, count: int
+) -> Float32[Array, "count"]:
+    """u uniform in [0, 1), in steps of 2^-24, for stochastic rounding."""
+    drawn = participant_words(public, round_, participant, count, "RNDG").reshape(-1)[:count]
+    return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
+
+
+def resampled_rows(
+    public: Key, participant: Array, examples: int, total: int
+) -> Int32[Array, "examples"]:
+    """`examples` rows of `total`, with replacement, computed from the participant's id alone.
+
+    Row = floor(word * total / 2^32), by the high half of a 32 x 32 bit product in uint32.
+    Our choice: nonce (0, id, "ROWS"); the protocol leaves partitions open.
+    """
+    drawn = participant_words(public, jnp.uint32(0), participant, examples, "ROWS")
+    return mul_high(drawn.reshape(-1)[:examples], jnp.uint32(total)).astype(jnp.int32)
+
+
+def model_key(seed: int) -> jax.Array:
+    """A jax.random key for the model's initial parameters, from both halves of the seed."""
+    return jax.random.fold_in(jax.random.key(np.uint32(seed & 0xFFFFFFFF)), np.uint32(seed >> 32))

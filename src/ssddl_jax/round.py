@@ -1,0 +1,284 @@
+"""One round of SSDDL: the paper's five modules, composed in one short function.
+
+Everything here is traced into one XLA program. The round reads
+
+    state = Init(...)                                   once
+    group = SelectGroup(state)                          who takes part
+    messages = LocalTrain(state, data, group)           tiles of members train; updates are encoded
+    uploads = ParaShare(group, messages)                shares, masks, uploads, their sum
+    state = ParaUpdate(state, uploads)                  decode, server optimizer, next chain state
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Bool, Float32, Int32, UInt32
+
+from ssddl_jax import randomness
+from ssddl_jax.accumulate import Adder, Tile, float_sums, ring_sums
+from ssddl_jax.encoding import decode_words, encode_rows, possible_weight
+from ssddl_jax.local_training import LocalSteps, train_tile
+from ssddl_jax.models import Model, Params
+from ssddl_jax.parallel import into_tiles, scan_tiles
+from ssddl_jax.population import Data
+from ssddl_jax.sharing.base import Attempt, Messages, Scheme, Sharing, Uploads
+
+
+class State(NamedTuple):
+    """What a run carries from round to round."""
+
+    params: Params
+    server: Any  # server optimizer state
+    chain: UInt32[Array, "8"]  # S_r; the only secret
+    public: UInt32[Array, "8"]  # R, the same in every round
+    round: UInt32[Array, ""]
+
+
+class Group(NamedTuple):
+    """A round's group: slot s is participant ids[s]."""
+
+    ids: Int32[Array, "n"]
+    vanished: Bool[Array, "n"]
+
+
+class Trained(NamedTuple):
+    """What LocalTrain tells of every slot."""
+
+    finite: Bool[Array, "n"]
+    clipped: UInt32[Array, "n"]
+    loss: Float32[Array, "n"]
+
+
+class Kept(NamedTuple):
+    """Rows of every slot, where a transcript wants them."""
+
+    updates: Float32[Array, "n d"] | None
+    rows: UInt32[Array, "n W"] | None
+
+
+class Info(NamedTuple):
+    """Diagnostics of a round; its state carries on without them."""
+
+    group: Int32[Array, "n"]
+    alive: Bool[Array, "n"]
+    members: Bool[Array, "n"]  # dealt shares in the final attempt
+    attempt: UInt32[Array, ""]
+    void: Bool[Array, ""]
+    exact: Bool[Array, ""]  # aggregate == sum of the encoded updates it must hold, word for word
+    finite: Bool[Array, "n"]
+    clipped: UInt32[Array, "n"]
+    loss: Float32[Array, "n"]  # mean training loss of every slot
+    aggregate: Array  # u32 [W]; plain: f32 [d], the mean
+    digest: UInt32[Array, "W"]  # the uploads digest; plain: empty
+    opened: UInt32[Array, ""]  # pair keys opened to the server
+
+
+class Recipe(NamedTuple):
+    """The static choices of a round, besides its sharing."""
+
+    scheme: Scheme
+    model: Model
+    optimizer: optax.GradientTransformation
+    server: optax.GradientTransformation
+    steps: LocalSteps
+    participants: int
+    selection: str
+    weighted: bool
+    weight_max: int
+    stochastic: bool
+    tile_size: int
+    schedule: Any  # None, or (rounds i32 [m], ids i32 [m]) of those who vanish
+
+
+def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
+    """Parameters, server optimizer state, S_0 and R of a seed."""
+    example = jnp.zeros((1, *shape), jnp.float32)
+    params = recipe.model.init(randomness.model_key(seed), example)
+    return State(
+        params=params,
+        server=recipe.server.init(params),
+        chain=randomness.initial_chain(seed),
+        public=randomness.public_key(seed),
+        round=jnp.uint32(0),
+    )
+
+
+def SelectGroup(recipe: Recipe, state: State) -> Group:
+    """n of N without replacement, from public words, and who of them will vanish.
+
+    `rotate`: a pass is floor(N / n) rounds over one shuffled order (what is left over, fewer than n
+    participants, sits that pass out: our reading).
+    """
+    size, everybody = recipe.scheme.size, recipe.participants
+    if size == everybody:
+        ids = jnp.arange(size, dtype=jnp.int32)
+    elif recipe.selection == "random":
+        ids = randomness.shuffled(state.public, state.round, everybody)[:size]
+    else:
+        per_pass = jnp.uint32(everybody // size)
+        order = randomness.shuffled(state.public, state.round // per_pass, everybody)
+        start = (state.round % per_pass).astype(jnp.int32) * size
+        ids = lax.dynamic_slice(order, (start,), (size,))
+    if recipe.schedule is None:
+        vanished = randomness.vanished_slots(
+            state.public, state.round, size, recipe.scheme.vanishing
+        )
+    else:
+        rounds, listed = (jnp.asarray(column, jnp.int32) for column in recipe.schedule)
+        now = jnp.where(rounds == state.round.astype(jnp.int32), listed, -1)
+        vanished = jnp.zeros(everybody + 1, bool).at[now].set(True)[ids]
+    return Group(ids, vanished)
+
+
+def LocalTrain(
+    recipe: Recipe, adder: Adder, keep: bool = False
+) -> Callable[[State, Data, Group], tuple[Any, Trained, Kept]]:
+    """Members train in tiles; each update is encoded and added the moment it exists.
+
+    Returns the adder's sums, what is told of every slot, and the rows if they are kept.
+    """
+    scheme = recipe.scheme
+    train = train_tile(recipe.model, recipe.optimizer, recipe.steps)
+    tiles = into_tiles(scheme.size, recipe.tile_size, scheme.mesh.size)
+
+    def body(shared: tuple[State, Data, Group], carry: Any, slots: Array) -> tuple[Any, Any]:
+        state, data, group = shared
+        inside = jnp.minimum(slots, scheme.size - 1)
+        ids = group.ids[inside]
+        updates, losses = train(state.params, data, state.public, state.round, ids)
+        counts = data.counts[ids].astype(jnp.uint32)
+        weights = counts if recipe.weighted else jnp.ones_like(counts)
+        noise = None
+        if recipe.stochastic:
+            draw = jax.vmap(randomness.rounding_noise, in_axes=(None, None, 0, None))
+            noise = draw(state.public, state.round, ids, scheme.dimension)
+        rows, finite, clipped = encode_rows(updates, weights, scheme.encoding, noise)
+        present = finite & (slots < scheme.size)
+        alive = present & ~group.vanished[inside]
+        carry = adder.add(carry, Tile(slots, updates, rows, weights, present, alive))
+        kept = Kept(updates, rows) if keep else Kept(None, None)
+        return carry, (Trained(finite, clipped, losses), kept)
+
+    def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Kept]:
+        sums, rows = scan_tiles(
+            scheme.mesh, body, adder.join, (state, data, group), adder.start(), tiles
+        )
+        told, kept = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
+        )
+        return sums, told, kept
+
+    return run
+
+
+def ParaShare(
+    recipe: Recipe, sharing: Sharing, state: State, group: Group, told: Trained, messages: Messages
+) -> tuple[Attempt, Uploads]:
+    """The final attempt of the round's sharing, and what reached the server.
+
+    retry: if a member vanished after sharing, attempt 0 is void and its survivors share again under
+    fresh keys as attempt 1; what attempt 0 sent is never used, so it is not computed.
+    """
+    alive = told.finite & ~group.vanished
+    lost = told.finite & group.vanished
+    retry = recipe.scheme.dropout_rule == "retry"
+    number = jnp.any(lost).astype(jnp.uint32) if retry else jnp.uint32(0)
+    attempt = Attempt(
+        chain=state.chain,
+        public=state.public,
+        round=state.round,
+        number=number,
+        ids=group.ids.astype(jnp.uint32),
+        members=alive if retry else told.finite,
+        alive=alive,
+    )
+    return attempt, sharing.share(attempt, messages)
+
+
+def ParaUpdate(
+    recipe: Recipe, state: State, mean: Float32[Array, " d"], void: Bool[Array, ""]
+) -> State:
+    """Applies the server optimizer to minus the mean update; a void round changes nothing but the
+    chain, which always advances.
+    """
+    _, unravel = ravel_pytree(state.params)
+    moves, server = recipe.server.update(unravel(-mean), state.server, state.params)
+    params = optax.apply_updates(state.params, moves)
+    params, server = jax.tree.map(
+        lambda new, old: jnp.where(void, old, new), (params, server), (state.params, state.server)
+    )
+    chain = randomness.next_chain(state.chain)
+    return State(params, server, chain, state.public, state.round + jnp.uint32(1))
+
+
+def shared_round(
+    recipe: Recipe, sharing: Sharing, keep: bool = False
+) -> Callable[[State, Data], Any]:
+    """A round with secret sharing: (state, data) -> (state, info), and with `keep` the messages."""
+    adder = ring_sums(recipe.scheme, sharing.holds_sharers)
+    train = LocalTrain(recipe, adder, keep or sharing.keeps)
+
+    def step(state: State, data: Data) -> Any:
+        group = SelectGroup(recipe, state)
+        sums, told, kept = train(state, data, group)
+        messages = Messages(sums.total, sums.digest, kept.rows)
+        attempt, uploads = ParaShare(recipe, sharing, state, group, told, messages)
+        mean, weight = decode_words(uploads.aggregate, recipe.scheme.encoding)
+        held = attempt.members if sharing.holds_sharers else attempt.alive
+        count = jnp.sum(held, dtype=jnp.uint32)
+        most = recipe.scheme.size * recipe.weight_max
+        plausible = possible_weight(weight, count, not recipe.weighted, most)
+        void = ~(jnp.asarray(uploads.enough) & plausible)
+        after = ParaUpdate(recipe, state, mean, void)
+        info = Info(
+            group=group.ids,
+            alive=attempt.alive,
+            members=attempt.members,
+            attempt=attempt.number,
+            void=void,
+            exact=jnp.all(uploads.aggregate == messages.total) & ~void,
+            finite=told.finite,
+            clipped=told.clipped,
+            loss=told.loss,
+            aggregate=uploads.aggregate,
+            digest=uploads.digest,
+            opened=uploads.opened,
+        )
+        return (after, info, (kept, uploads)) if keep else (after, info)
+
+    return step
+
+
+def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
+    """The same round without sharing: the float32 weighted mean of the clipped updates."""
+    train = LocalTrain(recipe, float_sums(recipe.scheme))
+
+    def step(state: State, data: Data) -> tuple[State, Info]:
+        group = SelectGroup(recipe, state)
+        sums, told, _ = train(state, data, group)
+        alive = told.finite & ~group.vanished
+        mean = sums.total / jnp.maximum(sums.weight, jnp.uint32(1)).astype(jnp.float32)
+        void = jnp.sum(alive, dtype=jnp.int32) < recipe.scheme.least_alive
+        after = ParaUpdate(recipe, state, mean, void)
+        info = Info(
+            group=group.ids,
+            alive=alive,
+            members=told.finite,
+            attempt=jnp.uint32(0),
+            void=void,
+            exact=~void,
+            finite=told.finite,
+            clipped=told.clipped,
+            loss=told.loss,
+            aggregate=mean,
+            digest=jnp.zeros(0, jnp.uint32),
+            opened=jnp.uint32(0),
+        )
+        return after, info
+
+    return step

@@ -1,0 +1,81 @@
+"""Uploads of the right joint distribution, without pair shares (protocol section 6).
+
+To the server the uploads are uniform over all vectors with the right sum, if the sharing graph is
+connected. So every upload but the last is drawn, and the last alive slot's is the difference. No
+share exists to be opened, and no view but the server's can be taken. This is how a million
+participants fit: n W words instead of n k W.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ssddl_jax.parallel import AXIS, into_tiles, scan_tiles
+from ssddl_jax.randomness import ideal_keys
+from ssddl_jax.sharing.base import (
+    Attempt,
+    Messages,
+    Scheme,
+    Sharing,
+    Uploads,
+    join_devices,
+    slot_factors,
+    weighted_sum,
+)
+from ssddl_jax.sharing.kernels import drawn_sums, share_sums
+
+_KEYS = 64  # uploads drawn side by side
+
+
+def ideal(scheme: Scheme) -> Sharing:
+    """The `Sharing` of engine ideal, rule retry."""
+    tiles = into_tiles(scheme.size, min(_KEYS, scheme.size), scheme.mesh.size)
+
+    def share(attempt: Attempt, messages: Messages) -> Uploads:
+        everybody = jnp.arange(scheme.size, dtype=jnp.int32)
+        last = jnp.max(jnp.where(attempt.alive, everybody, -1))
+        keep = messages.each is not None
+
+        def body(
+            shared: tuple[Attempt, Array], carry: tuple[Array, Array], slots: Array
+        ) -> tuple[tuple[Array, Array], Array | None]:
+            attempt, last = shared
+            inside = jnp.minimum(slots, scheme.size - 1)
+            drawn = attempt.alive[inside] & (slots < scheme.size) & (slots != last)
+            keys = ideal_keys(attempt.chain, attempt.number, attempt.ids[inside])
+            if keep:
+                signs = drawn.astype(jnp.int32)[:, None]
+                rows = share_sums(scheme.prg, scheme.ring, scheme.width, keys[:, None], signs)
+                total = scheme.ring.sum(rows)
+                digest = weighted_sum(rows, slot_factors(slots, drawn))
+            else:
+                rows = None
+                total, digest = drawn_sums(
+                    scheme.prg, scheme.ring, scheme.width, keys, drawn, slot_factors(slots, drawn)
+                )
+            return (scheme.ring.add(carry[0], total), carry[1] + digest), rows
+
+        zeros = jnp.zeros(scheme.width, jnp.uint32)
+        (total, digest), rows = scan_tiles(
+            scheme.mesh,
+            body,
+            lambda carry: (
+                join_devices(scheme.ring, carry[0], AXIS),
+                lax.psum(carry[1], AXIS),
+            ),
+            (attempt, last),
+            (zeros, zeros),
+            tiles,
+        )
+        closing = scheme.ring.add(messages.total, scheme.ring.negate(total))
+        aggregate = scheme.ring.add(total, closing)
+        factor = slot_factors(last, last >= 0)
+        enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
+        digest = digest + factor * closing
+        if rows is None:
+            return Uploads(aggregate, digest, None, jnp.uint32(0), None, enough)
+        each = rows.reshape(-1, scheme.width)[: scheme.size]
+        each = jnp.where((everybody == last)[:, None], closing[None, :], each)
+        digest = weighted_sum(each, slot_factors(everybody, attempt.alive))
+        return Uploads(aggregate, digest, each, jnp.uint32(0), None, enough)
+
+    return Sharing(share)

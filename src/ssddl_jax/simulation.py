@@ -1,0 +1,123 @@
+"""`build_simulation`: from a config, a model and data to two pure functions, `init` and `step`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from ssddl_jax.config import Config
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.local_training import LocalSteps
+from ssddl_jax.models import Model, as_model, load_model
+from ssddl_jax.optimizers import local_optimizer, server_optimizer
+from ssddl_jax.parallel import make_mesh
+from ssddl_jax.plan import Plan, make_plan, read_schedule
+from ssddl_jax.population import Data
+from ssddl_jax.round import Info, Init, Recipe, State, plain_round, shared_round
+from ssddl_jax.sharing import SHARINGS, Scheme, Sharing
+
+
+class Simulation(NamedTuple):
+    """A run as functions.
+
+    `init()` gives the first `State`. `step(state, data) -> (state, info)` is one round: pure and
+    jittable, one XLA program. `step_kept` is the same round, and also hands out every row that
+    `step` only adds up: `(state, info, (kept, uploads))`.
+    """
+
+    init: Callable[[], State]
+    step: Callable[[State, Data], tuple[State, Info]]
+    step_kept: Callable[[State, Data], Any]
+    plan: Plan
+    recipe: Recipe
+    model: Model
+
+
+def build_simulation(
+    config: Config,
+    model: Any,
+    data: Data,
+    *,
+    local: optax.GradientTransformation | None = None,
+    server: optax.GradientTransformation | None = None,
+    sharing: Callable[[Scheme], Sharing] | None = None,
+) -> Simulation:
+    """Checks everything that is static and builds the round; compiles nothing.
+
+    `model`: a name of the config, a flax module or an `(init, apply)` pair; None for the config's.
+    `data`: see `load_data` and `make_data`. `local`, `server` (optax) and `sharing` (a builder, see
+    `ssddl_jax.sharing`) stand in for the config's. Raises `ConfigError`.
+    """
+    if data.participants != config.participants:
+        remedy = f"the data has {data.participants} participants"
+        raise ConfigError("participants", config.participants, remedy)
+    if model is None or isinstance(model, str):
+        model = load_model(model or config.model, data.shape, data.classes)
+    model = as_model(model)
+    counts = np.asarray(data.counts)
+    plan = make_plan(config, model, data.shape, counts)
+    mesh = make_mesh(config.devices)
+    scheme = Scheme(
+        size=plan.size,
+        dimension=plan.dimension,
+        neighbours=plan.neighbours,
+        threshold=plan.threshold,
+        least_alive=plan.least_alive,
+        vanishing=plan.vanishing,
+        shares=config.shares,
+        dropout_rule=config.dropout_rule,
+        encoding=plan.encoding,
+        prg=plan.prg,
+        mesh=mesh,
+    )
+    recipe = Recipe(
+        scheme=scheme,
+        model=model,
+        optimizer=local or local_optimizer(config.local_optimizer, config.learning_rate),
+        server=server or server_optimizer(config.server_optimizer),
+        steps=LocalSteps(
+            epochs=config.local_epochs,
+            batch_size=min(config.batch_size, data.most_rows),
+            ragged=bool(np.any(counts != data.most_rows)),
+        ),
+        participants=config.participants,
+        selection=config.selection,
+        weighted=config.weighting == "examples",
+        weight_max=plan.weight_max,
+        stochastic=config.rounding == "stochastic",
+        tile_size=plan.tile_size,
+        schedule=_schedule(config),
+    )
+    if config.protocol == "plain":
+        step: Any = plain_round(recipe)
+        kept: Any = None
+    else:
+        engine = "pairwise" if config.engine == "reference" else config.engine
+        builder = sharing or SHARINGS[engine, config.dropout_rule]
+        step = shared_round(recipe, builder(scheme))
+        kept = shared_round(recipe, builder(scheme), keep=True)
+    return Simulation(
+        init=lambda: Init(recipe, data.shape, config.seed),
+        step=step,
+        step_kept=kept,
+        plan=plan,
+        recipe=recipe,
+        model=model,
+    )
+
+
+def place(data: Data, recipe: Recipe) -> Data:
+    """`Data` on the devices, once; every device holds all of it."""
+    replicated = jax.sharding.NamedSharding(recipe.scheme.mesh, jax.sharding.PartitionSpec())
+    placed: Data = jax.device_put(data, replicated)
+    return placed
+
+
+def _schedule(config: Config) -> tuple[np.ndarray, np.ndarray] | None:
+    if config.dropout_schedule is None:
+        return None
+    pairs = [(r, i) for r, ids in sorted(read_schedule(config).items()) for i in sorted(ids)]
+    rounds, ids = np.array(pairs, np.int32).reshape(-1, 2).T
+    return rounds, ids
