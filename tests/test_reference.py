@@ -207,11 +207,14 @@ def test_stochastic_rounding_of_the_smallest_values():
     assert signed(low) == [1, 0, 0, 0, 0, 0, 1]  # a subnormal is zero
     high, _ = ref.encode(values, 1, config, [1 - 2.0**-24] * 6)
     assert signed(high) == [0, 0, 0, 0, 0, 0, 1]
+    # v - floor(v) is a float32: 1 - 0.75 * 2^-24 is rounded to 1 - 2^-24, which is not above u
+    assert signed(ref.encode([-0.75 * 2.0**-24], 1, config, [1 - 2.0**-24])[0]) == [-1, 1]
 
 
 def test_decode_divides_by_the_weight_word():
     narrow = settings(fraction_bits=2)
     assert ref.decode([2**32 - 6, 7, 3], narrow) == [-0.5, 7 / 12]
+    assert ref.decode([2**31, 2**31 - 1, 1], narrow) == [-(2.0**29), 2.0**29 - 0.25]
     wide = settings(fraction_bits=2, ring_bits=64)
     assert ref.decode([2**32 - 24, 5, 3, ANY, 1, 0], wide) == [-2.0, (2**32 + 5) / 12]
 
@@ -530,7 +533,7 @@ def test_nonfinite_updates_never_enter(rule, bad):
     both, _ = round_of(5, updates=updates, vanished={2}, **changes)  # it never shared: no retry
     assert (both.attempt, both.aggregate) == (0, seen.aggregate)
     more, _ = round_of(5, updates=updates, vanished={0}, **changes)
-    assert more.attempt == int(rule == "retry")
+    assert (more.attempt, more.nonfinite) == (int(rule == "retry"), 1)
     assert more.weight_total == (4 if rule == "shamir" else 3)
 
 

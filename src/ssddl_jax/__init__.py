@@ -1,0 +1,42 @@
+"""SSDDL, simulated in JAX: N participants train one model through secret sharing.
+
+    import ssddl_jax as sd
+
+    result = sd.run(sd.Config(rounds=5))
+    result.summary["test_accuracy"]
+
+`build_simulation` gives the round as a pure function; `stacked` the sharing layer on pytrees.
+"""
+
+from ssddl_jax.chacha import PRG
+from ssddl_jax.config import Config
+from ssddl_jax.data import DataError
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.models import Model
+from ssddl_jax.population import Data, load_data, make_data
+from ssddl_jax.round import Info, State
+from ssddl_jax.runner import RunResult, run
+from ssddl_jax.sharing import Scheme, Sharing, uploads_of
+from ssddl_jax.simulation import Simulation, build_simulation
+from ssddl_jax.transcript import transcript
+
+__all__ = [
+    "PRG",
+    "Config",
+    "ConfigError",
+    "Data",
+    "DataError",
+    "Info",
+    "Model",
+    "RunResult",
+    "Scheme",
+    "Sharing",
+    "Simulation",
+    "State",
+    "build_simulation",
+    "load_data",
+    "make_data",
+    "run",
+    "transcript",
+    "uploads_of",
+]

@@ -94,13 +94,15 @@ def blocks(
     first = jnp.broadcast_to(constants, (4, *shape))
     start = (first, key[:4], key[4:], jnp.concatenate([counter, nonce]))
 
-    def double_round(_: Array, rows: tuple[Array, ...]) -> tuple[Array, ...]:
+    def one_round(index: Array, rows: tuple[Array, ...]) -> tuple[Array, ...]:
+        """A quarter round on four columns; then rows turn, to diagonals or back to columns."""
         a, b, c, d = _quarter_round(*rows)
-        b, c, d = jnp.roll(b, -1, 0), jnp.roll(c, -2, 0), jnp.roll(d, -3, 0)
-        a, b, c, d = _quarter_round(a, b, c, d)
-        return a, jnp.roll(b, 1, 0), jnp.roll(c, 2, 0), jnp.roll(d, 3, 0)
+        left = index % 2 == 0
+        b = jnp.where(left, jnp.roll(b, -1, 0), jnp.roll(b, 1, 0))
+        d = jnp.where(left, jnp.roll(d, 1, 0), jnp.roll(d, -1, 0))
+        return a, b, jnp.roll(c, 2, 0), d
 
-    rows = lax.fori_loop(0, 10, double_round, start)
+    rows = lax.fori_loop(0, 20, one_round, start)
     return jnp.concatenate([a + b for a, b in zip(rows, start, strict=True)])
 
 

@@ -18,6 +18,13 @@ from ssddl_jax.population import Data, as_float, rows_of
 from ssddl_jax.randomness import batch_order
 
 
+# (params, data, public, round, ids [T]) -> updates [T, d], mean losses [T]
+TrainTile = Callable[
+    [Params, Data, Array, Array, Int32[Array, "T"]],
+    tuple[Float32[Array, "T d"], Float32[Array, "T"]],
+]
+
+
 class LocalSteps(NamedTuple):
     """The static choices of local training."""
 
@@ -36,10 +43,7 @@ def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) ->
 
 def train_tile(
     model: Model, optimizer: optax.GradientTransformation, steps: LocalSteps
-) -> Callable[
-    [Params, Data, Array, Array, Int32[Array, " T"]],
-    tuple[Float32[Array, "T d"], Float32[Array, " T"]],
-]:
+) -> TrainTile:
     """The updates and mean losses of a tile of participants.
 
     The width of a tile decides which kernels XLA picks, so it is part of the numerical recipe; the
@@ -79,9 +83,7 @@ def train_tile(
     def train(
         params: Params, data: Data, public: Array, round_: Array, ids: Array
     ) -> tuple[Array, Array]:
-        params, data, public, round_, ids = lax.optimization_barrier(
-            (params, data, public, round_, ids)
-        )
+        params, ids = lax.optimization_barrier((params, ids))
         updates, losses = jax.vmap(train_one, in_axes=(None, None, None, None, 0))(
             params, data, public, round_, ids
         )

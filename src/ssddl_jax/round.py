@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 from ssddl_jax import randomness
 from ssddl_jax.accumulate import Adder, Tile, float_sums, ring_sums
 from ssddl_jax.encoding import decode_words, encode_rows, possible_weight
-from ssddl_jax.local_training import LocalSteps, train_tile
+from ssddl_jax.local_training import TrainTile
 from ssddl_jax.models import Model, Params
 from ssddl_jax.parallel import into_tiles, scan_tiles
 from ssddl_jax.population import Data
@@ -83,9 +83,8 @@ class Recipe(NamedTuple):
 
     scheme: Scheme
     model: Model
-    optimizer: optax.GradientTransformation
+    train: TrainTile
     server: optax.GradientTransformation
-    steps: LocalSteps
     participants: int
     selection: str
     weighted: bool
@@ -143,14 +142,13 @@ def LocalTrain(
     Returns the adder's sums, what is told of every slot, and the rows if they are kept.
     """
     scheme = recipe.scheme
-    train = train_tile(recipe.model, recipe.optimizer, recipe.steps)
     tiles = into_tiles(scheme.size, recipe.tile_size, scheme.mesh.size)
 
     def body(shared: tuple[State, Data, Group], carry: Any, slots: Array) -> tuple[Any, Any]:
         state, data, group = shared
         inside = jnp.minimum(slots, scheme.size - 1)
         ids = group.ids[inside]
-        updates, losses = train(state.params, data, state.public, state.round, ids)
+        updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
         counts = data.counts[ids].astype(jnp.uint32)
         weights = counts if recipe.weighted else jnp.ones_like(counts)
         noise = None

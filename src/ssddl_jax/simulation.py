@@ -9,7 +9,7 @@ import optax
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
-from ssddl_jax.local_training import LocalSteps
+from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.models import Model, as_model, load_model
 from ssddl_jax.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.parallel import make_mesh
@@ -43,12 +43,14 @@ def build_simulation(
     local: optax.GradientTransformation | None = None,
     server: optax.GradientTransformation | None = None,
     sharing: Callable[[Scheme], Sharing] | None = None,
+    train: TrainTile | None = None,
 ) -> Simulation:
     """Checks everything that is static and builds the round; compiles nothing.
 
     `model`: a name of the config, a flax module or an `(init, apply)` pair; None for the config's.
-    `data`: see `load_data` and `make_data`. `local`, `server` (optax) and `sharing` (a builder, see
-    `ssddl_jax.sharing`) stand in for the config's. Raises `ConfigError`.
+    `data`: see `load_data` and `make_data`. `local`, `server` (optax), `sharing` (a builder, see
+    `ssddl_jax.sharing`) and `train` (see `ssddl_jax.local_training`) stand in for the config's.
+    Raises `ConfigError`.
     """
     if data.participants != config.participants:
         remedy = f"the data has {data.participants} participants"
@@ -75,13 +77,17 @@ def build_simulation(
     recipe = Recipe(
         scheme=scheme,
         model=model,
-        optimizer=local or local_optimizer(config.local_optimizer, config.learning_rate),
-        server=server or server_optimizer(config.server_optimizer),
-        steps=LocalSteps(
-            epochs=config.local_epochs,
-            batch_size=min(config.batch_size, data.most_rows),
-            ragged=bool(np.any(counts != data.most_rows)),
+        train=train
+        or train_tile(
+            model,
+            local or local_optimizer(config.local_optimizer, config.learning_rate),
+            LocalSteps(
+                epochs=config.local_epochs,
+                batch_size=min(config.batch_size, data.most_rows),
+                ragged=bool(np.any(counts != data.most_rows)),
+            ),
         ),
+        server=server or server_optimizer(config.server_optimizer),
         participants=config.participants,
         selection=config.selection,
         weighted=config.weighting == "examples",

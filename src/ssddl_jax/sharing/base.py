@@ -81,7 +81,6 @@ class Uploads(NamedTuple):
     digest: UInt32[Array, "W"]  # the uploads digest of protocol section 5
     each: UInt32[Array, "n W"] | None  # rows of slots that uploaded nothing are zeros
     opened: UInt32[Array, ""]  # pair keys opened to the server
-    partners: Array | None = None  # i32 [n, k], slots, -1 where there is none
     enough: Bool[Array, ""] | bool = True  # enough survivors, and connected
 
 

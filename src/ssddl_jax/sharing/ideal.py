@@ -72,10 +72,10 @@ def ideal(scheme: Scheme) -> Sharing:
         enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
         digest = digest + factor * closing
         if rows is None:
-            return Uploads(aggregate, digest, None, jnp.uint32(0), None, enough)
+            return Uploads(aggregate, digest, None, jnp.uint32(0), enough)
         each = rows.reshape(-1, scheme.width)[: scheme.size]
         each = jnp.where((everybody == last)[:, None], closing[None, :], each)
         digest = weighted_sum(each, slot_factors(everybody, attempt.alive))
-        return Uploads(aggregate, digest, each, jnp.uint32(0), None, enough)
+        return Uploads(aggregate, digest, each, jnp.uint32(0), enough)
 
     return Sharing(share)

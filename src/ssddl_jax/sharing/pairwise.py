@@ -32,6 +32,23 @@ from ssddl_jax.sharing.kernels import share_sums
 _ROWS = 8  # slots whose masks are made side by side
 
 
+def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.Ring | None:
+    """The ring of an attempt's members; None for the complete graph."""
+    if scheme.complete:
+        return None
+    words = ring_words(attempt.public, attempt.round, attempt.number, scheme.size)
+    return graphs.make_ring(words, attempt.members)
+
+
+def partners_of(
+    scheme: Scheme, attempt: Attempt, ring: graphs.Ring | None, slots: Int32[Array, "T"]
+) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
+    """Partner slots of a tile of slots, and which of them exist."""
+    if ring is None:
+        return graphs.complete_partners(attempt.members, slots)
+    return graphs.ring_partners(ring, scheme.neighbours, slots)
+
+
 def pairwise(scheme: Scheme) -> Sharing:
     """The `Sharing` of engine pairwise, rules retry and reveal."""
     tile = min(_ROWS, scheme.size)
@@ -41,13 +58,6 @@ def pairwise(scheme: Scheme) -> Sharing:
     def join(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         total, plain = carry
         return join_devices(scheme.ring, total, AXIS), lax.psum(plain, AXIS)
-
-    def partners_of(
-        attempt: Attempt, ring: graphs.Ring | None, slots: Int32[Array, " T"]
-    ) -> tuple[Array, Array]:
-        if ring is None:
-            return graphs.complete_partners(attempt.members, slots)
-        return graphs.ring_partners(ring, scheme.neighbours, slots)
 
     def masks(
         attempt: Attempt,
@@ -93,7 +103,7 @@ def pairwise(scheme: Scheme) -> Sharing:
         ) -> tuple[tuple[Array, Array], None]:
             attempt, ring = shared
             total, keys = carry
-            partners, valid = partners_of(attempt, ring, jnp.minimum(slots, scheme.size - 1))
+            partners, valid = partners_of(scheme, attempt, ring, jnp.minimum(slots, scheme.size - 1))
             valid &= attempt.alive[partners] & (slots < scheme.size)[:, None]
             rows = masks(attempt, jnp.minimum(slots, scheme.size - 1), partners, valid)
             keys = keys + jnp.sum(valid, dtype=jnp.uint32) * jnp.uint32(keys_of_pair)
@@ -110,29 +120,24 @@ def pairwise(scheme: Scheme) -> Sharing:
         return sums
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
-        ring = None
-        if not scheme.complete:
-            words = ring_words(attempt.public, attempt.round, attempt.number, scheme.size)
-            ring = graphs.make_ring(words, attempt.members)
+        ring = attempt_ring(scheme, attempt)
         keep = messages.each is not None
 
         def body(
             shared: tuple[Attempt, graphs.Ring | None], carry: tuple[Array, Array], slots: Array
-        ) -> tuple[tuple[Array, Array], tuple[Array, Array] | None]:
+        ) -> tuple[tuple[Array, Array], Array | None]:
             attempt, ring = shared
             total, digest = carry
             inside = jnp.minimum(slots, scheme.size - 1)
             counted = attempt.alive[inside] & (slots < scheme.size)
-            partners, valid = partners_of(attempt, ring, inside)
+            partners, valid = partners_of(scheme, attempt, ring, inside)
             rows = masks(attempt, inside, partners, valid & counted[:, None])
             total = scheme.ring.add(total, scheme.ring.sum(rows))
             digest = digest + weighted_sum(rows, slot_factors(slots, counted))
-            listed = valid & (slots < scheme.size)[:, None]
-            kept = (rows, jnp.where(listed, partners, -1)) if keep else None
-            return (total, digest), kept
+            return (total, digest), rows if keep else None
 
         zeros = jnp.zeros(scheme.width, jnp.uint32)
-        (total, digest), kept = scan_tiles(
+        (total, digest), rows = scan_tiles(
             scheme.mesh,
             body,
             join,
@@ -148,14 +153,13 @@ def pairwise(scheme: Scheme) -> Sharing:
             aggregate = scheme.ring.add(aggregate, pads)
             if ring is not None:
                 enough &= graphs.survivors_connected(ring, scheme.neighbours, attempt.alive)
-        if kept is None:
-            return Uploads(aggregate, messages.digest + digest, None, keys, None, enough)
-        rows = kept[0].reshape(-1, scheme.width)[: scheme.size]
-        partners = kept[1].reshape(-1, kept[1].shape[-1])[: scheme.size]
+        if rows is None:
+            return Uploads(aggregate, messages.digest + digest, None, keys, enough)
+        rows = rows.reshape(-1, scheme.width)[: scheme.size]
         each = scheme.ring.add(messages.each, rows)
         each = jnp.where(attempt.alive[:, None], each, jnp.uint32(0))
         slots = jnp.arange(scheme.size, dtype=jnp.int32)
         digest = weighted_sum(each, slot_factors(slots, attempt.alive))
-        return Uploads(aggregate, digest, each, keys, partners, enough)
+        return Uploads(aggregate, digest, each, keys, enough)
 
     return Sharing(share)

@@ -100,6 +100,6 @@ def shamir(scheme: Scheme) -> Sharing:
         if sents is not None:
             each = jnp.where(attempt.alive[:, None], whole(sents), jnp.uint32(0))
         aggregate = field.to_signed(whole(totals))
-        return Uploads(aggregate, whole(digests), each, jnp.uint32(0), None, enough)
+        return Uploads(aggregate, whole(digests), each, jnp.uint32(0), enough)
 
     return Sharing(share, holds_sharers=True)

@@ -1,0 +1,129 @@
+"""What a person sees in the terminal: progress on stderr, closing tables on stdout."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from ssddl_jax.config import Config
+from ssddl_jax.runner import RunResult
+from ssddl_jax.simulation import Simulation
+
+_LINES = 20  # lines of progress where there is no terminal
+
+
+class Progress:
+    """Live progress of a run: a bar on a terminal, some lines elsewhere; always on stderr."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.console = Console(stderr=True)
+        self.bytes = 0
+        self.every = max(1, config.rounds // _LINES)
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("rounds", total=config.rounds, told="compiling ...")
+
+    def __enter__(self) -> "Progress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def start(self, simulation: Simulation) -> None:
+        """Says what is about to run."""
+        plan, config = simulation.plan, self.config
+        sharing = "no sharing" if config.protocol == "plain" else sharing_words(config, plan)
+        self.console.print(
+            f"{plan.participants:,} participants, {plan.size:,} a round, "
+            f"{plan.dimension:,} parameters ({simulation.model.name}); {sharing}",
+            highlight=False,
+        )
+
+    def round(self, row: dict[str, Any]) -> None:
+        """Takes one line of the metrics."""
+        self.bytes += row["bytes_up"] + row["bytes_down"]
+        accuracy, loss = row["test_accuracy"], row["loss"]
+        told = (
+            f"accuracy {accuracy:.4f}  " if accuracy is not None else ""
+        ) + f"loss {loss if loss is None else round(loss, 4)}  {row['seconds']:.3f} s"
+        told += f"  {megabytes(self.bytes)}"
+        if row["void"]:
+            told += "  VOID"
+        self.bar.update(self.task, advance=1, told=told)
+        number = row["round"] + 1
+        if not self.console.is_terminal and (number % self.every == 0 or number == 1):
+            self.console.print(
+                f"round {number:>4}/{self.config.rounds}  {told}", highlight=False, soft_wrap=True
+            )
+
+
+def sharing_words(config: Config, plan: Any) -> str:
+    """The sharing in a few words."""
+    graph = "complete graph" if plan.neighbours >= plan.size - 1 else f"{plan.neighbours} partners"
+    return f"engine {config.engine}, {graph}, {config.prg}"
+
+
+def megabytes(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:,.1f} MB"
+
+
+def print_summary(config: Config, result: RunResult) -> None:
+    """The closing table of a run."""
+    summary = result.summary
+    table = Table(title="SSDDL, simulated" if config.protocol == "ssddl" else config.protocol)
+    table.add_column("what", style="bold")
+    table.add_column("value", justify="right")
+    accuracy = summary["test_accuracy"]
+    table.add_row("test accuracy", "-" if accuracy is None else f"{accuracy:.4f}")
+    if config.protocol != "plain":
+        exact = f"{summary['rounds_exact']} of {summary['rounds']} rounds exact"
+        table.add_row("aggregate == sum of the updates", exact)
+        if summary["rounds_void"]:
+            table.add_row("void rounds", str(summary["rounds_void"]))
+        saw = f"{summary['group_size']} masked uploads a round, and their sum"
+        table.add_row("the server saw", saw)
+        table.add_row("withstands colluders", f"{summary['max_colluders']} with the server")
+        table.add_row("error of the mean, at most", f"{summary['error_bound']:.2g} a coordinate")
+    else:
+        table.add_row("the server saw", "every update in the clear")
+    table.add_row("clipped coordinates", f"{summary['clipped']:,}")
+    up, down = summary["bytes_up_per_participant"], summary["bytes_down_per_participant"]
+    table.add_row("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down")
+    table.add_row("seconds a round (median)", f"{summary['seconds_per_round_median']:.3f}")
+    total = f"{summary['seconds_total']:.1f} ({summary['compile_seconds']:.1f} compiling, "
+    table.add_row("seconds in all", total + f"{summary['compilations']} compilation)")
+    table.add_row("peak memory", f"{summary['peak_memory_mb']:,.0f} MB")
+    table.add_row("run_sha256", summary["run_sha256"][:16] + "...")
+    table.add_row("written to", str(result.directory))
+    console = Console()
+    console.print(table)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", highlight=False)
+
+
+def print_table(title: str, values: dict[str, Any]) -> None:
+    """Any flat record as a table."""
+    table = Table(title=title)
+    table.add_column("what", style="bold")
+    table.add_column("value", justify="right")
+    for key, value in values.items():
+        text = f"{value:,.6g}" if isinstance(value, float) else str(value)
+        table.add_row(key, f"{value:,}" if type(value) is int else text)
+    Console().print(table)
+
+
+def print_plan(report: dict[str, Any]) -> None:
+    """The plan as a table."""
+    print_table("plan", {k: v for k, v in report.items() if not isinstance(v, dict)})

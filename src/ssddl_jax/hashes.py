@@ -1,0 +1,27 @@
+"""Digests that pin a run to the bit (protocol sections 5 and 9)."""
+
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+
+VOID = "0" * 64  # stands for the digests of a void round
+
+
+def words_sha256(words: Any) -> str:
+    """SHA-256 of uint32 (or float32) words, little-endian."""
+    array = np.asarray(words)
+    return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+
+def flat_params(params: Any) -> np.ndarray:
+    """Parameters f32 [d] in `ravel_pytree` order."""
+    leaves = [np.asarray(leaf, np.float32).ravel() for leaf in jax.tree.leaves(params)]
+    return np.concatenate(leaves)
+
+
+def run_sha256(aggregate_digests: list[str], params: Any) -> str:
+    """SHA-256 over the rounds' 32-byte digests in order, then the final parameters."""
+    joined = b"".join(bytes.fromhex(digest) for digest in aggregate_digests)
+    return hashlib.sha256(joined + flat_params(params).astype("<f4").tobytes()).hexdigest()

@@ -1,0 +1,99 @@
+"""Command-line flags from `Config`: one flag a field, checked by `Config` itself.
+
+The standard library's argparse, with one change: every error is one line that names the flag, the
+value and what would work.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn
+
+from ssddl_jax.config import Config, read_toml
+from ssddl_jax.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors that suggest the nearest flag."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what the command line reports in one line, with exit status 2."""
+        raise ConfigError("command line", self.prog, f"{message}; see {self.prog} --help")
+
+
+def add_config_flags(parser: argparse.ArgumentParser, hidden: Sequence[str] = ()) -> None:
+    """One flag for each field of `Config`, but for the hidden ones; and --config."""
+    group = parser.add_argument_group("configuration (each is a key of --config's TOML file, too)")
+    group.add_argument("--config", metavar="FILE", help="TOML file of fields; flags win over it")
+    hints = typing.get_type_hints(Config)
+    for field in dataclasses.fields(Config):
+        if field.name in hidden:
+            continue
+        shown = "" if field.default is None else f" [{field.default}]"
+        group.add_argument(
+            flag(field.name),
+            dest=field.name,
+            default=argparse.SUPPRESS,
+            metavar=_metavar(hints[field.name]),
+            help=(field.metadata["help"] + shown).replace("%", "%%"),
+        )
+
+
+def flag(name: str) -> str:
+    """--field-name of field_name."""
+    return "--" + name.replace("_", "-")
+
+
+def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
+    """A checked `Config` from --config, then flags, then `fixed`."""
+    names = {field.name for field in dataclasses.fields(Config)}
+    given = {k: v for k, v in vars(arguments).items() if k in names}
+    hints = typing.get_type_hints(Config)
+    fields = read_toml(arguments.config) if arguments.config else {}
+    fields.update({name: convert(name, text, hints[name]) for name, text in given.items()})
+    return Config(**{**fields, **fixed})
+
+
+def convert(name: str, text: str, kind: Any) -> Any:
+    """A flag's text as the first type of its field that takes it; else the text itself."""
+    if typing.get_origin(kind) is Literal:
+        return next((c for c in typing.get_args(kind) if str(c) == text), text)
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        for part in typing.get_args(kind):
+            value = convert(name, text, part)
+            if value != text or part is str:
+                return value
+        return text
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    return text
+
+
+def check_flags(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Refuses an unknown flag with the nearest known one, before argparse complains of less."""
+    known = [option for action in parser._actions for option in action.option_strings]
+    for argument in arguments:
+        name = argument.split("=", 1)[0]
+        if name.startswith("--") and name != "--" and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
+            raise ConfigError(name, argument, f"is not an option of {parser.prog}; {hint}")
+
+
+def _metavar(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "|".join(str(choice) for choice in typing.get_args(kind))
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return "|".join(_metavar(part) for part in typing.get_args(kind) if part is not type(None))
+    return {int: "N", float: "X", str: "TEXT"}[kind]

@@ -1,0 +1,124 @@
+"""`transcript`: every message of one round, in one file; the simulator's all-seeing view."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssddl_jax.config import Config
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.hashes import flat_params
+from ssddl_jax.population import load_data
+from ssddl_jax.reference_round import reference_round
+from ssddl_jax.round import Info, State
+from ssddl_jax.runner import compile_once, named
+from ssddl_jax.sharing.base import Attempt, Scheme
+from ssddl_jax.sharing.pairwise import attempt_ring, partners_of
+from ssddl_jax.simulation import build_simulation, place
+
+_MOST_BYTES = 4 << 30
+
+
+def transcript(config: Config, round_: int, **parts: Any) -> dict[str, np.ndarray]:
+    """The transcript of a round of the run that `config` describes; keys as `interface.md` says.
+
+    Rounds before it are run streamed, as `run` runs them; of the round itself all rows are kept.
+    Raises `ConfigError` if there is nothing to show or it would not fit in memory.
+    """
+    if config.protocol == "plain":
+        raise ConfigError("protocol", "plain", "has no shares to show; use ssddl")
+    if not 0 <= round_ < config.rounds:
+        raise ConfigError("round", round_, f"must be 0..{config.rounds - 1} (rounds count from 0)")
+    host_data = parts.pop("data", None) or load_data(config)
+    simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
+    plan, recipe = simulation.plan, simulation.recipe
+    size = 12 * plan.size * plan.width
+    if size > _MOST_BYTES:
+        remedy = f"a transcript would take {size >> 20} MiB; use a smaller group or model"
+        raise ConfigError("group_size", plan.size, remedy)
+    data = place(host_data, recipe)
+    state: State = place(simulation.init(), recipe)
+    if config.engine == "reference":
+        whole = reference_round(config, recipe)
+        for _ in range(round_):
+            state, _, _ = whole(state, data)
+        after, info, (kept, done) = whole(state, data)
+        encoded = np.array(done.encoded, np.uint32)
+        uploads = np.array(done.uploads, np.uint32)
+    else:
+        if round_:
+            step = compile_once(named(simulation.step), state, data).call
+            for _ in range(round_):
+                state, _ = step(state, data)
+        keep = compile_once(simulation.step_kept, state, data, donate=False).call
+        after, info, (kept, sent) = keep(state, data)
+        encoded, uploads = np.asarray(kept.rows), np.asarray(sent.each)
+    weights = np.asarray(data.counts)[np.asarray(info.group)] if recipe.weighted else 1
+    return {
+        "round": np.int32(round_),
+        "attempt": np.int32(info.attempt),
+        "chain": np.asarray(state.chain),
+        "group": np.asarray(info.group, np.int32),
+        "neighbours": partner_table(recipe.scheme, state, info),
+        "alive": np.asarray(info.alive),
+        "weights": np.broadcast_to(np.asarray(weights, np.uint32), plan.size).copy(),
+        "updates": np.asarray(kept.updates),
+        "encoded": encoded,
+        "uploads": np.zeros_like(uploads) if info.void else uploads,
+        "aggregate": np.asarray(info.aggregate),
+        "fraction_bits": np.int32(plan.encoding.fraction_bits),
+        "clip": np.float32(config.clip),
+        "prg_rounds": np.int32(plan.prg.rounds),
+        "shares": np.str_(config.shares),
+        "params_before": flat_params(state.params),
+        "params_after": flat_params(after.params),
+        "void": np.bool_(info.void),
+        "engine": np.str_(config.engine),
+        "dropout_rule": np.str_(config.dropout_rule),
+        "ring_bits": np.int32(config.ring_bits),
+        "threshold": np.int32(plan.threshold),
+    }
+
+
+def partner_table(scheme: Scheme, state: State, info: Info) -> np.ndarray:
+    """Global ids of each member's partners in the final attempt, i32 [n, k], padded with -1."""
+    attempt = Attempt(
+        chain=state.chain,
+        public=state.public,
+        round=state.round,
+        number=jnp.asarray(info.attempt, jnp.uint32),
+        ids=jnp.asarray(info.group, jnp.uint32),
+        members=jnp.asarray(info.members),
+        alive=jnp.asarray(info.alive),
+    )
+
+    @jax.jit
+    def table(attempt: Attempt) -> jax.Array:
+        slots = jnp.arange(scheme.size, dtype=jnp.int32)
+        partners, valid = partners_of(scheme, attempt, attempt_ring(scheme, attempt), slots)
+        ids = attempt.ids.astype(jnp.int32)[partners]
+        return jnp.where(valid, ids, -1)
+
+    unpadded = np.asarray(table(attempt))
+    order = np.argsort(unpadded < 0, axis=1, kind="stable")  # padding last
+    return np.take_along_axis(unpadded, order, axis=1)
+
+
+def write_transcript(arrays: dict[str, np.ndarray], path: str) -> None:
+    """Writes a transcript to `path`, whole or not at all."""
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    partial.replace(target)
+
+
+def check_file(path: str) -> None:
+    """Refuses a transcript file that could not be written."""
+    target = Path(path)
+    if target.is_dir():
+        raise ConfigError("out", path, "is a folder; name a file ending in .npz")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError("out", path, f"its folder {target.parent} does not exist")
