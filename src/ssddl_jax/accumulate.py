@@ -18,12 +18,12 @@ from ssddl_jax.sharing.base import Scheme, join_devices, slot_factors, weighted_
 class Tile(NamedTuple):
     """The updates of one tile of slots."""
 
-    slots: Int32[Array, "T"]
+    slots: Int32[Array, " T"]
     updates: Float32[Array, "T d"]
     rows: UInt32[Array, "T W"]  # encoded; zeros where not finite
-    weights: UInt32[Array, "T"]
-    present: Bool[Array, "T"]  # a slot of the group with a finite update
-    alive: Bool[Array, "T"]  # present, and not about to vanish
+    weights: UInt32[Array, " T"]
+    present: Bool[Array, " T"]  # a slot of the group with a finite update
+    alive: Bool[Array, " T"]  # present, and not about to vanish
 
 
 class Adder(NamedTuple):
@@ -37,14 +37,14 @@ class Adder(NamedTuple):
 class RingSums(NamedTuple):
     """Sums of encoded updates, exact."""
 
-    total: UInt32[Array, "W"]  # over the alive, or over all present (shamir)
-    digest: UInt32[Array, "W"]  # sum of (2 s + 1) * row over the alive, word by word
+    total: UInt32[Array, " W"]  # over the alive, or over all present (shamir)
+    digest: UInt32[Array, " W"]  # sum of (2 s + 1) * row over the alive, word by word
 
 
 class FloatSums(NamedTuple):
     """Weighted float32 sum of clipped updates, and the sum of the weights."""
 
-    total: Float32[Array, "d"]
+    total: Float32[Array, " d"]
     weight: UInt32[Array, ""]
 
 

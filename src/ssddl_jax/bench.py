@@ -17,7 +17,6 @@ from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import words_sha256
 from ssddl_jax.models import Model
-from ssddl_jax.parallel import into_tiles
 from ssddl_jax.population import Data
 from ssddl_jax.runner import compile_once, device_name, named, peak_memory_mb, versions
 from ssddl_jax.sharing import words_made
@@ -37,9 +36,10 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
     for name, value in zip(bench._fields, bench, strict=True):
         if value < 1:
             raise ConfigError(name, value, "must be at least 1")
-    if config.protocol == "plain" or config.engine == "reference":
-        field, value = ("protocol", "plain") if config.protocol == "plain" else ("engine", "reference")
-        raise ConfigError(field, value, "has no share kernel to time")
+    if config.protocol == "plain":
+        raise ConfigError("protocol", "plain", "has no shares to time; use ssddl")
+    if config.engine == "reference":
+        raise ConfigError("engine", "reference", "is not a kernel to time; use pairwise or ideal")
     size, dimension = bench.group_size, bench.dimension
     model = Model(lambda _, __: jnp.zeros(dimension, jnp.float32), lambda params, x: x, "synthetic")
     data = Data(

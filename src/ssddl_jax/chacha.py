@@ -77,9 +77,9 @@ PRGS = {prg.name: prg for prg in (CHACHA20, CHACHA12, CHACHA8)}
 
 def blocks(
     key: UInt32[Array, "*shape 8"],
-    counter: UInt32[Array, "*shape"],
+    counter: UInt32[Array, " *shape"],
     nonce: UInt32[Array, "*shape 3"],
-) -> UInt32[Array, "16 *shape"]:
+) -> UInt32[Array, " 16 *shape"]:
     """ChaCha20 blocks, rolled: for key derivation and public words, where compile time counts.
 
     The leading axis of the arguments' batch `shape` is free; axes of size 1 broadcast. The four
@@ -108,7 +108,7 @@ def blocks(
 
 def first8(
     key: UInt32[Array, "*shape 8"],
-    counter: UInt32[Array, "*shape"],
+    counter: UInt32[Array, " *shape"],
     nonce: UInt32[Array, "*shape 3"],
 ) -> UInt32[Array, "*shape 8"]:
     """Words 0..7 of ChaCha20 blocks: how every key is derived (protocol section 4)."""
@@ -117,7 +117,7 @@ def first8(
 
 def words(
     key: UInt32[Array, "8"], nonce: UInt32[Array, "3"], count: int
-) -> UInt32[Array, "count"]:
+) -> UInt32[Array, " count"]:
     """`count` ChaCha20 words in lane-major order: word w is lane w div B of block w mod B."""
     num_blocks = -(-count // 16)
     counters = jnp.arange(num_blocks, dtype=jnp.uint32)

@@ -190,7 +190,8 @@ def _bench(arguments: list[str]) -> int:
     add_config_flags(parser, hidden=hidden)
     options = _parse(parser, arguments[1:] if arguments[0] == "share" else arguments)
     sizes = {
-        name: _whole(name, getattr(options, name)) for name in ("group_size", "dimension", "repeats")
+        name: _whole(name, getattr(options, name))
+        for name in ("group_size", "dimension", "repeats")
     }
     del options.group_size
     config = read_config(options, participants=sizes["group_size"], group_size="all")

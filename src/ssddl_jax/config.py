@@ -20,19 +20,25 @@ import numpy as np
 from ssddl_jax.errors import ConfigError
 
 PROTOCOLS = ("ssddl", "plain")
-RIVALS = ("central", "standalone", "dssgd", "phong-lwe", "phong-paillier", "snt", "secagg")
-RIVALS += ("secagg+",)
+RIVALS = (
+    "central",
+    "standalone",
+    "dssgd",
+    "phong-lwe",
+    "phong-paillier",
+    "snt",
+    "secagg",
+    "secagg+",
+)
 
 
 def _field(default: Any, text: str, least: float | None = None, most: float | None = None) -> Any:
-    return dataclasses.field(
-        default=default, metadata={"help": text, "least": least, "most": most}
-    )
+    return dataclasses.field(default=default, metadata={"help": text, "least": least, "most": most})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One run. Raises `ConfigError` (a `ValueError`) if a field, or a pair of them, is impossible."""
+    """One run. Raises `ConfigError`, a `ValueError`, if a field, or a pair, is impossible."""
 
     data: str = _field(
         "mnist-small", "mnist-small, mnist, fashion-mnist, digits, a .npz or an IDX folder"
@@ -174,7 +180,9 @@ def _check_features(config: Config) -> None:
             remedy = f"must be one of {', '.join(PROTOCOLS)}{hint}"
         raise ConfigError("protocol", config.protocol, remedy)
     if config.protocol == "ssddl" and config.engine == "ideal" and config.dropout_rule != "retry":
-        remedy = "engine ideal has no pair shares to open; use dropout_rule retry or engine pairwise"
+        remedy = (
+            "engine ideal has no pair shares to open; use dropout_rule retry or engine pairwise"
+        )
         raise ConfigError("dropout_rule", config.dropout_rule, remedy)
     if config.dropout_rule == "shamir":
         sparse = isinstance(config.neighbours, int) and config.neighbours < config.group - 1

@@ -29,13 +29,13 @@ class Encoded(NamedTuple):
     """Messages of some participants; the rows of non-finite updates are zeros."""
 
     words: UInt32[Array, "m W"]
-    finite: Bool[Array, "m"]
-    clipped: UInt32[Array, "m"]  # coordinates that the clip changed
+    finite: Bool[Array, " m"]
+    clipped: UInt32[Array, " m"]  # coordinates that the clip changed
 
 
 def encode_rows(
     updates: Float32[Array, "m d"],
-    weights: UInt32[Array, "m"],
+    weights: UInt32[Array, " m"],
     encoding: Encoding,
     noise: Float32[Array, "m d"] | None = None,
 ) -> Encoded:
@@ -57,8 +57,8 @@ def encode_rows(
 
 
 def decode_words(
-    aggregate: UInt32[Array, "W"], encoding: Encoding
-) -> tuple[Float32[Array, "d"], UInt32[Array, "limbs"]]:
+    aggregate: UInt32[Array, " W"], encoding: Encoding
+) -> tuple[Float32[Array, " d"], UInt32[Array, " limbs"]]:
     """The weighted mean that an aggregate holds, and its weight word (limbs, low first).
 
     A zero weight word gives a mean of zeros: whether it is possible is `possible_weight`'s to say.
@@ -71,7 +71,7 @@ def decode_words(
     return mean, weight
 
 
-def weight_word(aggregate: UInt32[Array, "W"], encoding: Encoding) -> UInt32[Array, "limbs"]:
+def weight_word(aggregate: UInt32[Array, " W"], encoding: Encoding) -> UInt32[Array, " limbs"]:
     """W of section 3.4: the last word, or the last of both limbs."""
     if encoding.ring_bits == 32:
         return aggregate[-1:]
@@ -80,7 +80,7 @@ def weight_word(aggregate: UInt32[Array, "W"], encoding: Encoding) -> UInt32[Arr
 
 
 def possible_weight(
-    weight: UInt32[Array, "limbs"], count: UInt32[Array, ""], uniform: bool, most: int
+    weight: UInt32[Array, " limbs"], count: UInt32[Array, ""], uniform: bool, most: int
 ) -> Bool[Array, ""]:
     """Whether a weight word can be a sum of weights: if not, masks did not cancel.
 

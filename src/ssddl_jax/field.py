@@ -11,10 +11,10 @@ from ssddl_jax.rings import mul_high
 
 P = 2**31 - 1
 
-Elements = UInt32[Array, "*shape"]
+Elements = UInt32[Array, " *shape"]
 
 
-def reduce(x: UInt32[Array, "*shape"]) -> Elements:
+def reduce(x: UInt32[Array, " *shape"]) -> Elements:
     """Any uint32 mod p."""
     x = (x & jnp.uint32(P)) + (x >> jnp.uint32(31))
     return jnp.where(x >= jnp.uint32(P), x - jnp.uint32(P), x)
@@ -50,23 +50,23 @@ def inverse(a: Elements) -> Elements:
     return result
 
 
-def from_signed(values: UInt32[Array, "*shape"]) -> Elements:
+def from_signed(values: UInt32[Array, " *shape"]) -> Elements:
     """The field element of a word read as a signed number, |value| <= 2^30 - 1."""
     signed = lax.bitcast_convert_type(values, jnp.int32)
     return lax.bitcast_convert_type(jnp.where(signed < 0, signed + P, signed), jnp.uint32)
 
 
-def to_signed(elements: Elements) -> UInt32[Array, "*shape"]:
+def to_signed(elements: Elements) -> UInt32[Array, " *shape"]:
     """The word of the signed number that an element stands for: above p / 2 it is negative."""
     return jnp.where(elements > jnp.uint32(P // 2), elements - jnp.uint32(P), elements)
 
 
-def from_halves(low: UInt32[Array, "*shape"], high: UInt32[Array, "*shape"]) -> Elements:
+def from_halves(low: UInt32[Array, " *shape"], high: UInt32[Array, " *shape"]) -> Elements:
     """low + 2^16 high mod p, from plain sums of 16-bit halves."""
     return add(reduce(low), multiply(reduce(high), jnp.full_like(high, 1 << 16)))
 
 
-def lagrange_at_zero(points: UInt32[Array, "t"]) -> UInt32[Array, "t"]:
+def lagrange_at_zero(points: UInt32[Array, " t"]) -> UInt32[Array, " t"]:
     """Weights w_j with f(0) = sum w_j f(x_j) for every polynomial of degree below t.
 
     Points are distinct and not zero.
@@ -87,6 +87,6 @@ def lagrange_at_zero(points: UInt32[Array, "t"]) -> UInt32[Array, "t"]:
     return multiply(top, inverse(bottom))
 
 
-def first_true(mask: Bool[Array, "n"], count: int) -> Int32[Array, "count"]:
+def first_true(mask: Bool[Array, " n"], count: int) -> Int32[Array, " count"]:
     """Positions of the first `count` true entries; n where there are fewer."""
     return jnp.nonzero(mask, size=count, fill_value=mask.shape[0])[0].astype(jnp.int32)

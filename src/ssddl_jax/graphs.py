@@ -15,12 +15,12 @@ from jaxtyping import Bool, Int32, UInt32
 class Ring(NamedTuple):
     """An attempt's members in a ring: positions 0..count-1 hold members, the rest the others."""
 
-    order: Int32[Array, "n"]  # the slot at a position
-    position: Int32[Array, "n"]  # the position of a slot
-    count: Int32[Array, ""]
+    order: Int32[Array, " n"]  # the slot at a position
+    position: Int32[Array, " n"]  # the position of a slot
+    members: Int32[Array, ""]  # m
 
 
-def make_ring(words: UInt32[Array, "n"], members: Bool[Array, "n"]) -> Ring:
+def make_ring(words: UInt32[Array, " n"], members: Bool[Array, " n"]) -> Ring:
     """Members ordered by their words, ties by slot."""
     size = members.shape[0]
     slots = jnp.arange(size, dtype=jnp.int32)
@@ -31,7 +31,7 @@ def make_ring(words: UInt32[Array, "n"], members: Bool[Array, "n"]) -> Ring:
 
 
 def ring_partners(
-    ring: Ring, neighbours: int, slots: Int32[Array, "T"]
+    ring: Ring, neighbours: int, slots: Int32[Array, " T"]
 ) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
     """Partner slots at ring distance 1..k/2 on both sides, and which of them exist.
 
@@ -42,16 +42,27 @@ def ring_partners(
     offsets = jnp.concatenate([distance, -distance])
     forward = jnp.concatenate([distance > 0, distance < 0])
     position = ring.position[slots]
-    count = jnp.maximum(ring.count, 1)
+    count = jnp.maximum(ring.members, 1)
     partners = ring.order[(position[:, None] + offsets[None, :]) % count]
     reach = 2 * jnp.abs(offsets)
     once = (reach < count) | ((reach == count) & forward)
-    valid = (position < ring.count)[:, None] & once[None, :]
+    valid = (position < ring.members)[:, None] & once[None, :]
     return partners, valid
 
 
+def are_partners(
+    ring: Ring, neighbours: int, first: Int32[Array, " *shape"], second: Int32[Array, " *shape"]
+) -> Bool[Array, " *shape"]:
+    """Whether slots share: both members, at ring distance 1..k/2."""
+    here, there = ring.position[first], ring.position[second]
+    apart = jnp.abs(here - there)
+    distance = jnp.minimum(apart, ring.members - apart)
+    inside = (here < ring.members) & (there < ring.members)
+    return inside & (distance >= 1) & (distance <= neighbours // 2)
+
+
 def complete_partners(
-    members: Bool[Array, "n"], slots: Int32[Array, "T"]
+    members: Bool[Array, " n"], slots: Int32[Array, " T"]
 ) -> tuple[Int32[Array, "T n-1"], Bool[Array, "T n-1"]]:
     """All other slots, and which of them are members, if the slot itself is one."""
     others = jnp.arange(members.shape[0] - 1, dtype=jnp.int32)[None, :]
@@ -59,7 +70,7 @@ def complete_partners(
     return partners, members[partners] & members[slots][:, None]
 
 
-def survivors_connected(ring: Ring, neighbours: int, alive: Bool[Array, "n"]) -> Bool[Array, ""]:
+def survivors_connected(ring: Ring, neighbours: int, alive: Bool[Array, " n"]) -> Bool[Array, ""]:
     """Whether the ring's graph, restricted to the alive members, is connected.
 
     Edges never cross a gap of more than k/2 positions between one survivor and the next; one such
@@ -67,11 +78,11 @@ def survivors_connected(ring: Ring, neighbours: int, alive: Bool[Array, "n"]) ->
     """
     size = alive.shape[0]
     here = jnp.arange(size, dtype=jnp.int32)
-    standing = alive[ring.order] & (here < ring.count)
+    standing = alive[ring.order] & (here < ring.members)
     last = lax.cummax(jnp.where(standing, here, -1))
     previous = jnp.concatenate([jnp.full(1, -1, jnp.int32), last[:-1]])
     first = jnp.argmax(standing).astype(jnp.int32)
-    wrapped = first + ring.count - last[-1]  # from the last survivor round to the first
+    wrapped = first + ring.members - last[-1]  # from the last survivor round to the first
     inner = standing & (previous >= 0) & (here - previous > neighbours // 2)
     gaps = jnp.sum(inner, dtype=jnp.int32) + (wrapped > neighbours // 2).astype(jnp.int32)
     return gaps <= 1

@@ -17,11 +17,10 @@ from ssddl_jax.models import Model, Params
 from ssddl_jax.population import Data, as_float, rows_of
 from ssddl_jax.randomness import batch_order
 
-
 # (params, data, public, round, ids [T]) -> updates [T, d], mean losses [T]
 TrainTile = Callable[
-    [Params, Data, Array, Array, Int32[Array, "T"]],
-    tuple[Float32[Array, "T d"], Float32[Array, "T"]],
+    [Params, Data, Array, Array, Int32[Array, " T"]],
+    tuple[Float32[Array, "T d"], Float32[Array, " T"]],
 ]
 
 

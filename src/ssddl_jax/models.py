@@ -6,7 +6,7 @@ module, or `module:attribute` of either.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -113,7 +113,7 @@ def as_model(model: Any, name: str = "custom") -> Model:
     if isinstance(model, Model):
         return model
     if isinstance(model, nn.Module):
-        return Model(model.init, model.apply, name)
+        return Model(model.init, cast("Callable[[Params, Array], Array]", model.apply), name)
     if isinstance(model, tuple) and len(model) == 2 and all(callable(part) for part in model):
         return Model(model[0], model[1], name)
     remedy = "must be a flax module or an (init, apply) pair of functions"

@@ -23,9 +23,7 @@ def make_mesh(devices: int | str) -> Mesh:
     """A one-axis mesh over the first `devices` devices, or all."""
     found = jax.devices()
     chosen = found if devices == "all" else found[: int(devices)]
-    return jax.make_mesh(
-        (len(chosen),), (AXIS,), (jax.sharding.AxisType.Auto,), devices=chosen
-    )
+    return jax.make_mesh((len(chosen),), (AXIS,), (jax.sharding.AxisType.Auto,), devices=chosen)
 
 
 def into_tiles(slots: int, tile: int, devices: int) -> Array:
@@ -38,11 +36,11 @@ def into_tiles(slots: int, tile: int, devices: int) -> Array:
 
 def scan_tiles(
     mesh: Mesh,
-    body: Callable[[Tree, Tree, Array], tuple[Tree, Tree]],
+    body: Callable[..., tuple[Tree, Tree]],
     join: Callable[[Tree], Tree],
     shared: Tree,
     start: Tree,
-    tiles: Array,
+    tiles: Tree,
 ) -> tuple[Tree, Tree]:
     """Scans `body(shared, carry, tile) -> (carry, rows)` over tiles, split over the mesh.
 
@@ -50,18 +48,21 @@ def scan_tiles(
     `AXIS`); rows, stacked [tiles, ...], come back in the order of the tiles.
     """
 
-    def local(shared: Tree, start: Tree, tiles: Array) -> tuple[Tree, Tree]:
+    def local(shared: Tree, start: Tree, tiles: Tree) -> tuple[Tree, Tree]:
         return lax.scan(partial(body, shared), start, tiles)
 
     if mesh.size == 1:
         return local(shared, start, tiles)
 
-    def per_device(shared: Tree, start: Tree, tiles: Array) -> tuple[Tree, Tree]:
+    def per_device(shared: Tree, start: Tree, tiles: Tree) -> tuple[Tree, Tree]:
         carry, rows = local(shared, start, tiles)
         return join(carry), rows
 
     split = jax.shard_map(
-        per_device, mesh=mesh, in_specs=(P(), P(), P(AXIS)), out_specs=(P(), P(AXIS)),
+        per_device,
+        mesh=mesh,
+        in_specs=(P(), P(), P(AXIS)),
+        out_specs=(P(), P(AXIS)),
         check_vma=False,
     )
     return split(shared, start, tiles)

@@ -135,10 +135,8 @@ def _graph(config: Config) -> tuple[int, int, int]:
         threshold = config.threshold
         if threshold > size:
             raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
-    if neighbours >= size - 1:
-        colluders = size - 2
-    else:
-        colluders = floor(Decimal(gamma) * size)
+    complete = neighbours >= size - 1
+    colluders = size - 2 if complete else floor(Decimal(gamma) * size)
     if config.dropout_rule == "shamir":
         colluders = min(threshold - 1, size - 2)
     return neighbours, threshold, colluders
@@ -168,7 +166,9 @@ def read_schedule(config: Config) -> dict[int, set[int]]:
             remedy = f"line {number} is {','.join(row)!r}; each line must be round,participant"
             raise ConfigError("dropout_schedule", path, remedy) from None
         if round_ < 0 or not 0 <= participant < config.participants:
-            remedy = f"line {number}: rounds count from 0, participants 0..{config.participants - 1}"
+            remedy = (
+                f"line {number}: rounds count from 0, participants 0..{config.participants - 1}"
+            )
             raise ConfigError("dropout_schedule", path, remedy)
         table.setdefault(round_, set()).add(participant)
     return table

@@ -1,4 +1,4 @@
-"""`module:attribute` names: how a user's own model, optimizer or PRG is brought in from a config."""
+"""`module:attribute` names: how a user brings in a model, an optimizer or a PRG of their own."""
 
 import importlib
 import sys

@@ -113,7 +113,7 @@ def make_data(
     )
 
 
-def rows_of(data: Data, public: Array, participant: Array) -> Int32[Array, "L"]:
+def rows_of(data: Data, public: Array, participant: Array) -> Int32[Array, " L"]:
     """Row indices of a (traced) participant, padded."""
     if data.rows.shape[0] == 0:
         return resampled_rows(public, participant, data.most_rows, data.images.shape[0])

@@ -45,15 +45,15 @@ def public_key(seed: int) -> Key:
 def pair_keys(
     chain: Key,
     attempt: UInt32[Array, ""],
-    dealers: UInt32[Array, "*shape"],
-    holders: UInt32[Array, "*shape"],
+    dealers: UInt32[Array, " *shape"],
+    holders: UInt32[Array, " *shape"],
 ) -> UInt32[Array, "*shape 8"]:
     """K_{i->j} for dealers i and holders j (global ids) of this round's chain state."""
     return _keys(chain, attempt, dealers, holders, tag("PAIR"))
 
 
 def ideal_keys(
-    chain: Key, attempt: UInt32[Array, ""], ids: UInt32[Array, "*shape"]
+    chain: Key, attempt: UInt32[Array, ""], ids: UInt32[Array, " *shape"]
 ) -> UInt32[Array, "*shape 8"]:
     """Keys of the uploads that engine ideal draws."""
     return _keys(chain, attempt, ids, jnp.zeros_like(ids), tag("IDEA"))
@@ -62,8 +62,8 @@ def ideal_keys(
 def coefficient_keys(
     chain: Key,
     attempt: UInt32[Array, ""],
-    dealers: UInt32[Array, "*shape"],
-    degrees: UInt32[Array, "*shape"],
+    dealers: UInt32[Array, " *shape"],
+    degrees: UInt32[Array, " *shape"],
 ) -> UInt32[Array, "*shape 8"]:
     """Keys of the coefficients of degree l = 1..t-1 of the dealers' polynomials."""
     return _keys(chain, attempt, dealers, degrees, tag("SHAM"))
@@ -75,22 +75,18 @@ def _keys(chain: Key, attempt: Array, first: Array, second: Array, purpose: Arra
     return first8(chain.reshape(*lead, 8), jnp.broadcast_to(attempt, lead), nonce)
 
 
-def shuffled(public: Key, first: Array | int, count: int) -> Int32[Array, "count"]:
+def shuffled(public: Key, first: Array | int, count: int) -> Int32[Array, " count"]:
     """0..count-1 in the order of their SELE words: a round's, or a pass's, order of everybody."""
     drawn = words(public, _nonce(first, _EVERYBODY, tag("SELE")), count)
     return jnp.argsort(drawn, stable=True)
 
 
-def ring_words(
-    public: Key, round_: Array, attempt: Array, count: int
-) -> UInt32[Array, "count"]:
+def ring_words(public: Key, round_: Array, attempt: Array, count: int) -> UInt32[Array, " count"]:
     """GRPH words of an attempt, one a slot: members ordered by them stand in a ring."""
     return words(public, _nonce(round_, attempt, tag("GRPH")), count)
 
 
-def vanished_slots(
-    public: Key, round_: Array, size: int, vanishing: int
-) -> Bool[Array, "size"]:
+def vanished_slots(public: Key, round_: Array, size: int, vanishing: int) -> Bool[Array, " size"]:
     """The slots, exactly `vanishing` of them, that upload nothing in this round."""
     if not vanishing:
         return jnp.zeros(size, bool)
@@ -128,7 +124,7 @@ def participant_words(
 
 def rounding_noise(
     public: Key, round_: Array, participant: Array, count: int
-) -> Float32[Array, "count"]:
+) -> Float32[Array, " count"]:
     """u uniform in [0, 1), in steps of 2^-24, for stochastic rounding."""
     drawn = participant_words(public, round_, participant, count, "RNDG").reshape(-1)[:count]
     return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
@@ -136,7 +132,7 @@ def rounding_noise(
 
 def resampled_rows(
     public: Key, participant: Array, examples: int, total: int
-) -> Int32[Array, "examples"]:
+) -> Int32[Array, " examples"]:
     """`examples` rows of `total`, with replacement, computed from the participant's id alone.
 
     Row = floor(word * total / 2^32), by the high half of a 32 x 32 bit product in uint32.

@@ -86,20 +86,21 @@ def reference_round(
         expected = recipe.scheme.ring.sum(
             jnp.asarray(np.where(held[:, None], np.array(done.encoded, np.uint32), 0), jnp.uint32)
         )
-        info = Info(
-            group=ids,
-            alive=alive,
-            members=members,
-            attempt=np.uint32(done.attempt),
-            void=np.bool_(done.void),
-            exact=np.bool_(np.array_equal(aggregate, np.asarray(expected)) and not done.void),
-            finite=finite,
-            clipped=np.asarray(told.clipped),
-            loss=np.asarray(told.loss),
-            aggregate=aggregate,
-            digest=np.array(done.digest, np.uint32),
-            opened=np.uint32(opened),
-        )
+        told_info = {
+            "group": ids,
+            "alive": alive,
+            "members": members,
+            "attempt": np.uint32(done.attempt),
+            "void": np.bool_(done.void),
+            "exact": np.bool_(np.array_equal(aggregate, np.asarray(expected)) and not done.void),
+            "finite": finite,
+            "clipped": told.clipped,
+            "loss": told.loss,
+            "aggregate": aggregate,
+            "digest": np.array(done.digest, np.uint32),
+            "opened": np.uint32(opened),
+        }
+        info = Info(**{name: jnp.asarray(value) for name, value in told_info.items()})
         return after(state, aggregate, np.bool_(done.void)), info, (kept, done)
 
     return step

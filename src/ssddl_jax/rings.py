@@ -97,7 +97,7 @@ def _lift64(words: Words) -> Float32[Array, " D"]:
     return jnp.where(negative, -magnitude, magnitude)
 
 
-def mul_high(a: UInt32[Array, "*shape"], b: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+def mul_high(a: UInt32[Array, " *shape"], b: UInt32[Array, " *shape"]) -> UInt32[Array, " *shape"]:
     """The high 32 bits of the 64-bit products, in uint32 arithmetic."""
     half, low = jnp.uint32(_HALF), jnp.uint32(_LOW)
     a0, a1, b0, b1 = a & low, a >> half, b & low, b >> half

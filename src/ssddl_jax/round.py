@@ -42,16 +42,16 @@ class State(NamedTuple):
 class Group(NamedTuple):
     """A round's group: slot s is participant ids[s]."""
 
-    ids: Int32[Array, "n"]
-    vanished: Bool[Array, "n"]
+    ids: Int32[Array, " n"]
+    vanished: Bool[Array, " n"]
 
 
 class Trained(NamedTuple):
     """What LocalTrain tells of every slot."""
 
-    finite: Bool[Array, "n"]
-    clipped: UInt32[Array, "n"]
-    loss: Float32[Array, "n"]
+    finite: Bool[Array, " n"]
+    clipped: UInt32[Array, " n"]
+    loss: Float32[Array, " n"]
 
 
 class Kept(NamedTuple):
@@ -64,17 +64,17 @@ class Kept(NamedTuple):
 class Info(NamedTuple):
     """Diagnostics of a round; its state carries on without them."""
 
-    group: Int32[Array, "n"]
-    alive: Bool[Array, "n"]
-    members: Bool[Array, "n"]  # dealt shares in the final attempt
+    group: Int32[Array, " n"]
+    alive: Bool[Array, " n"]
+    members: Bool[Array, " n"]  # dealt shares in the final attempt
     attempt: UInt32[Array, ""]
     void: Bool[Array, ""]
     exact: Bool[Array, ""]  # aggregate == sum of the encoded updates it must hold, word for word
-    finite: Bool[Array, "n"]
-    clipped: UInt32[Array, "n"]
-    loss: Float32[Array, "n"]  # mean training loss of every slot
+    finite: Bool[Array, " n"]
+    clipped: UInt32[Array, " n"]
+    loss: Float32[Array, " n"]  # mean training loss of every slot
     aggregate: Array  # u32 [W]; plain: f32 [d], the mean
-    digest: UInt32[Array, "W"]  # the uploads digest; plain: empty
+    digest: UInt32[Array, " W"]  # the uploads digest; plain: empty
     opened: UInt32[Array, ""]  # pair keys opened to the server
 
 
@@ -214,6 +214,12 @@ def ParaUpdate(
     return State(params, server, chain, state.public, state.round + jnp.uint32(1))
 
 
+def hide(uploads: Uploads, void: Bool[Array, ""]) -> Uploads:
+    """No uploads of a void round: one survivor's alone would be its update, unmasked."""
+    assert uploads.each is not None
+    return uploads._replace(each=jnp.where(void, jnp.uint32(0), uploads.each))
+
+
 def shared_round(
     recipe: Recipe, sharing: Sharing, keep: bool = False
 ) -> Callable[[State, Data], Any]:
@@ -243,11 +249,11 @@ def shared_round(
             finite=told.finite,
             clipped=told.clipped,
             loss=told.loss,
-            aggregate=uploads.aggregate,
-            digest=uploads.digest,
+            aggregate=jnp.where(void, jnp.uint32(0), uploads.aggregate),
+            digest=jnp.where(void, jnp.uint32(0), uploads.digest),
             opened=uploads.opened,
         )
-        return (after, info, (kept, uploads)) if keep else (after, info)
+        return (after, info, (kept, hide(uploads, void))) if keep else (after, info)
 
     return step
 

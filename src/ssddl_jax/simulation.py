@@ -1,7 +1,7 @@
 """`build_simulation`: from a config, a model and data to two pure functions, `init` and `step`."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -17,6 +17,8 @@ from ssddl_jax.plan import Plan, make_plan, read_schedule
 from ssddl_jax.population import Data
 from ssddl_jax.round import Info, Init, Recipe, State, plain_round, shared_round
 from ssddl_jax.sharing import SHARINGS, Scheme, Sharing
+
+Tree = TypeVar("Tree")
 
 
 class Simulation(NamedTuple):
@@ -114,11 +116,10 @@ def build_simulation(
     )
 
 
-def place(data: Data, recipe: Recipe) -> Data:
-    """`Data` on the devices, once; every device holds all of it."""
+def place(tree: Tree, recipe: Recipe) -> Tree:
+    """`Data` or a `State` on the devices, once; every device holds all of it."""
     replicated = jax.sharding.NamedSharding(recipe.scheme.mesh, jax.sharding.PartitionSpec())
-    placed: Data = jax.device_put(data, replicated)
-    return placed
+    return jax.device_put(tree, replicated)
 
 
 def _schedule(config: Config) -> tuple[np.ndarray, np.ndarray] | None:

@@ -19,9 +19,10 @@ from ssddl_jax.sharing.pairwise import attempt_ring, partners_of
 from ssddl_jax.simulation import build_simulation, place
 
 _MOST_BYTES = 4 << 30
+Arrays = dict[str, Any]  # numpy arrays and scalars
 
 
-def transcript(config: Config, round_: int, **parts: Any) -> dict[str, np.ndarray]:
+def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
     """The transcript of a round of the run that `config` describes; keys as `interface.md` says.
 
     Rounds before it are run streamed, as `run` runs them; of the round itself all rows are kept.
@@ -66,7 +67,7 @@ def transcript(config: Config, round_: int, **parts: Any) -> dict[str, np.ndarra
         "weights": np.broadcast_to(np.asarray(weights, np.uint32), plan.size).copy(),
         "updates": np.asarray(kept.updates),
         "encoded": encoded,
-        "uploads": np.zeros_like(uploads) if info.void else uploads,
+        "uploads": uploads,
         "aggregate": np.asarray(info.aggregate),
         "fraction_bits": np.int32(plan.encoding.fraction_bits),
         "clip": np.float32(config.clip),
@@ -106,7 +107,7 @@ def partner_table(scheme: Scheme, state: State, info: Info) -> np.ndarray:
     return np.take_along_axis(unpadded, order, axis=1)
 
 
-def write_transcript(arrays: dict[str, np.ndarray], path: str) -> None:
+def write_transcript(arrays: Arrays, path: str) -> None:
     """Writes a transcript to `path`, whole or not at all."""
     target = Path(path)
     partial = target.with_name(target.name + ".partial")

@@ -15,7 +15,9 @@ from ssddl_jax.sharing.base import (
     uploads_of,
 )
 from ssddl_jax.sharing.ideal import ideal
+from ssddl_jax.sharing.ideal import keys_made as ideal_keys_made
 from ssddl_jax.sharing.pairwise import pairwise
+from ssddl_jax.sharing.pairwise import words_made as pairwise_words_made
 from ssddl_jax.sharing.shamir import shamir
 
 # (engine, dropout rule) -> builder; engine ideal has no pair shares to open.
@@ -41,8 +43,12 @@ __all__ = [
 
 
 def words_made(engine: str, scheme: Scheme) -> int:
-    """16 x the PRG blocks that the compiled round really evaluates for shares in one round.
+    """16 x the PRG blocks that one round's sharing really evaluates, padding of tiles included.
 
-    Padding of tiles included; a share made at both its ends counts twice. Keys are not counted.
+    A share made once for both its ends counts once. Keys are not counted.
     """
-    return 0
+    if engine == "ideal":
+        return 16 * scheme.num_blocks * ideal_keys_made(scheme)
+    if scheme.dropout_rule == "shamir":
+        return 16 * scheme.num_blocks * scheme.size * (scheme.threshold - 1)
+    return pairwise_words_made(scheme)

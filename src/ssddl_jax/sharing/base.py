@@ -61,24 +61,24 @@ class Attempt(NamedTuple):
     public: UInt32[Array, "8"]  # R
     round: UInt32[Array, ""]
     number: UInt32[Array, ""]  # a
-    ids: UInt32[Array, "n"]
-    members: Bool[Array, "n"]  # deal shares in this attempt
-    alive: Bool[Array, "n"]  # members that upload
+    ids: UInt32[Array, " n"]
+    members: Bool[Array, " n"]  # deal shares in this attempt
+    alive: Bool[Array, " n"]  # members that upload
 
 
 class Messages(NamedTuple):
     """The encoded updates: their sums, and the rows themselves where they are kept."""
 
-    total: UInt32[Array, "W"]  # ring sum over those whose updates the aggregate must hold
-    digest: UInt32[Array, "W"]  # sum of (2 s + 1) * message over the alive slots, mod 2^32 a word
+    total: UInt32[Array, " W"]  # ring sum over those whose updates the aggregate must hold
+    digest: UInt32[Array, " W"]  # sum of (2 s + 1) * message over the alive slots, mod 2^32 a word
     each: UInt32[Array, "n W"] | None
 
 
 class Uploads(NamedTuple):
     """What reached the server, summed, and the rows themselves where they are kept."""
 
-    aggregate: UInt32[Array, "W"]
-    digest: UInt32[Array, "W"]  # the uploads digest of protocol section 5
+    aggregate: UInt32[Array, " W"]
+    digest: UInt32[Array, " W"]  # the uploads digest of protocol section 5
     each: UInt32[Array, "n W"] | None  # rows of slots that uploaded nothing are zeros
     opened: UInt32[Array, ""]  # pair keys opened to the server
     enough: Bool[Array, ""] | bool = True  # enough survivors, and connected
@@ -96,13 +96,13 @@ class Sharing(NamedTuple):
     keeps: bool = False
 
 
-def slot_factors(slots: Array, counted: Bool[Array, "T"]) -> UInt32[Array, "T"]:
+def slot_factors(slots: Array, counted: Bool[Array, " T"]) -> UInt32[Array, " T"]:
     """2 s + 1 for the counted slots, 0 for the others: the weights of the uploads digest."""
     factors = jnp.uint32(2) * slots.astype(jnp.uint32) + jnp.uint32(1)
     return jnp.where(counted, factors, jnp.uint32(0))
 
 
-def weighted_sum(rows: UInt32[Array, "T W"], factors: UInt32[Array, "T"]) -> UInt32[Array, "W"]:
+def weighted_sum(rows: UInt32[Array, "T W"], factors: UInt32[Array, " T"]) -> UInt32[Array, " W"]:
     """Sum of factor * row, each 32-bit word by itself."""
     return jnp.sum(rows * factors[:, None], axis=0, dtype=jnp.uint32)
 

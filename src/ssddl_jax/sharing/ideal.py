@@ -21,9 +21,14 @@ from ssddl_jax.sharing.base import (
     slot_factors,
     weighted_sum,
 )
-from ssddl_jax.sharing.kernels import drawn_sums, share_sums
+from ssddl_jax.sharing.kernels import drawn_sums, written
 
 _KEYS = 64  # uploads drawn side by side
+
+
+def keys_made(scheme: Scheme) -> int:
+    """Keys whose words a round evaluates, padding of tiles included."""
+    return int(into_tiles(scheme.size, min(_KEYS, scheme.size), scheme.mesh.size).size)
 
 
 def ideal(scheme: Scheme) -> Sharing:
@@ -43,8 +48,14 @@ def ideal(scheme: Scheme) -> Sharing:
             drawn = attempt.alive[inside] & (slots < scheme.size) & (slots != last)
             keys = ideal_keys(attempt.chain, attempt.number, attempt.ids[inside])
             if keep:
-                signs = drawn.astype(jnp.int32)[:, None]
-                rows = share_sums(scheme.prg, scheme.ring, scheme.width, keys[:, None], signs)
+                lanes = written(
+                    scheme.prg,
+                    list(keys.T),
+                    drawn.astype(jnp.uint32),
+                    jnp.uint32(0),
+                    scheme.num_blocks,
+                )
+                rows = jnp.stack(lanes, axis=1).reshape(keys.shape[0], -1)[:, : scheme.width]
                 total = scheme.ring.sum(rows)
                 digest = weighted_sum(rows, slot_factors(slots, drawn))
             else:

@@ -1,21 +1,33 @@
-"""The hot loops: PRG blocks evaluated and summed without ever writing one to memory.
+"""The hot loops: PRG blocks, each evaluated once, and the sums that consume them.
 
-A block yields 16 words. On CPU only a variadic `lax.reduce` with the 16 words as 16 operands makes
-XLA evaluate a block once; every other form that was tried evaluates it once for each word. Words
-stay lane-major: [16, B], lane by block (protocol section 4).
+XLA's CPU compiler evaluates an expression anew for each array that it writes, so a block of 16
+words written as 16 arrays costs 16 blocks. Only inside one variadic `lax.reduce` is it shared. Two
+forms follow from that:
+
+- `written`: the 16 words of every block as 16 arrays. The reduce runs over an axis of two, whose
+  second element is masked to zero; nothing but the mask depends on it, so the block is hoisted out
+  and stored once, vectorised over blocks.
+- `sum_together`: sums over keys, with nothing written but the sums; vectorised over keys.
+
+What enters either form must be broadcast to the full shape first: a change of indexing between the
+block and the reduce makes XLA split the loop and evaluate again. Compilers of accelerators share
+the expression by themselves; there `written` is the plain form (unmeasured so far).
 """
 
 import functools
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Int32, UInt32
+from jaxtyping import Bool, UInt32
 
 from ssddl_jax.chacha import PRG
 from ssddl_jax.field import P, add
 from ssddl_jax.field import from_halves as from_field_halves
 from ssddl_jax.rings import Ring, from_halves
+
+_LANES = 16  # keys summed together are padded to a multiple: the vector width of uint32 words
 
 
 def sum_together(operands: Sequence[Array], axes: tuple[int, ...]) -> tuple[Array, ...]:
@@ -29,51 +41,61 @@ def sum_together(operands: Sequence[Array], axes: tuple[int, ...]) -> tuple[Arra
     return summed
 
 
-def _blocks(
+def written(
     prg: PRG,
-    keys: UInt32[Array, "T K 8"],
+    keys: Sequence[Array],
+    factor: UInt32[Array, " *P"],
+    first: Array,
     count: int,
-    first: Array | int = 0,
     nonce_word: int = 0,
 ) -> list[Array]:
-    """The 16 words of blocks first..first+count-1 as arrays [T, count, K].
+    """factor * word for blocks first..first+count-1 of every key: 16 arrays u32 [*P, count].
 
-    The keys are innermost, where the reduction over them vectorises.
+    `keys`: 8 arrays u32 [*P]; `factor` is any word, such as 0, 1 or -1 mod 2^32.
     """
-    counter = jnp.asarray(first, jnp.uint32) + jnp.arange(count, dtype=jnp.uint32)
-    counter = counter[None, :, None]
-    zero = jnp.zeros((1, 1, 1), jnp.uint32)
-    nonce = [jnp.full_like(zero, nonce_word), zero, zero]
-    words = prg.block([keys[:, None, :, i] for i in range(8)], counter, nonce)
-    return list(words)
+    twice = 2 if jax.default_backend() == "cpu" else 1
+    shape = (*factor.shape, count, twice)
+    lead = tuple(range(factor.ndim))
+    once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 1)
+    once = once * lax.broadcast_in_dim(factor, shape, lead)
+    counter = lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 2) + first.astype(jnp.uint32)
+    zero = jnp.zeros(shape, jnp.uint32)
+    nonce = [jnp.full(shape, nonce_word, jnp.uint32), zero, zero]
+    columns = [lax.broadcast_in_dim(key, shape, lead) for key in keys]
+    products = [word * once for word in prg.block(columns, counter, nonce)]
+    if twice == 1:
+        return [product[..., 0] for product in products]
+    return list(sum_together(products, (len(shape) - 1,)))
 
 
-def share_sums(
-    prg: PRG, ring: Ring, width: int, keys: UInt32[Array, "T K 8"], signs: Int32[Array, "T K"]
-) -> UInt32[Array, "T W"]:
-    """Sum over K shares of sign * share, sign in {-1, 0, +1}, in the ring, for each of T rows."""
-    num_blocks = -(-width // 16)
-    blocks = _blocks(prg, keys, num_blocks)
-    if ring.limbs == 1:
-        factor = lax.bitcast_convert_type(signs, jnp.uint32)[:, None, :]
-        sums = sum_together([word * factor for word in blocks], (2,))
-        return _row_major(sums, width)
-    # -s = ~s + 1: flip the words, add the ones afterwards; halves, so that no carry is lost.
-    flip = jnp.where(signs < 0, jnp.uint32(0xFFFFFFFF), jnp.uint32(0))[:, None, :]
-    keep = jnp.where(signs == 0, jnp.uint32(0), jnp.uint32(0xFFFFFFFF))[:, None, :]
-    flipped = [(word ^ flip) & keep for word in blocks]
-    low = [word & jnp.uint32(0xFFFF) for word in flipped]
-    high = [word >> jnp.uint32(16) for word in flipped]
-    sums = sum_together([*low, *high], (2,))
-    ones = jnp.sum(signs < 0, axis=1, dtype=jnp.uint32)[:, None]
-    is_low = (jnp.arange(width) < width // 2).astype(jnp.uint32)[None, :]
-    return from_halves(_row_major(sums[:16], width) + ones * is_low, _row_major(sums[16:], width))
+def _blocks(
+    prg: PRG, keys: UInt32[Array, "K 8"], count: int, first: Array | int = 0, nonce_word: int = 0
+) -> list[Array]:
+    """The 16 words of blocks first..first+count-1 as arrays [count, K], to be summed over K."""
+    shape = (count, keys.shape[0])
+    counter = lax.broadcasted_iota(jnp.uint32, shape, 0) + jnp.asarray(first, jnp.uint32)
+    zero = jnp.zeros(shape, jnp.uint32)
+    columns = [lax.broadcast_in_dim(keys[:, i], shape, (1,)) for i in range(8)]
+    return list(prg.block(columns, counter, [jnp.full_like(zero, nonce_word), zero, zero]))
 
 
-def _row_major(lanes: Sequence[Array], width: int) -> UInt32[Array, "T W"]:
-    """Messages from 16 lanes [T, B]: lane after lane, cut to the width."""
-    stacked = jnp.stack(lanes, axis=1)
-    return stacked.reshape(stacked.shape[0], -1)[:, :width]
+def _padded(keys: UInt32[Array, "K ..."]) -> UInt32[Array, "K ..."]:
+    """Zeros up to a multiple of the vector width; at other sizes LLVM falls back to scalars."""
+    return jnp.pad(keys, [(0, -keys.shape[0] % _LANES), *((0, 0) for _ in keys.shape[1:])])
+
+
+def key_sums(
+    prg: PRG,
+    ring: Ring,
+    width: int,
+    keys: UInt32[Array, "K 8"],
+    counted: Bool[Array, " K"],
+) -> UInt32[Array, " W"]:
+    """Ring sum of the counted keys' words."""
+    blocks = _blocks(prg, _padded(keys), -(-width // 16))
+    one = _across(counted.astype(jnp.uint32), blocks[0].shape)
+    parts = _parts(ring, [word * one for word in blocks])
+    return _settled(ring, sum_together(parts, (1,)), width)
 
 
 def drawn_sums(
@@ -81,51 +103,71 @@ def drawn_sums(
     ring: Ring,
     width: int,
     keys: UInt32[Array, "K 8"],
-    counted: Bool[Array, "K"],
-    factors: UInt32[Array, "K"],
-) -> tuple[UInt32[Array, "W"], UInt32[Array, "W"]]:
+    counted: Bool[Array, " K"],
+    factors: UInt32[Array, " K"],
+) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
     """Ring sum of the counted keys' words, and the sum of factor * word, word by word."""
-    blocks = _blocks(prg, keys[None], -(-width // 16))
-    weighted = [word * factors[None, None, :] for word in blocks]
+    blocks = _blocks(prg, _padded(keys), -(-width // 16))
+    one = _across(counted.astype(jnp.uint32), blocks[0].shape)
+    weight = _across(factors, blocks[0].shape)
+    parts = _parts(ring, [word * one for word in blocks])
+    sums = sum_together([*parts, *(word * weight for word in blocks)], (1,))
+    return _settled(ring, sums[:-16], width), _row_major(sums[-16:], width)
+
+
+def _across(values: UInt32[Array, " K"], shape: tuple[int, ...]) -> UInt32[Array, "count K"]:
+    return lax.broadcast_in_dim(_padded(values), shape, (1,))
+
+
+def _parts(ring: Ring, words: list[Array]) -> list[Array]:
+    """What is summed of words so that no carry is lost: in the wide ring, their halves."""
     if ring.limbs == 1:
-        one = counted.astype(jnp.uint32)[None, None, :]
-        sums = sum_together([*(word * one for word in blocks), *weighted], (2,))
-        return _row_major(sums[:16], width)[0], _row_major(sums[16:], width)[0]
-    keep = jnp.where(counted, jnp.uint32(0xFFFFFFFF), jnp.uint32(0))[None, None, :]
-    low = [word & keep & jnp.uint32(0xFFFF) for word in blocks]
-    high = [(word & keep) >> jnp.uint32(16) for word in blocks]
-    sums = sum_together([*low, *high, *weighted], (2,))
-    total = from_halves(_row_major(sums[:16], width), _row_major(sums[16:32], width))
-    return total[0], _row_major(sums[32:], width)[0]
+        return words
+    low = [word & jnp.uint32(0xFFFF) for word in words]
+    return [*low, *(word >> jnp.uint32(16) for word in words)]
+
+
+def _settled(ring: Ring, sums: Sequence[Array], width: int) -> UInt32[Array, " W"]:
+    """The message that sums of `_parts` stand for."""
+    if ring.limbs == 1:
+        return _row_major(sums, width)
+    return from_halves(_row_major(sums[:16], width), _row_major(sums[16:], width))
+
+
+def _row_major(lanes: Sequence[Array], width: int) -> UInt32[Array, " W"]:
+    """A message from 16 lanes [B]: lane after lane, cut to the width."""
+    return jnp.stack(lanes).reshape(-1)[:width]
 
 
 def coefficient_sums(
-    prg: PRG, keys: UInt32[Array, "n 8"], members: Bool[Array, "n"], first: Array, count: int
-) -> UInt32[Array, "16 count"]:
+    prg: PRG, keys: UInt32[Array, "n 8"], members: Bool[Array, " n"], first: Array, count: int
+) -> UInt32[Array, " 16 count"]:
     """Sum over the members of uniform field elements, blocks first..first+count-1.
 
     An element is a word's low 31 bits; where these equal p, the word of nonce (1, 0, 0), then of
     (2, 0, 0), stands in: rejection, never a remainder. p is 0 in the field, so a rejected word adds
     nothing by itself, and the stand-ins are added in the rare chunk that has one. n < 2^16.
     """
-    keep = jnp.where(members, jnp.uint32(P), jnp.uint32(0))[None, None, :]
+    keys = _padded(keys)
+    shape = (count, keys.shape[0])
+    keep = jnp.where(_padded(members.astype(jnp.uint32)) == 1, jnp.uint32(P), jnp.uint32(0))
+    keep = lax.broadcast_in_dim(keep, shape, (1,))
 
-    def draw(nonce: int) -> list[Array]:
-        blocks = _blocks(prg, keys[None], count, first, nonce)
-        return [word & keep for word in blocks]
-
-    words = draw(0)
+    words = [word & keep for word in _blocks(prg, keys, count, first)]
     rejected = functools.reduce(jnp.logical_or, [word == jnp.uint32(P) for word in words])
     low, high, counted = _half_sums(words, [rejected.astype(jnp.uint32)])
     total = from_field_halves(low, high)
 
-    def stand_ins() -> UInt32[Array, "16 count"]:
-        first_try, second, third = draw(0), draw(1), draw(2)
+    def stand_ins() -> UInt32[Array, " 16 count"]:
+        one = (keep[0] > 0).astype(jnp.uint32)
+        columns = [keys[:, i] for i in range(8)]
+        tries = []
+        for nonce in range(3):  # a PRG in each loop: two in one would not compile
+            drawn = written(prg, columns, one, first, count, nonce)
+            tries.append(lax.optimization_barrier([word.T & jnp.uint32(P) for word in drawn]))
         instead = [
-            jnp.where(
-                a == jnp.uint32(P), jnp.where(b == jnp.uint32(P), c, b), jnp.zeros_like(a)
-            )
-            for a, b, c in zip(first_try, second, third, strict=True)
+            jnp.where(a == jnp.uint32(P), jnp.where(b == jnp.uint32(P), c, b), jnp.zeros_like(a))
+            for a, b, c in zip(*tries, strict=True)
         ]
         low, high, _ = _half_sums(instead, [])
         return add(total, from_field_halves(low, high))
@@ -135,9 +177,9 @@ def coefficient_sums(
 
 def _half_sums(
     words: list[Array], others: list[Array]
-) -> tuple[UInt32[Array, "16 count"], UInt32[Array, "16 count"], list[Array]]:
+) -> tuple[UInt32[Array, " 16 count"], UInt32[Array, " 16 count"], list[Array]]:
     """Sums over the keys of the words' lower and upper halves, and of other operands."""
     low = [word & jnp.uint32(0xFFFF) for word in words]
     high = [word >> jnp.uint32(16) for word in words]
-    sums = sum_together([*low, *high, *others], (0, 2))
+    sums = sum_together([*low, *high, *others], (1,))
     return jnp.stack(sums[:16]), jnp.stack(sums[16:32]), list(sums[32:])
