@@ -276,7 +276,7 @@ QUICK = {
     Case("pairwise", "complete", 32, "reveal", "examples", "paired"),
     Case("pairwise", "complete", 64, "retry", "examples", "paired"),
     Case("pairwise", "complete", 64, "reveal", "uniform", "directed"),
-    Case("pairwise", 4, 32, "retry", "examples", "paired"),
+    Case("pairwise", 4, 32, "retry", "uniform", "paired"),
     Case("pairwise", 4, 32, "reveal", "uniform", "directed"),
     Case("pairwise", 4, 64, "retry", "uniform", "directed"),
     Case("pairwise", 4, 64, "reveal", "examples", "paired"),

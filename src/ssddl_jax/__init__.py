@@ -18,6 +18,17 @@ from ssddl_jax.round import Info, State
 from ssddl_jax.runner import RunResult, run
 from ssddl_jax.sharing import Scheme, Sharing, uploads_of
 from ssddl_jax.simulation import Simulation, build_simulation
+from ssddl_jax.stacked import (
+    aggregate,
+    decode,
+    encode,
+    hold,
+    mask,
+    reconstruct,
+    shamir_reconstruct,
+    shamir_share,
+    share,
+)
 from ssddl_jax.transcript import transcript
 
 __all__ = [
@@ -33,10 +44,19 @@ __all__ = [
     "Sharing",
     "Simulation",
     "State",
+    "aggregate",
     "build_simulation",
+    "decode",
+    "encode",
+    "hold",
     "load_data",
     "make_data",
+    "mask",
+    "reconstruct",
     "run",
+    "shamir_reconstruct",
+    "shamir_share",
+    "share",
     "transcript",
     "uploads_of",
 ]

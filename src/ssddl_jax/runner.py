@@ -29,7 +29,7 @@ from ssddl_jax.simulation import Simulation, build_simulation, place
 
 _EVAL_BATCH = 1000
 # The share kernels gain a quarter to two fifths from full-width vectors where the CPU has them.
-_CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+_CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
 
 
 class RunResult(NamedTuple):

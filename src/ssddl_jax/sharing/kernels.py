@@ -23,7 +23,7 @@ from jax import Array, lax
 from jaxtyping import Bool, UInt32
 
 from ssddl_jax.chacha import PRG
-from ssddl_jax.field import P, add
+from ssddl_jax.field import MERSENNE31, P
 from ssddl_jax.field import from_halves as from_field_halves
 from ssddl_jax.rings import Ring, from_halves
 
@@ -170,7 +170,7 @@ def coefficient_sums(
             for a, b, c in zip(*tries, strict=True)
         ]
         low, high, _ = _half_sums(instead, [])
-        return add(total, from_field_halves(low, high))
+        return MERSENNE31.add(total, from_field_halves(low, high))
 
     return lax.cond(jnp.any(counted[0] > 0), stand_ins, lambda: total)
 

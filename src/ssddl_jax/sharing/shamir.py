@@ -12,6 +12,7 @@ from jax import Array, lax
 from jaxtyping import UInt32
 
 from ssddl_jax import field
+from ssddl_jax.field import MERSENNE31
 from ssddl_jax.parallel import scan_tiles
 from ssddl_jax.randomness import coefficient_keys
 from ssddl_jax.sharing.base import (
@@ -41,7 +42,7 @@ def shamir(scheme: Scheme) -> Sharing:
         opening = field.first_true(attempt.alive, threshold)
         enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= threshold
         opening = jnp.where(enough, opening, jnp.arange(threshold, dtype=jnp.int32))
-        weights = field.lagrange_at_zero(points[opening])
+        weights = field.lagrange_at_zero(MERSENNE31, points[opening])
         factors = slot_factors(everybody, attempt.alive)
         constant = field.from_signed(messages.total)
         lanes = jnp.pad(constant, (0, 16 * scheme.num_blocks - scheme.width))
@@ -58,26 +59,21 @@ def shamir(scheme: Scheme) -> Sharing:
             attempt, opening, weights, factors = shared
             first, constant = piece
 
-            def horner(value: Array, degree: Array) -> tuple[Array, None]:
-                """One step down: value * x + coefficient, at every slot's point."""
+            def lower(value: Array, degree: Array) -> tuple[Array, None]:
+                """One step of Horner's rule, at every slot's point."""
                 degrees = jnp.full(size, degree, jnp.uint32)
                 keys = coefficient_keys(attempt.chain, attempt.number, attempt.ids, degrees)
-                lower = coefficient_sums(scheme.prg, keys, attempt.members, first, chunk)
-                at = jnp.broadcast_to(points[:, None, None], value.shape)
-                scaled = field.multiply(field.add(value, lower[None]), at)
-                return scaled, None
+                coefficient = coefficient_sums(scheme.prg, keys, attempt.members, first, chunk)
+                at = points[:, None, None]
+                return field.horner(MERSENNE31, value, coefficient[None], at), None
 
             degrees = jnp.arange(threshold - 1, 0, -1, dtype=jnp.uint32)
             start = jnp.zeros((size, 16, chunk), jnp.uint32)
-            value, _ = lax.scan(horner, start, degrees)
-            sent = field.add(value, jnp.broadcast_to(constant[None], value.shape))
+            value, _ = lax.scan(lower, start, degrees)
+            sent = MERSENNE31.add(value, jnp.broadcast_to(constant[None], value.shape))
             digest = jnp.sum(sent * factors[:, None, None], axis=0, dtype=jnp.uint32)
 
-            def interpolate(j: Array, total: Array) -> Array:
-                term = field.multiply(sent[opening[j]], jnp.broadcast_to(weights[j], total.shape))
-                return field.add(total, term)
-
-            total = lax.fori_loop(0, threshold, interpolate, jnp.zeros_like(constant))
+            total = field.combine(MERSENNE31, weights, sent[opening])
             return None, (total, digest, sent if keep else None)
 
         firsts = jnp.arange(chunks, dtype=jnp.uint32) * jnp.uint32(chunk)

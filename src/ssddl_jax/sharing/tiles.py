@@ -172,7 +172,8 @@ def chunk_masks(
         rows_at = jnp.zeros_like(rows_at)
 
     def tile(masks: Parts, item: Any) -> tuple[Parts, None]:
-        return add_tile(masks, prg, limbs, *item, first), None
+        keys, factor, rows, columns = item
+        return add_tile(masks, prg, limbs, keys, factor, rows, columns, first), None
 
     def step(
         carry: tuple[Parts, Array], items: tuple[Array, tuple[Array, ...]]
