@@ -1,14 +1,16 @@
 # `make run` and `make test` set up everything they need in .venv/ and do it.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test setup clean
+.PHONY: run test test-slow lint benchmarks setup clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing ssddl_jax and what it needs into $(VENV)/ (once; some minutes)" >&2
+	@echo "installing ssddl_jax and what it needs into $(VENV)/ (once; a minute or two)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
 
@@ -18,5 +20,21 @@ run: setup
 test: setup
 	@$(BIN)/python -m pytest -m "not slow"
 
+test-slow: setup
+	@$(BIN)/python -m pytest -m slow
+
+$(VENV)/.linters: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+	@touch $@
+
+lint: $(VENV)/.linters
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+benchmarks: setup
+	@for file in benchmarks/*.py; do \
+		echo "$$file --tiny"; $(BIN)/python $$file --tiny || exit 1; done
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build
+	rm -rf .venv .venv-3.12 .pytest_cache .mypy_cache .ruff_cache build

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ssddl_jax.compiling import compile_once, named
 from ssddl_jax.config import Config
+from ssddl_jax.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import words_sha256
 from ssddl_jax.models import Model
 from ssddl_jax.population import Data
-from ssddl_jax.runner import compile_once, device_name, named, peak_memory_mb, versions
 from ssddl_jax.sharing import words_made
 from ssddl_jax.simulation import build_simulation, place
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssddl_jax.compiling import compile_once, named
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import flat_params
 from ssddl_jax.population import load_data
 from ssddl_jax.reference_round import reference_round
 from ssddl_jax.round import Info, State
-from ssddl_jax.runner import compile_once, named
 from ssddl_jax.sharing.base import Attempt, Scheme
 from ssddl_jax.sharing.pairwise import attempt_ring, partners_of
 from ssddl_jax.simulation import build_simulation, place

@@ -1,0 +1,120 @@
+"""What a run writes down: a line of metrics a round, the summary, the config that replays it."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from ssddl_jax.compiling import Compiled
+from ssddl_jax.config import Config
+from ssddl_jax.environment import device_name, peak_memory_mb, versions
+from ssddl_jax.hashes import VOID, run_sha256, words_sha256
+from ssddl_jax.plan import Traffic, traffic
+from ssddl_jax.round import Info
+from ssddl_jax.simulation import Simulation
+
+
+def metrics_row(
+    config: Config, simulation: Simulation, index: int, info: Info, seconds: float
+) -> dict[str, Any]:
+    """One line of metrics.jsonl."""
+    finite, alive = np.asarray(info.finite), np.asarray(info.alive)
+    losses = np.asarray(info.loss, np.float64)[finite]
+    void, plain = bool(info.void), config.protocol == "plain"
+    moved: Traffic = traffic(
+        config,
+        simulation.plan,
+        members=int(finite.sum()),
+        alive=int(alive.sum()),
+        attempt=int(info.attempt),
+        opened=int(info.opened),
+    )
+    return {
+        "round": index,
+        "group": [int(i) for i in np.asarray(info.group)],
+        "alive": int(alive.sum()),
+        "attempt": int(info.attempt),
+        "void": void,
+        "exact": None if plain else bool(info.exact),
+        "loss": float(losses.mean()) if np.isfinite(losses).all() and len(losses) else None,
+        "test_accuracy": None,
+        "clipped": int(np.asarray(info.clipped, np.uint64).sum()),
+        "nonfinite": int((~finite).sum()),
+        "seconds": seconds,
+        "bytes_up": moved.up,
+        "bytes_down": moved.down,
+        "aggregate_sha256": VOID if void else words_sha256(info.aggregate),
+        "uploads_sha256": None if plain else VOID if void else words_sha256(info.digest),
+    }
+
+
+def summarise(
+    config: Config,
+    simulation: Simulation,
+    metrics: list[dict[str, Any]],
+    params: Any,
+    step: Compiled,
+    started: float,
+) -> dict[str, Any]:
+    """summary.json."""
+    plan = simulation.plan
+    member_rounds = plan.size * len(metrics)
+    seconds = [row["seconds"] for row in metrics]
+    notes = []
+    if config.protocol != "plain" and plan.prg.rounds < 20:
+        notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
+    if config.protocol != "plain" and config.engine == "ideal":
+        notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
+    plain = config.protocol == "plain"
+    return {
+        "test_accuracy": metrics[-1]["test_accuracy"],
+        "rounds": len(metrics),
+        "participants": config.participants,
+        "group_size": plan.size,
+        "parameters": plan.dimension,
+        "data": config.data,
+        "model": simulation.model.name,
+        "protocol": config.protocol,
+        "engine": config.engine,
+        "prg": config.prg,
+        "neighbours": plan.neighbours,
+        "max_colluders": None if plain else plan.max_colluders,
+        "fraction_bits": plan.encoding.fraction_bits,
+        "error_bound": None if plain else plan.headroom.error_bound,
+        "clipped": sum(row["clipped"] for row in metrics),
+        "nonfinite": sum(row["nonfinite"] for row in metrics),
+        "compilations": step.compilations,
+        "compile_seconds": step.seconds,
+        "seconds_per_round_median": float(np.median(seconds)),
+        "seconds_total": time.perf_counter() - started,
+        "bytes_up_per_participant": _mean([row["bytes_up"] for row in metrics], member_rounds),
+        "bytes_down_per_participant": _mean([row["bytes_down"] for row in metrics], member_rounds),
+        "rounds_exact": None if plain else sum(bool(row["exact"]) for row in metrics),
+        "rounds_void": sum(row["void"] for row in metrics),
+        "run_sha256": run_sha256([row["aggregate_sha256"] for row in metrics], params),
+        "tile_size": plan.tile_size,
+        "peak_memory_mb": peak_memory_mb(),
+        "device": device_name(),
+        "versions": versions(),
+        "seed": config.seed,
+        "notes": notes,
+    }
+
+
+def _mean(values: list[int], count: int) -> float | int:
+    total = sum(values)
+    return total // count if total % count == 0 else total / count
+
+
+def write_config(config: Config, path: Path) -> None:
+    """The complete config as TOML, with what computed; `--config` reads it back."""
+    fields = {name: value for name, value in asdict(config).items() if value is not None}
+    environment = {"device": device_name(), "versions": versions()}
+    note = (
+        "# The seed is the simulator's escrow: it regenerates every key of this run, so that it\n"
+        "# can be replayed, and is no part of the privacy claim.\n"
+    )
+    path.write_text(note + tomli_w.dumps({**fields, "environment": environment}))
