@@ -48,7 +48,15 @@ class Progress:
             f"{plan.participants:,} participants, {plan.size:,} a round, "
             f"{plan.dimension:,} parameters ({simulation.model.name}); {sharing}",
             highlight=False,
+            soft_wrap=True,
         )
+        if config.dropout > config.max_dropout and config.dropout_rule != "shamir":
+            self.console.print(
+                f"note: dropout {config.dropout} exceeds max_dropout {config.max_dropout}: "
+                "rounds with fewer survivors are void",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def round(self, row: dict[str, Any]) -> None:
         """Takes one line of the metrics."""

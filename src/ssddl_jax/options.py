@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises what the command line reports in one line, with exit status 2."""
-        raise ConfigError("command line", self.prog, f"{message}; see {self.prog} --help")
+        raise ConfigError(self.prog, None, f"{message}; see {self.prog} --help")
 
 
 def add_config_flags(parser: argparse.ArgumentParser, hidden: Sequence[str] = ()) -> None:
@@ -88,7 +88,7 @@ def check_flags(arguments: Sequence[str], parser: argparse.ArgumentParser) -> No
         if name.startswith("--") and name != "--" and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
-            raise ConfigError(name, argument, f"is not an option of {parser.prog}; {hint}")
+            raise ConfigError(parser.prog, None, f"{name} is not an option; {hint}")
 
 
 def _metavar(kind: Any) -> str:

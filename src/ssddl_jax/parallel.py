@@ -15,13 +15,18 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from ssddl_jax.errors import ConfigError
+
 AXIS = "group"
 Tree = Any
 
 
 def make_mesh(devices: int | str) -> Mesh:
-    """A one-axis mesh over the first `devices` devices, or all."""
+    """A one-axis mesh over the first `devices` devices, or all. Raises `ConfigError` if too few."""
     found = jax.devices()
+    if devices != "all" and int(devices) > len(found):
+        more = f"XLA_FLAGS=--xla_force_host_platform_device_count={devices} makes more on a CPU"
+        raise ConfigError("devices", devices, f"there are {len(found)} here; {more}")
     chosen = found if devices == "all" else found[: int(devices)]
     return jax.make_mesh((len(chosen),), (AXIS,), (jax.sharding.AxisType.Auto,), devices=chosen)
 
