@@ -4,7 +4,8 @@
 class ConfigError(ValueError):
     """A configuration that cannot be run; one line: the field, its value and what would work.
 
-    `value` None: the fault is not in a value, as where one is missing. Raised before anything is compiled or written; the command line turns it into exit status 2.
+    `value` None: the fault is not in a value, as where one is missing. Raised before anything is
+    compiled or written; the command line turns it into exit status 2.
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
