@@ -84,7 +84,7 @@ def sharing_words(config: Config, plan: Any) -> str:
 
 def megabytes(count: float) -> str:
     """Bytes for people."""
-    return f"{count / 1e6:,.1f} MB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
 def print_summary(config: Config, result: RunResult) -> None:
