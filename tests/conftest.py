@@ -12,6 +12,7 @@ if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
 from harness import tiny_data, tiny_npz  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")

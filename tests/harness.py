@@ -11,11 +11,11 @@ import logging
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import independent
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import independent
 import ssddl_jax as sd
 from ssddl_jax import reference
 from ssddl_jax.simulation import place
@@ -111,7 +111,10 @@ def built(config, dimension=21, broken=(), kept=True):
     state = place(simulation.init(), simulation.recipe)
     lowered = jax.jit(simulation.step).lower(state, data)
     step = lowered.compile()
-    keep = jax.jit(simulation.step_kept).lower(state, data).compile() if kept else None
+    keep = None
+    if kept:  # the kept form only has to be right, not fast
+        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+        keep = jax.jit(simulation.step_kept).lower(state, data).compile(quick)
     return Built(
         config, simulation, state, data, step, keep, lowered.as_text(), step.as_text() or ""
     )
@@ -164,17 +167,18 @@ def oracle_rounds(made, rounds, vanishing=None):
         chain = reference.next_chain(chain)
 
 
-def check_round(made, state, expected, *, streamed=True):
+def check_round(made, state, expected):
     """Runs one round from `state` both ways and compares everything with the oracle's.
 
-    Returns the next state and the streamed info.
+    Returns the streamed state and info.
     """
     chain, group, updates, want = expected
     config, bits = made.config, made.config.ring_bits
-    after, info, (kept, uploads) = made.kept(state, made.data)
-    if streamed:
-        fast_after, fast = made.step(state, made.data)
-        same_trees((fast_after, fast), (after, info))
+    kept_after, info, (kept, uploads) = made.kept(state, made.data)
+    after, fast = made.step(state, made.data)
+    same_trees(fast, info)
+    for name in ("chain", "public", "round"):
+        same_trees(getattr(kept_after, name), getattr(after, name))
     assert np.asarray(state.chain).tolist() == chain
     assert np.asarray(info.group).tolist() == group
     np.testing.assert_array_equal(np.asarray(kept.updates), updates)
@@ -203,6 +207,7 @@ def check_round(made, state, expected, *, streamed=True):
         np.testing.assert_array_equal(np.asarray(info.digest), again)
         np.testing.assert_array_equal(np.asarray(info.digest), np.array(want.digest, np.uint32))
         assert independent.sha256(info.digest) == want.uploads_sha256
+        # Floats of two programs may differ in the last place: XLA fuses products into sums.
         before, mean = np.asarray(state.params), np.array(want.total)
         magnitude = np.maximum(np.abs(before), np.abs(mean))
         assert independent.ulps(after.params, before + mean, magnitude).max() <= 2
@@ -270,20 +275,16 @@ def distinct(case):
     return pairs or case.shares == "directed"
 
 
-# Each value of each column, and each pair of them that makes sense, is in some quick case.
+# Every value, and every pair of engine, graph, ring and rule that makes sense, in some quick case.
 QUICK = {
     Case("pairwise", "complete", 32, "retry", "uniform", "directed"),
-    Case("pairwise", "complete", 32, "reveal", "examples", "paired"),
+    Case("pairwise", 4, 32, "retry", "examples", "paired"),
     Case("pairwise", "complete", 64, "retry", "examples", "paired"),
-    Case("pairwise", "complete", 64, "reveal", "uniform", "directed"),
-    Case("pairwise", 4, 32, "retry", "uniform", "paired"),
-    Case("pairwise", 4, 32, "reveal", "uniform", "directed"),
-    Case("pairwise", 4, 64, "retry", "uniform", "directed"),
-    Case("pairwise", 4, 64, "reveal", "examples", "paired"),
-    Case("pairwise", "complete", 32, "shamir", "uniform", "directed"),
+    Case("pairwise", 4, 64, "reveal", "uniform", "directed"),
+    Case("pairwise", "complete", 32, "reveal", "examples", "paired"),
     Case("pairwise", "complete", 32, "shamir", "examples", "directed"),
-    Case("ideal", "complete", 32, "retry", "examples", "directed"),
-    Case("ideal", 4, 64, "retry", "uniform", "directed"),
+    Case("ideal", "complete", 32, "retry", "uniform", "directed"),
+    Case("ideal", 4, 64, "retry", "examples", "directed"),
 }
 
 

@@ -4,13 +4,14 @@ oracle bit for bit; and every dropout pattern of small groups, in one compiled p
 
 import itertools
 
-import harness
 import jax
 import numpy as np
 import pytest
-from harness import Case, built, check_round, distinct, every_case, meaningful, setting_of
 
+import harness
+import independent
 import ssddl_jax as sd
+from harness import Case, built, check_round, distinct, every_case, meaningful, setting_of
 from ssddl_jax import reference
 from ssddl_jax.transcript import partner_table
 
@@ -39,14 +40,14 @@ def test_round_equals_the_oracle(case):
         state = next_state
 
 
-def test_quick_cases_hold_every_pair_of_choices():
+def test_quick_cases_hold_every_choice():
     def pairs(cases):
-        return {pair for case in cases for pair in itertools.combinations(enumerate(case), 2)}
+        columns = [list(enumerate(case))[:4] for case in cases]
+        return {pair for column in columns for pair in itertools.combinations(column, 2)}
 
     assert set(CASES) >= harness.QUICK
-    # `directed` stands for both where shares do not matter.
-    missing = pairs(CASES) - pairs(harness.QUICK)
-    assert not missing, sorted(map(str, missing))
+    assert pairs(CASES) == pairs(harness.QUICK)
+    assert {v for case in CASES for v in case} == {v for case in harness.QUICK for v in case}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def with_schedule(folder, patterns, **fields):
     return sd.Config(**{**base, "dropout_schedule": str(path), **fields})
 
 
-def check_patterns(config, patterns, dimension=5):
+def check_patterns(config, patterns, dimension=17):
     """All patterns, a round each, in one compiled program; returns how many rounds were void."""
     made = built(config, dimension)
     state, void = made.state, 0
@@ -115,9 +116,21 @@ def fields_of(n, rule, graph, **more):
     }
 
 
-def too_few(n, need):
-    """Patterns that leave fewer than `need` of n."""
-    return sum(n - len(gone) < need for gone in patterns_of(n))
+def void_by_hand(config, patterns, graph):
+    """How many of the patterns are void: fewer than three left, or (reveal) a ring in pieces."""
+    n, count = config.participants, 0
+    public = independent.public_of(config.seed)
+    for number, gone in enumerate(patterns):
+        left = sorted(set(range(n)) - gone)
+        reached = set(left[:1])
+        if config.dropout_rule == "reveal" and graph != "complete":
+            ring = independent.ring_partners(public, number, 0, range(n), graph, n)
+            for _ in left:
+                reached |= {j for i in reached for j in ring[i]} & set(left)
+        else:
+            reached = set(left)
+        count += len(left) < 3 or len(reached) < len(left)
+    return count
 
 
 ALL_PATTERNS = [
@@ -148,31 +161,9 @@ def test_every_dropout_pattern_of_a_small_group(tmp_path, n, rule, graph, more):
     patterns = patterns_of(n)
     config = with_schedule(tmp_path, patterns, **fields_of(n, rule, graph, **more))
     void = check_patterns(config, patterns)
-    if rule == "reveal" and graph == 2:
-        # Of a ring's survivors, only an unbroken stretch (or all) stays connected.
-        whole = 1 + sum(n for length in range(3, n))
-        assert void == 2**n - whole
-    else:
-        assert void == too_few(n, 3)
-
-
-def test_reveal_is_void_exactly_where_the_ring_falls_apart(tmp_path):
-    """The control of the test above: opposite members gone cut a ring of six, neighbours do not."""
-    patterns = patterns_of(6)
-    config = with_schedule(tmp_path, patterns, **fields_of(6, "reveal", 2))
-    made = built(config, 5)
-    public = reference.public_key(config.seed)
-    state = made.state
-    for number, gone in enumerate(patterns):
-        rings = reference.neighbours_of(
-            harness.settings_of(config, made.simulation), public, number, 0, range(6), 6
-        )
-        state, info = made.step(state, made.data)
-        if len(gone) == 2:
-            first, second = gone
-            touching = second in rings[first]
-            common = set(rings[first]) & set(rings[second])
-            assert bool(info.void) == (not touching), (gone, common)
+    assert void == void_by_hand(config, patterns, graph)
+    fewer = sum(n - len(gone) < 3 for gone in patterns)
+    assert void > fewer if rule == "reveal" and graph == 2 and n > 4 else void == fewer
 
 
 def test_void_rounds_leave_parameters_and_optimizer_state(tmp_path):
@@ -180,7 +171,8 @@ def test_void_rounds_leave_parameters_and_optimizer_state(tmp_path):
     patterns = [set(), {0, 1, 2}, {0, 1, 2, 3}, {4}]
     fields = fields_of(5, "retry", "complete", server_optimizer="adam")
     config = with_schedule(tmp_path, patterns, **fields)
-    made = built(config, 5, kept=False)
+    with jax.numpy_dtype_promotion("standard"):  # optax's bias correction needs it
+        made = built(config, 17, kept=False)
     state, states = made.state, [made.state]
     for gone in patterns:
         state, info = made.step(state, made.data)
@@ -223,12 +215,12 @@ def test_random_dropout_patterns_of_a_group_of_twenty(tmp_path, rule, graph, mor
     assert 0 < void < len(patterns)
 
 
-@pytest.mark.parametrize("shares", ["directed", "paired"])
+@pytest.mark.parametrize("shares", [pytest.param("directed", marks=pytest.mark.slow), "paired"])
 def test_opened_keys_are_counted(tmp_path, shares):
     """Reveal on the complete graph: each survivor opens its keys with each of the vanished."""
     patterns = [set(), {1}, {1, 4}]
     config = with_schedule(tmp_path, patterns, **fields_of(6, "reveal", "complete", shares=shares))
-    made = built(config, 5, kept=False)
+    made = built(config, 17, kept=False)
     state = made.state
     for gone in patterns:
         state, info = made.step(state, made.data)
@@ -262,4 +254,4 @@ def test_a_missing_mask_is_seen_in_the_digest_and_not_in_the_sum():
         uploads[dealer] += np.array(share, np.uint32)
         uploads[holder] -= np.array(share, np.uint32)
     assert uploads.sum(0, dtype=np.uint32).tolist() == done.aggregate
-    assert harness.independent.digest_of(uploads, done.alive).tolist() != done.digest
+    assert independent.digest_of(uploads, done.alive).tolist() != done.digest
