@@ -1,0 +1,337 @@
+"""The compiled round: no 64-bit type, no callback, compiled once; no block used twice; no way back
+along the chain; the same bits on any number of devices.
+"""
+
+import logging
+import re
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+
+import harness
+import independent
+import ssddl_jax as sd
+from harness import built, distinct, every_case, meaningful, setting_of
+from ssddl_jax import reference
+from ssddl_jax.runner import compile_once, named
+from ssddl_jax.simulation import build_simulation, place
+
+# As MLIR writes types (tensor<4xui64>) and as HLO does (u64[4]). Numbers of an operation's own
+# attributes (`array<i64: 0>`, `padding = dense<0> : tensor<1x2xi64>`) are no data of the program.
+WIDE_MLIR = re.compile(r"tensor<[^>]*(?:i64|f64|complex<f64>)>")
+ATTRIBUTE = re.compile(r"= dense<[^>]*> : tensor<[^>]*>")
+WIDE_HLO = re.compile(r"\b(?:u64|s64|f64|c128)\[")
+# Where the host could be called: by name of the target, or by an operation of that kind.
+TARGET = re.compile(r'custom_call_target="([^"]*)"|stablehlo\.custom_call @([\w.]+)')
+HOST = re.compile(r"callback|(?:stablehlo\.|\b)(?:infeed|outfeed|send|recv)\b[^=]*\(")
+# What XLA writes that calls no code of the host.
+HARMLESS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "TopK"}
+
+
+def operations_of(text):
+    """Without what tells where an operation comes from: names of Python files and functions."""
+    lines = [line for line in text.splitlines() if " = " in line or "custom_call" in line]
+    return re.sub(r", metadata=\{.*?\}|loc\(.*?\)", "", "\n".join(lines))
+
+
+def faults_of(lowered, compiled):
+    """What must not be in a round's text."""
+    found = WIDE_MLIR.findall(ATTRIBUTE.sub("", lowered)) + WIDE_HLO.findall(compiled)
+    for text in map(operations_of, (lowered, compiled)):
+        found += HOST.findall(text)
+        names = {first or second for first, second in TARGET.findall(text)}
+        found += sorted(names - HARMLESS)
+    return found
+
+
+def cases():
+    return [
+        pytest.param(c, id=c.name, marks=() if c in harness.QUICK else pytest.mark.slow)
+        for c in every_case()
+        if meaningful(c) and distinct(c)
+    ]
+
+
+@pytest.mark.parametrize("case", cases())
+def test_text_has_no_wide_type_and_no_callback(case):
+    config, broken = setting_of(case)
+    made = built(config, broken=broken)  # compiled for the matrix of test_rounds already
+    assert "ENTRY" in made.compiled
+    assert "stablehlo" in made.lowered
+    assert not faults_of(made.lowered, made.compiled)
+
+
+@pytest.mark.parametrize(
+    ("model", "devices", "more"),
+    [
+        ("linear", 2, {"dropout": 0.2, "max_dropout": 0.5}),
+        pytest.param("mlp-64", 1, {"local_optimizer": "adam"}, marks=pytest.mark.slow),
+        pytest.param("linear", 3, {"server_optimizer": "yogi"}, marks=pytest.mark.slow),
+        pytest.param("linear", 1, {"protocol": "plain"}, marks=pytest.mark.slow),
+    ],
+)
+def test_text_of_real_training(make_tiny_data, model, devices, more):
+    data = make_tiny_data(8)
+    config = sd.Config(
+        participants=8, group_size=6, model=model, devices=devices, tile_size=2, **more
+    )
+    with jax.numpy_dtype_promotion("standard"):  # optax's adam needs it
+        simulation = build_simulation(config, None, data)
+        data, state = (place(tree, simulation.recipe) for tree in (data, simulation.init()))
+        lowered = jax.jit(simulation.step).lower(state, data)
+    assert not faults_of(lowered.as_text(), lowered.compile().as_text())
+
+
+def test_the_search_finds_what_it_looks_for():
+    """The control: a callback, jax.random's 64-bit iota and a float64 literal are all seen."""
+
+    def noisy(x):
+        jax.debug.callback(lambda _: None, x)
+        return x + jax.random.uniform(jax.random.key(0), x.shape)
+
+    lowered = jax.jit(noisy).lower(np.ones(4, np.float32))
+    assert any("callback" in fault for fault in faults_of(lowered.as_text(), ""))
+    assert any("callback" in fault for fault in faults_of("", lowered.compile().as_text()))
+    assert faults_of("func(%arg0: tensor<4xui64>)", "")
+    assert faults_of("%c = stablehlo.constant dense<1> : tensor<i64>", "")
+    assert faults_of("", "%x = ((f32[]), token[]) infeed(%token)")
+    assert faults_of('%0 = "stablehlo.outfeed"(%1, %2)', "")
+    assert faults_of("", "ROOT %x = f64[] constant(1)")
+    assert not faults_of("array<i64: 0, 1> tensor<4xui32>", "f32[64] u32[64]{0}")
+
+
+# Compiled once
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"dropout": 0.2, "max_dropout": 0.5},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"dropout": 0.2, "max_dropout": 0.1}, marks=pytest.mark.slow),
+        pytest.param({"engine": "ideal", "selection": "rotate"}, marks=pytest.mark.slow),
+        pytest.param({"devices": 3}, marks=pytest.mark.slow),
+        pytest.param({"protocol": "plain"}, marks=pytest.mark.slow),
+    ],
+)
+def test_one_compilation_in_a_whole_run(make_tiny_data, tmp_path, caplog, more):
+    """Seen in JAX's own log, and told in the summary."""
+    fields = {"participants": 8, "group_size": 6, "model": "linear", "rounds": 5, "devices": 1}
+    config = sd.Config(**{**fields, "tile_size": 2, "out": str(tmp_path / "run"), **more})
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        result = sd.run(config, data=make_tiny_data(8))
+    assert len(harness.compiled_rounds(caplog)) == 1, caplog.text
+    assert result.summary["compilations"] == 1
+    assert len(result.metrics) == 5
+    void = more.get("max_dropout") == 0.1
+    assert result.summary["rounds_void"] == (5 if void else 0)
+
+
+def test_the_log_would_show_a_second_compilation(caplog):
+    """The control: the same function on two shapes is two lines."""
+
+    def step(state, data):
+        return state + data
+
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        for size in (3, 4):
+            jax.jit(named(step))(np.ones(size, np.float32), np.ones(size, np.float32))
+    assert len(harness.compiled_rounds(caplog)) == 2
+
+
+# Distinct blocks
+
+
+def test_every_block_of_a_run_has_its_own_key_nonce_and_counter(monkeypatch):
+    """All blocks that the oracle evaluates over rounds, attempts, rules and engines of one seed.
+
+    A block may be evaluated again for the same purpose (a share, at its other end), never for
+    another: pad reuse shows as one block with two purposes.
+    """
+    purposes = {}
+    purpose = [""]
+    blocks, derive, stream = reference._blocks, reference._derive, reference.stream
+
+    def recorded(key, counters, nonce, rounds):
+        for counter in counters:
+            known = purposes.setdefault((tuple(key), counter, nonce, rounds), purpose[0])
+            assert known == purpose[0], (known, purpose[0])
+        return blocks(key, counters, nonce, rounds)
+
+    def deriving(key, counter, a, b, tag):
+        before, purpose[0] = purpose[0], f"{names[tuple(key)]} {counter} {a} {b} {tag!r}"
+        made = derive(key, counter, a, b, tag)
+        assert names.setdefault(tuple(made), purpose[0]) == purpose[0], "two purposes, one key"
+        purpose[0] = before
+        return made
+
+    def streaming(key, nonce, count, rounds=20):
+        before, purpose[0] = purpose[0], f"words of {names[tuple(key)]} {nonce}"
+        made = stream(key, nonce, count, rounds)
+        purpose[0] = before
+        return made
+
+    seed = 77
+    names = {tuple(reference._seed_key(seed)): "seed"}
+    monkeypatch.setattr(reference, "_blocks", recorded)
+    monkeypatch.setattr(reference, "_derive", deriving)
+    monkeypatch.setattr(reference, "stream", streaming)
+    updates = np.linspace(-1, 1, 5 * 20, dtype=np.float32).reshape(5, 20)
+    public = reference.public_key(seed)
+    for rule, engine in (("retry", "pairwise"), ("retry", "ideal"), ("shamir", "pairwise")):
+        settings = reference.Settings(
+            seed=seed,
+            clip=1.0,
+            fraction_bits=16,
+            max_dropout="0.5",
+            dropout_rule=rule,
+            threshold=3,
+            engine=engine,
+            rounding="stochastic",
+            neighbours=2 if rule == "retry" else 4,
+        )
+        chain = reference.initial_chain(seed)
+        for number in range(3):
+            group = reference.select_group(public, number, 9, 5, "random")
+            drop = reference.vanished_slots(public, number, 5, "0.2")
+            reference.batch_order(public, number, group[0], 20, 2)
+            for gone in (set(), drop):
+                done = reference.share_round(settings, chain, number, group, updates, [1] * 5, gone)
+                assert not done.void
+            chain = reference.next_chain(chain)
+    # 3 rounds x (2 attempts x 5 or 4 ring edges x 2 ways x 2 blocks) of pair shares at least.
+    drawn = [name for name in purposes.values() if name.startswith("words of")]
+    kinds = Counter(name.rsplit("b'", 1)[1][:4] for name in drawn)
+    assert kinds["PAIR"] == 3 * (5 + 4) * 2 * 2
+    assert kinds["IDEA"] == 3 * (4 + 3) * 2
+    assert kinds["SHAM"] == 3 * 5 * 2 * 2
+    assert len(purposes) == len(set(purposes))
+    assert len({key for key, *_ in purposes}) > 100
+
+
+def test_pair_keys_of_two_attempts_and_rounds_all_differ():
+    """From the formulas on `cryptography`: a run's share keys and the chain hold no word twice."""
+    keys = []
+    for round_ in range(4):
+        chain = independent.chain_of(3, round_)
+        keys.append(tuple(chain.tolist()))
+        for attempt in (0, 1):
+            for dealer in range(7):
+                keys.append(tuple(independent.derive(chain, attempt, dealer, 0, "IDEA").tolist()))
+                for holder in range(7):
+                    key = independent.derive(chain, attempt, dealer, holder, "PAIR")
+                    keys.append(tuple(key.tolist()))
+                    if holder:
+                        key = independent.derive(chain, attempt, dealer, holder, "SHAM")
+                        keys.append(tuple(key.tolist()))
+    assert len(set(keys)) == len(keys)
+    words = [word for key in keys for word in key]
+    assert len(words) - len(set(words)) < 5  # random words: a chance meeting at most
+
+
+# Forward security
+
+
+def words_in(tree):
+    """Every 32-bit word of every leaf, as a set."""
+    found = set()
+    for leaf in jax.tree.leaves(tree):
+        found |= set(
+            np.atleast_1d(np.asarray(leaf)).ravel().view(np.uint8).tobytes().hex(":", 4).split(":")
+        )
+    return found
+
+
+def as_word(value):
+    return int(value).to_bytes(4, "little").hex()
+
+
+def test_state_opens_no_earlier_round_and_every_later_one():
+    config, broken = setting_of(harness.Case("pairwise", 4, 32, "retry", "uniform", "paired"))
+    made = built(config, broken=broken)
+    first, info = made.step(made.state, made.data)
+    second, later = made.step(first, made.data)
+    stolen = np.asarray(first.chain).tolist()  # S_1
+    # The control: with S_1, round 1 and all that follow are an open book.
+    rounds = list(harness.oracle_rounds(made, 2))
+    _, group, updates, done = rounds[1]
+    settings = harness.settings_of(config, made.simulation)
+    gone = {slot for slot, here in enumerate(done.alive) if not here}
+    again = reference.share_round(settings, stolen, 1, group, updates, [1] * len(group), gone)
+    assert again.uploads == done.uploads
+    assert reference.next_chain(stolen) == np.asarray(second.chain).tolist()
+    # No word of S_0 is left in what round 0 hands on, of S_1 in what round 1 does.
+    for before, after in ((made.state, (first, info)), (first, (second, later))):
+        secret = {as_word(word) for word in np.asarray(before.chain)}
+        assert len(secret) == 8
+        assert not secret & words_in(after)
+    assert {as_word(word) for word in stolen} <= words_in(first)  # the search finds what is there
+
+
+def test_old_chain_is_donated_and_erased(make_tiny_data):
+    data = make_tiny_data(6)
+    config = sd.Config(participants=6, group_size=5, model="linear", devices=1, tile_size=2)
+    simulation = build_simulation(config, None, data)
+    data = place(data, simulation.recipe)
+    state = place(simulation.init(), simulation.recipe)
+    step = compile_once(named(simulation.step), state, data)
+    after, _ = jax.block_until_ready(step.call(state, data))
+    assert state.chain.is_deleted()
+    assert not after.chain.is_deleted()
+
+
+# Devices
+
+RECIPES = {
+    "pairwise": {"dropout": 0.2, "max_dropout": 0.5},
+    "ring-wide": {"neighbours": 4, "ring_bits": 64, "weighting": "examples"},
+    "ideal": {"engine": "ideal", "weighting": "examples"},
+    "shamir": {"dropout_rule": "shamir", "threshold": 4, "dropout": 0.2},
+    "reveal": {"dropout_rule": "reveal", "dropout": 0.2, "max_dropout": 0.5, "shares": "paired"},
+}
+QUICK_DEVICES = {("pairwise", 2), ("ideal", 3)}
+
+
+@pytest.fixture(scope="module")
+def run_on(make_tiny_data, tmp_path_factory):
+    """The summary and metrics of a recipe on so many devices."""
+    known = {}
+
+    def run(name, devices):
+        if len(jax.devices()) < devices:
+            pytest.skip(f"needs {devices} devices; here are {len(jax.devices())}")
+        if (name, devices) not in known:
+            config = sd.Config(
+                participants=13,
+                group_size=11,
+                rounds=2,
+                model="linear",
+                tile_size=2,
+                devices=devices,
+                out=str(tmp_path_factory.mktemp("run") / "out"),
+                **RECIPES[name],
+            )
+            known[name, devices] = sd.run(config, data=make_tiny_data(13))
+        return known[name, devices]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [
+        pytest.param(n, d, marks=() if (n, d) in QUICK_DEVICES else pytest.mark.slow)
+        for n in RECIPES
+        for d in (2, 3, 8)
+    ],
+)
+def test_results_do_not_depend_on_devices(run_on, name, devices):
+    one, many = run_on(name, 1), run_on(name, devices)
+    assert one.summary["rounds_exact"] == many.summary["rounds_exact"] == 2
+    for key in ("aggregate_sha256", "uploads_sha256", "group", "alive", "clipped"):
+        assert [row[key] for row in one.metrics] == [row[key] for row in many.metrics], key
+    assert one.summary["run_sha256"] == many.summary["run_sha256"]
+    assert one.summary["tile_size"] == many.summary["tile_size"] == 2
+    harness.same_trees(one.params, many.params)
