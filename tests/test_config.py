@@ -18,7 +18,19 @@ ODD = st.one_of(
     st.floats(),
     st.text(max_size=12),
     st.sampled_from(
-        "all auto complete ssddl plain ideal pairwise reference shamir reveal retry".split()
+        [
+            "all",
+            "auto",
+            "complete",
+            "ssddl",
+            "plain",
+            "ideal",
+            "pairwise",
+            "reference",
+            "shamir",
+            "reveal",
+            "retry",
+        ]
     ),
     st.sampled_from(
         ["examples", "rotate", "stochastic", "paired", "iid", "mlp", "explicit", 64, 32]
