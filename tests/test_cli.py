@@ -488,7 +488,7 @@ def test_bench_share_is_one_object(capsys):
 # Plain beside SSDDL
 
 
-@pytest.mark.parametrize("weighting", ["uniform", "examples"])
+@pytest.mark.parametrize("weighting", [pytest.param("uniform", marks=pytest.mark.slow), "examples"])
 def test_plain_and_ssddl_differ_by_the_quantisation_bound(make_tiny_data, tmp_path, weighting):
     """One round from the same parameters, coordinate by coordinate."""
     params, bound = {}, 0.0

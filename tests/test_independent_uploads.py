@@ -30,7 +30,7 @@ RUNS = {
     "reference": ["--engine", "reference"],
     "reference-retried": ["--engine", "reference", *DROPOUT],
 }
-QUICK = ("defaults", "retried", "ring-retried-paired", "reference")
+QUICK = ("defaults", "ring-retried-paired", "reference")
 
 
 @pytest.fixture(scope="module")

@@ -291,7 +291,7 @@ RECIPES = {
     "shamir": {"dropout_rule": "shamir", "threshold": 4, "dropout": 0.2},
     "reveal": {"dropout_rule": "reveal", "dropout": 0.2, "max_dropout": 0.5, "shares": "paired"},
 }
-QUICK_DEVICES = {("pairwise", 2), ("ideal", 3)}
+QUICK_DEVICES = {("pairwise", 2)}
 
 
 @pytest.fixture(scope="module")

@@ -215,7 +215,8 @@ def test_random_dropout_patterns_of_a_group_of_twenty(tmp_path, rule, graph, mor
     assert 0 < void < len(patterns)
 
 
-@pytest.mark.parametrize("shares", [pytest.param("directed", marks=pytest.mark.slow), "paired"])
+@pytest.mark.slow
+@pytest.mark.parametrize("shares", ["directed", "paired"])
 def test_opened_keys_are_counted(tmp_path, shares):
     """Reveal on the complete graph: each survivor opens its keys with each of the vanished."""
     patterns = [set(), {1}, {1, 4}]

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax.parallel import AXIS
 from ssddl_jax.sharing.base import Scheme, join_devices, slot_factors, weighted_sum
+from ssddl_jax.sums import sum_together
 
 
 class Tile(NamedTuple):
@@ -59,10 +60,12 @@ def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
     def add(carry: RingSums, tile: Tile) -> RingSums:
         held = tile.present if holds_sharers else tile.alive
         held_rows = jnp.where(held[:, None], tile.rows, jnp.uint32(0))
-        return RingSums(
-            ring.add(carry.total, ring.sum(held_rows)),
-            carry.digest + weighted_sum(tile.rows, slot_factors(tile.slots, tile.alive)),
-        )
+        factors = slot_factors(tile.slots, tile.alive)
+        if ring.limbs == 1:
+            total, digest = sum_together([held_rows, tile.rows * factors[:, None]], (0,))
+        else:
+            total, digest = ring.sum(held_rows), weighted_sum(tile.rows, factors)
+        return RingSums(ring.add(carry.total, total), carry.digest + digest)
 
     def join(carry: RingSums) -> RingSums:
         return RingSums(join_devices(ring, carry.total, AXIS), lax.psum(carry.digest, AXIS))

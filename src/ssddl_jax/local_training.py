@@ -74,7 +74,10 @@ def train_tile(
             return after, loss * jnp.sum(valid.astype(jnp.float32))
 
         start = (params, optimizer.init(params))
-        (after, _), losses = lax.scan(step, start, (chosen, valid))
+        if len(chosen) == 1:  # no loop: its carry would be a copy of the parameters for each
+            (after, _), losses = step(start, (chosen[0], valid[0]))
+        else:
+            (after, _), losses = lax.scan(step, start, (chosen, valid))
         update = jax.tree.map(jnp.subtract, after, params)
         examples = (steps.epochs * jnp.maximum(count, 1)).astype(jnp.float32)
         return update, jnp.sum(losses) / examples

@@ -177,9 +177,10 @@ def read_schedule(config: Config) -> dict[int, set[int]]:
 def _tile_size(config: Config) -> int:
     if config.tile_size != "auto":
         return config.tile_size
-    # Measured (benchmarks/NOTES.md): small tiles keep updates in cache on a CPU; accelerators
-    # want the width.
-    return 8 if jax.default_backend() == "cpu" else 128
+    if jax.default_backend() != "cpu":
+        return 128  # accelerators want the width; unmeasured
+    # Measured (benchmarks/NOTES.md): updates that stay in cache; a convolution's patches are large.
+    return 2 if config.model == "cnn" else 4
 
 
 def share_words(config: Config, plan: Plan) -> int:

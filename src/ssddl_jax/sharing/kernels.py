@@ -26,19 +26,9 @@ from ssddl_jax.chacha import PRG
 from ssddl_jax.field import MERSENNE31, P
 from ssddl_jax.field import from_halves as from_field_halves
 from ssddl_jax.rings import Ring, from_halves
+from ssddl_jax.sums import sum_together
 
 _LANES = 16  # keys summed together are padded to a multiple: the vector width of uint32 words
-
-
-def sum_together(operands: Sequence[Array], axes: tuple[int, ...]) -> tuple[Array, ...]:
-    """Integer sums of several operands over the same axes in one loop."""
-    zeros = tuple(jnp.uint32(0) for _ in operands)
-
-    def add(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
-        return tuple(a + b for a, b in zip(left, right, strict=True))
-
-    summed: tuple[Array, ...] = lax.reduce(tuple(operands), zeros, add, axes)
-    return summed
 
 
 def written(

@@ -55,7 +55,7 @@ def dense(size: int, upper: bool) -> Geometry:
     def cost(side: int) -> float:
         tiles = -(-size // side)
         count = tiles * (tiles + 1) // 2 if upper else tiles * tiles
-        return count * (side * side + side)  # shares, and what adding them costs
+        return count * (side * side + side / 4)  # shares, and what adding them costs
 
     side = min(range(4, 11), key=cost)
     tiles = -(-size // side)
