@@ -152,7 +152,8 @@ def _check_range(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
 
 
 def _check_numbers(config: Config) -> None:
-    clip = float(np.float32(config.clip))
+    with np.errstate(over="ignore", under="ignore"):
+        clip = float(np.float32(config.clip))
     object.__setattr__(config, "clip", clip)
     if not (clip > 0 and math.isfinite(clip)):
         raise ConfigError("clip", config.clip, "must be a positive float32, such as 1.0")

@@ -49,7 +49,8 @@ _OWN = "or module:attribute of a function that returns an optax transformation"
 
 def _transformation(field: str, name: str, *arguments: float) -> optax.GradientTransformation:
     made = load_attribute(field, name)
-    made = made(*arguments) if not isinstance(made, optax.GradientTransformation) else made
+    if callable(made) and not isinstance(made, optax.GradientTransformation):
+        made = made(*arguments)
     if not isinstance(made, optax.GradientTransformation):
         raise ConfigError(field, name, "must give an optax.GradientTransformation")
     return made

@@ -165,7 +165,7 @@ def read_schedule(config: Config) -> dict[int, set[int]]:
         except ValueError:
             remedy = f"line {number} is {','.join(row)!r}; each line must be round,participant"
             raise ConfigError("dropout_schedule", path, remedy) from None
-        if round_ < 0 or not 0 <= participant < config.participants:
+        if not 0 <= round_ < 2**31 or not 0 <= participant < config.participants:
             remedy = (
                 f"line {number}: rounds count from 0, participants 0..{config.participants - 1}"
             )
@@ -180,7 +180,7 @@ def _tile_size(config: Config) -> int:
     if jax.default_backend() != "cpu":
         return 128  # accelerators want the width; unmeasured
     # Measured (benchmarks/NOTES.md): updates that stay in cache; a convolution's patches are large.
-    return 2 if config.model == "cnn" else 4
+    return 1 if config.model == "cnn" else 4
 
 
 def share_words(config: Config, plan: Plan) -> int:

@@ -44,10 +44,10 @@ def run(
     `sharing`, if given, stand in for the config's (see `build_simulation`). Raises `ConfigError`
     before anything is compiled or written.
     """
-    host_data = parts.pop("data", None) or load_data(config)
-    simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
     directory = output_directory(config)
     check_output(directory, overwrite)
+    host_data = parts.pop("data", None) or load_data(config)
+    simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
     on_start(simulation)
     started = time.perf_counter()
     data = place(host_data, simulation.recipe)
