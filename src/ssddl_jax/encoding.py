@@ -7,7 +7,7 @@ into the ring. decode: lift the aggregate, divide by 2^f and by its own weight w
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Bool, Float32, UInt32
 
 from ssddl_jax.rings import RINGS, split
@@ -77,7 +77,14 @@ def decode_words(
     values = ring.lift(aggregate)
     weight = weight_word(aggregate, encoding)
     scale = jnp.float32(2.0**-encoding.fraction_bits)
-    mean = jnp.where(values[-1] > 0, values[:-1] * scale / values[-1], jnp.float32(0))
+    # A branch, not a selection: its result is stored, hence rounded, before anything is added to
+    # it. Fused with the server's update, it would be rounded once or twice as the compiler likes,
+    # and that differs with the number of devices.
+    mean = lax.cond(
+        values[-1] > 0,
+        lambda: values[:-1] * scale / values[-1],
+        lambda: jnp.zeros_like(values[:-1]),
+    )
     return mean, weight
 
 

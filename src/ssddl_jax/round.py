@@ -205,11 +205,14 @@ def ParaUpdate(
     chain, which always advances.
     """
     _, unravel = ravel_pytree(state.params)
-    moves, server = recipe.server.update(unravel(-mean), state.server, state.params)
-    params = optax.apply_updates(state.params, moves)
-    params, server = jax.tree.map(
-        lambda new, old: jnp.where(void, old, new), (params, server), (state.params, state.server)
-    )
+
+    def apply() -> tuple[Params, Any]:
+        moves, server = recipe.server.update(unravel(-mean), state.server, state.params)
+        return optax.apply_updates(state.params, moves), server
+
+    # A branch of its own is compiled alike in every program: the rounding of the update does not
+    # depend on what a compiler fuses it with, hence not on the number of devices.
+    params, server = lax.cond(void, lambda: (state.params, state.server), apply)
     chain = randomness.next_chain(state.chain)
     return State(params, server, chain, state.public, state.round + jnp.uint32(1))
 
