@@ -74,6 +74,9 @@ def make_plan(config: Config, model: Model, shape: tuple[int, ...], counts: np.n
         stochastic=config.rounding == "stochastic",
     )
     neighbours, threshold, colluders = _graph(config)
+    if config.ring_bits == 64 and config.engine == "pairwise" and neighbours >= 1 << 14:
+        remedy = "ring_bits 64 takes at most 16382 partners; use neighbours auto or engine ideal"
+        raise ConfigError("neighbours", neighbours, remedy)
     return Plan(
         participants=config.participants,
         size=size,

@@ -32,7 +32,7 @@ def shamir(scheme: Scheme) -> Sharing:
     """The `Sharing` of rule shamir; the aggregate holds all who dealt shares."""
     devices = scheme.mesh.size
     size, threshold = scheme.size, scheme.threshold
-    chunk = min(_BLOCKS, -(-scheme.num_blocks // devices))
+    chunk = max(2, min(_BLOCKS, -(-scheme.num_blocks // devices)))  # at 1 XLA compiles for minutes
     chunks = -(-scheme.num_blocks // (chunk * devices)) * devices
     padded = chunks * chunk
 
