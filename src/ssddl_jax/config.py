@@ -196,6 +196,9 @@ def _check_features(config: Config) -> None:
         if isinstance(config.threshold, int) and config.threshold > config.group:
             remedy = f"must be at most group_size = {config.group}"
             raise ConfigError("threshold", config.threshold, remedy)
+    if config.checkpoint_every != 10:
+        remedy = "checkpoints are not built yet; leave it at 10"
+        raise ConfigError("checkpoint_every", config.checkpoint_every, remedy)
     if config.dropout_schedule is not None and config.dropout > 0:
         remedy = "give either a dropout rate or a dropout_schedule; set dropout to 0"
         raise ConfigError("dropout", config.dropout, remedy)
