@@ -176,6 +176,18 @@ def test_decoding_is_within_two_ulps(ring_bits):
     assert np.array_equal(found, weight_word(np.array(rows, np.uint32), encoding))
 
 
+def test_decoding_is_rounded_like_numpy_whatever_follows():
+    """A product with the reciprocal, or a fused addition, would differ in the last bit."""
+    rng = np.random.default_rng(3)
+    values = rng.integers(-(2**31) + 1, 2**31 - 1, 20000, dtype=np.int32)
+    before = rng.normal(0, 10, 20000).astype(np.float32)
+    for weight in (3, 7, 9, 37):
+        words = np.append(values, np.int32(weight)).view(np.uint32)
+        after = jax.jit(lambda w, b: b + decode_words(w, Encoding(1.0, 24))[0])(words, before)
+        mean = values.astype(np.float32) * np.float32(2.0**-24) / np.float32(weight)
+        assert np.array_equal(after, before + mean)
+
+
 @pytest.mark.parametrize(
     ("weight", "count", "uniform", "most", "possible"),
     [

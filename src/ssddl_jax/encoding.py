@@ -77,12 +77,13 @@ def decode_words(
     values = ring.lift(aggregate)
     weight = weight_word(aggregate, encoding)
     scale = jnp.float32(2.0**-encoding.fraction_bits)
-    # A branch, not a selection: its result is stored, hence rounded, before anything is added to
-    # it. Fused with the server's update, it would be rounded once or twice as the compiler likes,
-    # and that differs with the number of devices.
+    # Rounded in one way only, whatever the program around it: the barrier keeps XLA from turning
+    # the division by one number into a product with its reciprocal, the branch from fusing it with
+    # what is added next. Either depended on the number of devices.
+    divisor = lax.optimization_barrier(jnp.full_like(values[:-1], values[-1]))
     mean = lax.cond(
         values[-1] > 0,
-        lambda: values[:-1] * scale / values[-1],
+        lambda: values[:-1] * scale / divisor,
         lambda: jnp.zeros_like(values[:-1]),
     )
     return mean, weight
