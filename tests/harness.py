@@ -97,7 +97,7 @@ class Built(NamedTuple):
     state: Any
     data: Any
     step: Any  # compiled: (state, data) -> (state, info)
-    kept: Any  # compiled: (state, data) -> (state, info, (kept, uploads))
+    kept: Any  # compiled: (state, data) -> (state, info, rows)
     lowered: str  # text of the streamed step before XLA
     compiled: str  # and after
 
@@ -174,15 +174,15 @@ def check_round(made, state, expected):
     """
     chain, group, updates, want = expected
     config, bits = made.config, made.config.ring_bits
-    kept_after, info, (kept, uploads) = made.kept(state, made.data)
+    kept_after, info, rows = made.kept(state, made.data)
     after, fast = made.step(state, made.data)
     same_trees(fast, info)
     for name in ("chain", "public", "round"):
         same_trees(getattr(kept_after, name), getattr(after, name))
     assert np.asarray(state.chain).tolist() == chain
     assert np.asarray(info.group).tolist() == group
-    np.testing.assert_array_equal(np.asarray(kept.updates), updates)
-    np.testing.assert_array_equal(np.asarray(kept.rows), np.array(want.encoded, np.uint32))
+    np.testing.assert_array_equal(np.asarray(rows.updates), updates)
+    np.testing.assert_array_equal(np.asarray(rows.encoded), np.array(want.encoded, np.uint32))
     assert np.asarray(info.alive).tolist() == want.alive
     assert int(info.attempt) == want.attempt
     assert bool(info.void) == want.void
@@ -193,7 +193,7 @@ def check_round(made, state, expected):
         same_trees((after.params, after.server), (state.params, state.server))
         assert not bool(info.exact)
     else:
-        each = np.asarray(uploads.each)
+        each = np.asarray(rows.uploads)
         np.testing.assert_array_equal(each, np.array(want.uploads, np.uint32))
         aggregate = np.asarray(info.aggregate)
         np.testing.assert_array_equal(aggregate, np.array(want.aggregate, np.uint32))

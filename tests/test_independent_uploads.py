@@ -278,19 +278,19 @@ def test_rare_carries_of_the_wide_ring():
         seed=3,
     )
     made = harness.built(config, d)
-    _, _, (kept, uploads) = made.kept(made.state, made.data)
+    _, _, rows = made.kept(made.state, made.data)
     chain, width = independent.chain_of(3, 0), 2 * (d + 1)
 
     def wide(rows):
         low, high = np.split(np.asarray(rows).astype(np.uint64), 2, axis=-1)
         return low + (high << np.uint64(32))
 
-    expected = wide(kept.rows)
+    expected = wide(rows.encoded)
     for low, high in zip(*np.triu_indices(n, 1), strict=True):
         share = wide(independent.share(chain, 0, low, high, width))
         expected[low] -= share
         expected[high] += share
-    np.testing.assert_array_equal(wide(uploads.each), expected)
+    np.testing.assert_array_equal(wide(rows.uploads), expected)
     _, info = made.step(made.state, made.data)
-    digest = independent.digest_of(np.asarray(uploads.each), np.ones(n, bool))
+    digest = independent.digest_of(np.asarray(rows.uploads), np.ones(n, bool))
     np.testing.assert_array_equal(np.asarray(info.digest), digest)

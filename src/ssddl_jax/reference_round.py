@@ -16,7 +16,7 @@ from ssddl_jax.accumulate import ring_sums
 from ssddl_jax.config import Config
 from ssddl_jax.encoding import decode_words
 from ssddl_jax.population import Data
-from ssddl_jax.round import Info, LocalTrain, ParaUpdate, Recipe, SelectGroup, State
+from ssddl_jax.round import Info, LocalTrain, ParaUpdate, Recipe, Rows, SelectGroup, State
 
 
 def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
@@ -40,8 +40,8 @@ def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
 
 def reference_round(
     config: Config, recipe: Recipe
-) -> Callable[[State, Data], tuple[State, Info, tuple[Any, reference.Round]]]:
-    """(state, data) -> (state, info, (kept rows, the reference's round)); runs on the host."""
+) -> Callable[[State, Data], tuple[State, Info, Rows]]:
+    """(state, data) -> (state, info, rows), as `shared_round`; runs on the host."""
     settings = settings_of(config, recipe)
     train = LocalTrain(recipe, ring_sums(recipe.scheme, False), keep=True)
 
@@ -56,7 +56,7 @@ def reference_round(
         mean, _ = decode_words(aggregate, recipe.scheme.encoding)
         return ParaUpdate(recipe, state, mean, void)
 
-    def step(state: State, data: Data) -> tuple[State, Info, tuple[Any, reference.Round]]:
+    def step(state: State, data: Data) -> tuple[State, Info, Rows]:
         group, told, kept = before(state, data)
         ids = np.asarray(group.ids)
         weights = np.asarray(data.counts)[ids] if recipe.weighted else np.ones_like(ids)
@@ -101,6 +101,9 @@ def reference_round(
             "opened": np.uint32(opened),
         }
         info = Info(**{name: jnp.asarray(value) for name, value in told_info.items()})
-        return after(state, aggregate, np.bool_(done.void)), info, (kept, done)
+        rows = Rows(
+            kept.updates, jnp.array(done.encoded, jnp.uint32), jnp.array(done.uploads, jnp.uint32)
+        )
+        return after(state, aggregate, np.bool_(done.void)), info, rows
 
     return step

@@ -54,11 +54,12 @@ class Trained(NamedTuple):
     loss: Float32[Array, " n"]
 
 
-class Kept(NamedTuple):
-    """Rows of every slot, where a transcript wants them."""
+class Rows(NamedTuple):
+    """Rows of every slot, where a scheme or a transcript wants them."""
 
     updates: Float32[Array, "n d"] | None
-    rows: UInt32[Array, "n W"] | None
+    encoded: UInt32[Array, "n W"] | None
+    uploads: UInt32[Array, "n W"] | None = None  # LocalTrain leaves them to ParaShare
 
 
 class Info(NamedTuple):
@@ -136,7 +137,7 @@ def SelectGroup(recipe: Recipe, state: State) -> Group:
 
 def LocalTrain(
     recipe: Recipe, adder: Adder, keep: bool = False
-) -> Callable[[State, Data, Group], tuple[Any, Trained, Kept]]:
+) -> Callable[[State, Data, Group], tuple[Any, Trained, Rows]]:
     """Members train in tiles; each update is encoded and added the moment it exists.
 
     Returns the adder's sums, what is told of every slot, and the rows if they are kept.
@@ -159,10 +160,10 @@ def LocalTrain(
         present = finite & (slots < scheme.size)
         alive = present & ~group.vanished[inside]
         carry = adder.add(carry, Tile(slots, updates, rows, weights, present, alive))
-        kept = Kept(updates, rows) if keep else Kept(None, None)
+        kept = Rows(updates, rows) if keep else Rows(None, None)
         return carry, (Trained(finite, clipped, losses), kept)
 
-    def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Kept]:
+    def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Rows]:
         sums, rows = scan_tiles(
             scheme.mesh, body, adder.join, (state, data, group), adder.start(), tiles
         )
@@ -217,23 +218,20 @@ def ParaUpdate(
     return State(params, server, chain, state.public, state.round + jnp.uint32(1))
 
 
-def hide(uploads: Uploads, void: Bool[Array, ""]) -> Uploads:
-    """No uploads of a void round: one survivor's alone would be its update, unmasked."""
-    assert uploads.each is not None
-    return uploads._replace(each=jnp.where(void, jnp.uint32(0), uploads.each))
-
-
 def shared_round(
     recipe: Recipe, sharing: Sharing, keep: bool = False
-) -> Callable[[State, Data], Any]:
-    """A round with secret sharing: (state, data) -> (state, info), and with `keep` the messages."""
+) -> Callable[[State, Data], tuple[State, Info, Rows]]:
+    """A round with secret sharing: (state, data) -> (state, info, rows).
+
+    `keep` asks for rows that the round would only add up; without it they may be None.
+    """
     adder = ring_sums(recipe.scheme, sharing.holds_sharers)
     train = LocalTrain(recipe, adder, keep or sharing.keeps)
 
-    def step(state: State, data: Data) -> Any:
+    def step(state: State, data: Data) -> tuple[State, Info, Rows]:
         group = SelectGroup(recipe, state)
         sums, told, kept = train(state, data, group)
-        messages = Messages(sums.total, sums.digest, kept.rows)
+        messages = Messages(sums.total, sums.digest, kept.encoded)
         attempt, uploads = ParaShare(recipe, sharing, state, group, told, messages)
         mean, weight = decode_words(uploads.aggregate, recipe.scheme.encoding)
         held = attempt.members if sharing.holds_sharers else attempt.alive
@@ -256,7 +254,10 @@ def shared_round(
             digest=jnp.where(void, jnp.uint32(0), uploads.digest),
             opened=uploads.opened,
         )
-        return (after, info, (kept, hide(uploads, void))) if keep else (after, info)
+        sent = uploads.each
+        if sent is not None:  # none of a void round: one survivor's alone would be its update
+            sent = jnp.where(void, jnp.uint32(0), sent)
+        return after, info, kept._replace(uploads=sent)
 
     return step
 

@@ -26,7 +26,7 @@ class Simulation(NamedTuple):
 
     `init()` gives the first `State`. `step(state, data) -> (state, info)` is one round: pure and
     jittable, one XLA program. `step_kept` is the same round, and also hands out every row that
-    `step` only adds up: `(state, info, (kept, uploads))`.
+    `step` only adds up: `(state, info, rows)`; None for protocol plain.
     """
 
     init: Callable[[], State]
@@ -99,13 +99,18 @@ def build_simulation(
         schedule=_schedule(config),
     )
     if config.protocol == "plain":
-        step: Any = plain_round(recipe)
+        step = plain_round(recipe)
         kept: Any = None
     else:
         engine = "pairwise" if config.engine == "reference" else config.engine
         builder = sharing or SHARINGS[engine, config.dropout_rule]
-        step = shared_round(recipe, builder(scheme))
+        streamed = shared_round(recipe, builder(scheme))
         kept = shared_round(recipe, builder(scheme), keep=True)
+
+        def step(state: State, data: Data) -> tuple[State, Info]:
+            after, info, _ = streamed(state, data)
+            return after, info
+
     return Simulation(
         init=lambda: Init(recipe, data.shape, config.seed),
         step=step,

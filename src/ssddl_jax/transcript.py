@@ -42,20 +42,13 @@ def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
     data = place(host_data, recipe)
     state: State = place(simulation.init(), recipe)
     if config.engine == "reference":
-        whole = reference_round(config, recipe)
-        for _ in range(round_):
-            state, _, _ = whole(state, data)
-        after, info, (kept, done) = whole(state, data)
-        encoded = np.array(done.encoded, np.uint32)
-        uploads = np.array(done.uploads, np.uint32)
+        step = keep = reference_round(config, recipe)
     else:
-        if round_:
-            step = compile_once(named(simulation.step), state, data).call
-            for _ in range(round_):
-                state, _ = step(state, data)
         keep = compile_once(simulation.step_kept, state, data, donate=False).call
-        after, info, (kept, sent) = keep(state, data)
-        encoded, uploads = np.asarray(kept.rows), np.asarray(sent.each)
+        step = compile_once(named(simulation.step), state, data).call if round_ else keep
+    for _ in range(round_):
+        state, *_ = step(state, data)
+    after, info, rows = keep(state, data)
     weights = np.asarray(data.counts)[np.asarray(info.group)] if recipe.weighted else 1
     return {
         "round": np.int32(round_),
@@ -65,9 +58,9 @@ def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
         "neighbours": partner_table(recipe.scheme, state, info),
         "alive": np.asarray(info.alive),
         "weights": np.broadcast_to(np.asarray(weights, np.uint32), plan.size).copy(),
-        "updates": np.asarray(kept.updates),
-        "encoded": encoded,
-        "uploads": uploads,
+        "updates": np.asarray(rows.updates),
+        "encoded": np.asarray(rows.encoded),
+        "uploads": np.asarray(rows.uploads),
         "aggregate": np.asarray(info.aggregate),
         "fraction_bits": np.int32(plan.encoding.fraction_bits),
         "clip": np.float32(config.clip),

@@ -19,6 +19,7 @@ from ssddl_jax.sharing.ideal import keys_made as ideal_keys_made
 from ssddl_jax.sharing.pairwise import pairwise
 from ssddl_jax.sharing.pairwise import words_made as pairwise_words_made
 from ssddl_jax.sharing.shamir import shamir
+from ssddl_jax.sharing.shamir import words_made as shamir_words_made
 
 # (engine, dropout rule) -> builder; engine ideal has no pair shares to open.
 SHARINGS: dict[tuple[str, str], Callable[[Scheme], Sharing]] = {
@@ -50,5 +51,5 @@ def words_made(engine: str, scheme: Scheme) -> int:
     if engine == "ideal":
         return 16 * scheme.num_blocks * ideal_keys_made(scheme)
     if scheme.dropout_rule == "shamir":
-        return 16 * scheme.num_blocks * scheme.size * (scheme.threshold - 1)
+        return shamir_words_made(scheme)
     return pairwise_words_made(scheme)

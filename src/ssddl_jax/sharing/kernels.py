@@ -28,7 +28,7 @@ from ssddl_jax.field import from_halves as from_field_halves
 from ssddl_jax.rings import Ring, from_halves
 from ssddl_jax.sums import sum_together
 
-_LANES = 16  # keys summed together are padded to a multiple: the vector width of uint32 words
+LANES = 16  # keys summed together are padded to a multiple: the vector width of uint32 words
 
 
 def written(
@@ -83,7 +83,7 @@ def _blocks(
 
 def _padded(keys: UInt32[Array, "K ..."]) -> UInt32[Array, "K ..."]:
     """Zeros up to a multiple of the vector width; at other sizes LLVM falls back to scalars."""
-    return jnp.pad(keys, [(0, -keys.shape[0] % _LANES), *((0, 0) for _ in keys.shape[1:])])
+    return jnp.pad(keys, [(0, -keys.shape[0] % LANES), *((0, 0) for _ in keys.shape[1:])])
 
 
 def key_sums(

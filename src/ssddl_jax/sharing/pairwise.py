@@ -72,9 +72,13 @@ def geometry_of(scheme: Scheme) -> tiles.Geometry:
 
 
 def words_made(scheme: Scheme) -> int:
-    """16 x the blocks evaluated for the shares of an attempt, padding included."""
+    """16 x the blocks evaluated in a round: shares, and the pads that reveal opens; padding too."""
     chunks, count = chunking(scheme)
-    return geometry_of(scheme).shares * chunks * count * 16
+    made = geometry_of(scheme).shares * chunks * count
+    if scheme.dropout_rule == "reveal" and scheme.vanishing:
+        pairs = scheme.vanishing * scheme.neighbours
+        made += 2 * int(into_tiles(pairs, _KEYS, scheme.mesh.size).size) * scheme.num_blocks
+    return 16 * made
 
 
 def chunking(scheme: Scheme) -> tuple[int, int]:

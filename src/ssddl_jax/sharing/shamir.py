@@ -23,17 +23,30 @@ from ssddl_jax.sharing.base import (
     Uploads,
     slot_factors,
 )
-from ssddl_jax.sharing.kernels import coefficient_sums
+from ssddl_jax.sharing.kernels import LANES, coefficient_sums
 
 _BLOCKS = 256  # blocks of the message done at a time: what is live stays small
 
 
-def shamir(scheme: Scheme) -> Sharing:
-    """The `Sharing` of rule shamir; the aggregate holds all who dealt shares."""
+def chunking(scheme: Scheme) -> tuple[int, int]:
+    """(chunks, blocks a chunk); chunks are dealt to the devices."""
     devices = scheme.mesh.size
-    size, threshold = scheme.size, scheme.threshold
     chunk = max(2, min(_BLOCKS, -(-scheme.num_blocks // devices)))  # at 1 XLA compiles for minutes
     chunks = -(-scheme.num_blocks // (chunk * devices)) * devices
+    return chunks, chunk
+
+
+def words_made(scheme: Scheme) -> int:
+    """16 x the blocks evaluated for the dealers' coefficients, padding included."""
+    chunks, chunk = chunking(scheme)
+    dealers = -(-scheme.size // LANES) * LANES
+    return 16 * chunks * chunk * dealers * (scheme.threshold - 1)
+
+
+def shamir(scheme: Scheme) -> Sharing:
+    """The `Sharing` of rule shamir; the aggregate holds all who dealt shares."""
+    size, threshold = scheme.size, scheme.threshold
+    chunks, chunk = chunking(scheme)
     padded = chunks * chunk
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
