@@ -152,7 +152,7 @@ def test_every_block_of_a_run_has_its_own_key_nonce_and_counter(monkeypatch):
     """
     purposes = {}
     purpose = [""]
-    blocks, derive, stream = reference._blocks, reference._derive, reference.stream
+    blocks, derive, stream = reference.blocks_of, reference.derive_key, reference.stream
 
     def recorded(key, counters, nonce, rounds):
         for counter in counters:
@@ -174,7 +174,7 @@ def test_every_block_of_a_run_has_its_own_key_nonce_and_counter(monkeypatch):
         return made
 
     seed = 77
-    names = {tuple(reference._seed_key(seed)): "seed"}
+    names = {tuple(reference.seed_key(seed)): "seed"}
     monkeypatch.setattr(reference, "_blocks", recorded)
     monkeypatch.setattr(reference, "_derive", deriving)
     monkeypatch.setattr(reference, "stream", streaming)

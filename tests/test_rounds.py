@@ -250,7 +250,7 @@ def test_a_missing_mask_is_seen_in_the_digest_and_not_in_the_sum():
     uploads = np.array(done.uploads, np.uint32)
     rounds = int(config.prg.removeprefix("chacha"))
     for dealer, holder in ((first, second), (second, first)):
-        key = reference._derive(chain, done.attempt, group[dealer], group[holder], b"PAIR")
+        key = reference.derive_key(chain, done.attempt, group[dealer], group[holder], b"PAIR")
         share = reference.stream(key, (0, 0, 0), uploads.shape[1], rounds)
         uploads[dealer] += np.array(share, np.uint32)
         uploads[holder] -= np.array(share, np.uint32)

@@ -64,7 +64,7 @@ class Progress:
         accuracy, loss = row["test_accuracy"], row["loss"]
         told = (
             f"accuracy {accuracy:.4f}  " if accuracy is not None else ""
-        ) + f"loss {loss if loss is None else round(loss, 4)}  {row['seconds']:.3f} s"
+        ) + f"loss {'-' if loss is None else f'{loss:.4f}'}  {row['seconds']:.3f} s"
         told += f"  {megabytes(self.bytes)}"
         if row["void"]:
             told += "  VOID"
