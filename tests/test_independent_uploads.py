@@ -177,7 +177,7 @@ def test_parameters_move_by_the_decoded_mean(transcript_of, name):
     mean = lifted / 2.0 ** int(shown["fraction_bits"]) / weight
     before = shown["params_before"].astype(np.float64)
     # An ulp of the largest number that takes part: mean and parameter may cancel.
-    magnitude = np.maximum(np.abs(before), np.abs(mean))
+    magnitude = np.max(np.abs([before, mean, before + mean]), axis=0)
     apart = independent.ulps(shown["params_after"], before + mean, magnitude)
     assert apart.max() <= 2
     assert np.any(shown["params_after"] != shown["params_before"])

@@ -16,6 +16,7 @@ from ssddl_jax.models import Model
 from ssddl_jax.population import Data, load_data, make_data
 from ssddl_jax.round import Info, State
 from ssddl_jax.runner import RunResult, run
+from ssddl_jax.seeds import SeedsResult, run_seeds
 from ssddl_jax.sharing import Scheme, Sharing, uploads_of
 from ssddl_jax.simulation import Simulation, build_simulation
 from ssddl_jax.stacked import (
@@ -41,6 +42,7 @@ __all__ = [
     "Model",
     "RunResult",
     "Scheme",
+    "SeedsResult",
     "Sharing",
     "Simulation",
     "State",
@@ -54,6 +56,7 @@ __all__ = [
     "mask",
     "reconstruct",
     "run",
+    "run_seeds",
     "shamir_reconstruct",
     "shamir_share",
     "share",

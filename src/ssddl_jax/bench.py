@@ -1,8 +1,10 @@
-"""`ssddl bench share`: ParaShare and the server's sum alone, through the very code of a round.
+"""`ssddl bench`: one timed measurement through the very code of `run`.
 
-Local training is replaced by cheap synthetic updates (one random vector, scaled by a factor of each
-participant's own): everything after it, from the encoding to the server's update, is what `run`
-runs.
+- `bench share`: ParaShare and the server's sum alone. Local training is replaced by cheap synthetic
+  updates (one random vector, scaled by a factor of each participant's own); everything after it,
+  from the encoding to the server's update, is what `run` runs.
+- `bench round`: whole rounds in which everybody takes part, over a fixed pool of random images of
+  MNIST's shape. A participant is E rows of the pool, computed from its id.
 """
 
 import time
@@ -18,29 +20,51 @@ from ssddl_jax.config import Config
 from ssddl_jax.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import words_sha256
-from ssddl_jax.models import Model
+from ssddl_jax.local_training import LocalSteps, train_tile
+from ssddl_jax.models import Model, load_model
+from ssddl_jax.optimizers import local_optimizer
+from ssddl_jax.plan import traffic
 from ssddl_jax.population import Data
+from ssddl_jax.round import Info
 from ssddl_jax.sharing import words_made
-from ssddl_jax.simulation import build_simulation, place
+from ssddl_jax.simulation import Simulation, build_simulation, place
+
+POOL = 10_000  # images of bench round
 
 
 class ShareBench(NamedTuple):
-    """What is measured, besides the config's own fields."""
+    """What `bench share` measures, besides the config's own fields."""
 
-    group_size: int
-    dimension: int
+    group_size: int = 64
+    dimension: int = 50_890
     repeats: int = 5
+
+
+class RoundBench(NamedTuple):
+    """What `bench round` measures: S steps of batch B over E examples of each of N participants."""
+
+    participants: int = 1000
+    examples: int = 20
+    local_steps: int = 1
+    batch_size: int = 20
+    repeats: int = 5
+
+
+class Timed(NamedTuple):
+    """Repetitions of one compiled round."""
+
+    seconds: list[float]
+    compile_seconds: float
+    exact: bool  # in every repetition
+    info: Info  # of the last
 
 
 def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
     """One timed measurement; keys as `interface.md` says. Raises `ConfigError`."""
-    for name, value in zip(bench._fields, bench, strict=True):
-        if value < 1:
-            raise ConfigError(name, value, "must be at least 1")
+    _check(bench)
     if config.protocol == "plain":
         raise ConfigError("protocol", "plain", "has no shares to time; use ssddl")
-    if config.engine == "reference":
-        raise ConfigError("engine", "reference", "is not a kernel to time; use pairwise or ideal")
+    _check_engine(config)
     size, dimension = bench.group_size, bench.dimension
     model = Model(lambda _, __: jnp.zeros(dimension, jnp.float32), lambda params, x: x, "synthetic")
     data = Data(
@@ -62,32 +86,21 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
         return jax.lax.optimization_barrier((updates, jnp.zeros_like(factors)))
 
     simulation = build_simulation(config, model, data, train=train)
-    recipe = simulation.recipe
-    placed = place(data, recipe)
-    state = place(simulation.init(), recipe)
-    compiled = compile_once(named(simulation.step), state, placed)
-    seconds = []
-    exact = True
-    for _ in range(bench.repeats + 1):  # the first warms up
-        begin = time.perf_counter()
-        state, info = jax.block_until_ready(compiled.call(state, placed))
-        seconds.append(time.perf_counter() - begin)
-        exact &= bool(info.exact)
-    median = float(np.median(seconds[1:]))
-    made = words_made(config.engine, recipe.scheme)
+    timed = _time(simulation, data, bench.repeats)
+    made = words_made(config.engine, simulation.recipe.scheme)
     plan = simulation.plan
     ends = 2 if config.shares == "directed" else 1
-    delivered = ends * plan.size * plan.neighbours * plan.width
+    median = float(np.median(timed.seconds))
     return {
         "seconds_median": median,
-        "seconds": seconds[1:],
+        "seconds": timed.seconds,
         "share_words": made,
-        "share_words_delivered": delivered,
+        "share_words_delivered": ends * plan.size * plan.neighbours * plan.width,
         "share_words_per_second": made / median,
-        "compile_seconds": compiled.seconds,
+        "compile_seconds": timed.compile_seconds,
         "peak_memory_mb": peak_memory_mb(),
-        "exact": exact,
-        "uploads_sha256": words_sha256(info.digest),
+        "exact": timed.exact,
+        "uploads_sha256": words_sha256(timed.info.digest),
         "group_size": plan.size,
         "parameters": plan.dimension,
         "neighbours": plan.neighbours,
@@ -97,3 +110,93 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
         "device": device_name(),
         "versions": versions(),
     }
+
+
+def bench_round(config: Config, bench: RoundBench) -> dict[str, Any]:
+    """One timed measurement; keys as `interface.md` says. Raises `ConfigError`."""
+    simulation, data = round_simulation(config, bench)
+    timed = _time(simulation, data, bench.repeats)
+    plan = simulation.plan
+    plain = config.protocol == "plain"
+    moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
+    return {
+        "seconds_per_round_median": float(np.median(timed.seconds)),
+        "seconds_per_round": timed.seconds,
+        "compile_seconds": timed.compile_seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "parameters": plan.dimension,
+        "participants": plan.size,
+        "share_words": 0 if plain else words_made(config.engine, simulation.recipe.scheme),
+        "exact": None if plain else timed.exact,
+        "uploads_sha256": None if plain else words_sha256(timed.info.digest),
+        "bytes_up_per_participant": moved.up // plan.size,
+        "bytes_down_per_participant": moved.down // plan.size,
+        **bench._asdict(),
+        "model": simulation.model.name,
+        "protocol": config.protocol,
+        "engine": config.engine,
+        "neighbours": plan.neighbours,
+        "prg": config.prg,
+        "tile_size": plan.tile_size,
+        "device": device_name(),
+        "versions": versions(),
+    }
+
+
+def round_simulation(
+    config: Config, bench: RoundBench, mesh: jax.sharding.Mesh | None = None
+) -> tuple[Simulation, Data]:
+    """The simulation that `bench round` times, and its data, on the host. Raises `ConfigError`."""
+    _check(bench)
+    _check_engine(config)
+    pool = image_pool(bench.participants, bench.examples)
+    model = load_model(config.model, pool.shape, 10)
+    batch = min(bench.batch_size, bench.examples)
+    steps = LocalSteps(
+        epochs=-(-bench.local_steps // -(-bench.examples // batch)),
+        batch_size=batch,
+        ragged=bench.examples % batch != 0,
+        most=bench.local_steps,
+    )
+    optimizer = local_optimizer(config.local_optimizer, config.learning_rate)
+    train = train_tile(model, optimizer, steps)
+    return build_simulation(config, model, pool, train=train, mesh=mesh), pool
+
+
+def image_pool(participants: int, examples: int) -> Data:
+    """POOL random images, of which every participant has so many rows, computed from its id."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (POOL, 28, 28), np.uint8)
+    labels = rng.integers(0, 10, POOL, np.int32)
+    return Data(
+        images=images,
+        labels=labels,
+        rows=np.zeros((0, examples), np.int32),
+        counts=np.full(participants, examples, np.int32),
+        test_images=images[:10],
+        test_labels=np.arange(10, dtype=np.int32),
+    )
+
+
+def _time(simulation: Simulation, data: Data, repeats: int) -> Timed:
+    placed = place(data, simulation.recipe)
+    state = place(simulation.init(), simulation.recipe)
+    compiled = compile_once(named(simulation.step), state, placed)
+    seconds, exact = [], True
+    for _ in range(repeats + 1):  # the first warms up
+        begin = time.perf_counter()
+        state, info = jax.block_until_ready(compiled.call(state, placed))
+        seconds.append(time.perf_counter() - begin)
+        exact &= bool(info.exact)
+    return Timed(seconds[1:], compiled.seconds, exact, info)
+
+
+def _check(bench: ShareBench | RoundBench) -> None:
+    for name, value in zip(bench._fields, bench, strict=True):
+        if value < 1:
+            raise ConfigError(name, value, "must be at least 1")
+
+
+def _check_engine(config: Config) -> None:
+    if config.engine == "reference":
+        raise ConfigError("engine", "reference", "is not a kernel to time; use pairwise or ideal")

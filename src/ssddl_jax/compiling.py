@@ -18,11 +18,19 @@ class Compiled(NamedTuple):
     compilations: int
 
 
-def compile_once(function: Callable[..., Any], *arguments: Any, donate: bool = True) -> Compiled:
-    """Compiles for these arguments' shapes, ahead of the first call; counts XLA compilations.
+def lower(function: Callable[..., Any], *arguments: Any, donate: bool = True) -> jax.stages.Lowered:
+    """The round for these arguments: placed arrays, or shapes with a sharding.
 
+    Results are whole on every device, as the arguments are, so that every process can read them.
     The first argument's buffers are donated: the old chain state is erased with them.
     """
+    everywhere = jax.tree.leaves(arguments)[0].sharding
+    jitted = jax.jit(function, donate_argnums=0 if donate else (), out_shardings=everywhere)
+    return jitted.lower(*arguments)
+
+
+def compile_once(function: Callable[..., Any], *arguments: Any, donate: bool = True) -> Compiled:
+    """Compiles for placed arguments' shapes, ahead of the first call; counts XLA compilations."""
     seen: list[float] = []
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
@@ -32,9 +40,8 @@ def compile_once(function: Callable[..., Any], *arguments: Any, donate: bool = T
     jax.monitoring.register_event_duration_secs_listener(listen)
     start = time.perf_counter()
     try:
-        jitted = jax.jit(function, donate_argnums=0 if donate else ())
         options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
-        compiled = jitted.lower(*arguments).compile(compiler_options=options)
+        compiled = lower(function, *arguments, donate=donate).compile(compiler_options=options)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     return Compiled(compiled, time.perf_counter() - start, len(seen))

@@ -30,6 +30,7 @@ class LocalSteps(NamedTuple):
     epochs: int
     batch_size: int
     ragged: bool  # some batch may hold fewer than batch_size examples
+    most: int | None = None  # stop after so many steps; None: whole epochs
 
 
 def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) -> Array:
@@ -60,6 +61,7 @@ def train_tile(
         position = jnp.arange(batches * steps.batch_size, dtype=jnp.int32)
         valid = jnp.tile(position < count, steps.epochs).reshape(-1, steps.batch_size)
         chosen = jnp.pad(rows[order], ((0, 0), (0, spare))).reshape(-1, steps.batch_size)
+        valid, chosen = valid[: steps.most], chosen[: steps.most]
 
         def step(carry: tuple[Params, Params], batch: tuple[Array, Array]) -> tuple[Params, Array]:
             before, memory = carry
@@ -79,7 +81,7 @@ def train_tile(
         else:
             (after, _), losses = lax.scan(step, start, (chosen, valid))
         update = jax.tree.map(jnp.subtract, after, params)
-        examples = (steps.epochs * jnp.maximum(count, 1)).astype(jnp.float32)
+        examples = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1)
         return update, jnp.sum(losses) / examples
 
     def train(

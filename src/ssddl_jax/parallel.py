@@ -31,6 +31,11 @@ def make_mesh(devices: int | str) -> Mesh:
     return jax.make_mesh((len(chosen),), (AXIS,), (jax.sharding.AxisType.Auto,), devices=chosen)
 
 
+def platform_of(mesh: Mesh) -> str:
+    """cpu, gpu or tpu."""
+    return str(mesh.devices.flat[0].platform)
+
+
 def into_tiles(slots: int, tile: int, devices: int) -> Array:
     """Slot numbers [tiles, tile], tiles a multiple of `devices`; padding has the number `slots`."""
     per_round = tile * devices

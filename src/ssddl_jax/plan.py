@@ -57,10 +57,13 @@ class Traffic(NamedTuple):
     down: int
 
 
-def make_plan(config: Config, model: Model, shape: tuple[int, ...], counts: np.ndarray) -> Plan:
+def make_plan(
+    config: Config, model: Model, shape: tuple[int, ...], counts: np.ndarray, platform: str
+) -> Plan:
     """Works out and checks the numbers of a run.
 
-    `shape` of one example, `counts` i32 [N] the rows of every participant. Raises `ConfigError`.
+    `shape` of one example, `counts` i32 [N] the rows of every participant, `platform` cpu, gpu or
+    tpu. Raises `ConfigError`.
     """
     dimension = model_dimension(model, shape)
     size = config.group
@@ -89,7 +92,7 @@ def make_plan(config: Config, model: Model, shape: tuple[int, ...], counts: np.n
         max_colluders=colluders,
         least_alive=max(3, size - floor(Decimal(repr(config.max_dropout)) * size)),
         vanishing=_vanishing(config),
-        tile_size=_tile_size(config),
+        tile_size=_tile_size(config, platform),
         prg=load_prg(config.prg),
     )
 
@@ -177,10 +180,10 @@ def read_schedule(config: Config) -> dict[int, set[int]]:
     return table
 
 
-def _tile_size(config: Config) -> int:
+def _tile_size(config: Config, platform: str) -> int:
     if config.tile_size != "auto":
         return config.tile_size
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return 128  # accelerators want the width; unmeasured
     # Measured (benchmarks/NOTES.md): updates that stay in cache; a convolution's patches are large.
     return 1 if config.model == "cnn" else 4

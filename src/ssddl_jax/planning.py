@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from ssddl_jax.config import Config
@@ -22,7 +23,8 @@ def plan_report(config: Config) -> dict[str, Any]:
     else:
         counts = np.ones(1, np.int32)
     shape = tuple(dataset.x_train.shape[1:])
-    plan = make_plan(config, load_model(config.model, shape, dataset.num_classes), shape, counts)
+    model = load_model(config.model, shape, dataset.num_classes)
+    plan = make_plan(config, model, shape, counts, jax.default_backend())
     moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
     return {
         "participants": plan.participants,

@@ -1,5 +1,7 @@
 """What a run writes down: a line of metrics a round, the summary, the config that replays it."""
 
+import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,35 @@ from ssddl_jax.hashes import VOID, run_sha256, words_sha256
 from ssddl_jax.plan import Traffic, traffic
 from ssddl_jax.round import Info
 from ssddl_jax.simulation import Simulation
+
+
+class Records:
+    """The files of a run directory, written while the run goes; of many processes one writes."""
+
+    def __init__(self, directory: Path, config: Config, writes: bool) -> None:
+        self.directory, self.writes = directory, writes
+        if writes:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "summary.json").unlink(missing_ok=True)  # an older run's
+            write_config(config, directory / "config.toml")
+
+    def __enter__(self) -> "Records":
+        path = self.directory / "metrics.jsonl" if self.writes else Path(os.devnull)
+        self.log = path.open("w")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.log.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One round's line of metrics."""
+        self.log.write(json.dumps(row) + "\n")
+        self.log.flush()
+
+    def close_with(self, summary: dict[str, Any]) -> None:
+        """The summary, once the run is done."""
+        if self.writes:
+            (self.directory / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def metrics_row(

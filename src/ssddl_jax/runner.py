@@ -1,8 +1,8 @@
 """`run`: the loop around the compiled round, and the run directory that it leaves."""
 
-import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.models import Model
 from ssddl_jax.population import Data, as_float, load_data
-from ssddl_jax.records import metrics_row, summarise, write_config
+from ssddl_jax.records import Records, metrics_row, summarise
 from ssddl_jax.reference_round import reference_round
 from ssddl_jax.simulation import Simulation, build_simulation, place
 
@@ -45,7 +45,8 @@ def run(
     before anything is compiled or written.
     """
     directory = output_directory(config)
-    check_output(directory, overwrite)
+    if jax.process_index() == 0:  # the one that writes
+        check_output(directory, overwrite)
     host_data = parts.pop("data", None) or load_data(config)
     simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
     on_start(simulation)
@@ -59,10 +60,7 @@ def run(
         step = compile_once(named(simulation.step), state, data)
     evaluate = evaluator(simulation.model)
     metrics: list[dict[str, Any]] = []
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "summary.json").unlink(missing_ok=True)  # an older run's
-    write_config(config, directory / "config.toml")
-    with (directory / "metrics.jsonl").open("w") as log:
+    with Records(directory, config, jax.process_index() == 0) as records:
         for index in range(config.rounds):
             begin = time.perf_counter()
             state, info = jax.block_until_ready(step.call(state, data))
@@ -71,16 +69,15 @@ def run(
             if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:
                 row["test_accuracy"] = evaluate(state.params, data)
             metrics.append(row)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+            records.add(row)
             on_round(row)
             if row["nonfinite"] and config.nonfinite == "stop":
                 raise FloatingPointError(
                     f"round {index}: {row['nonfinite']} members' updates are not finite; "
                     "lower learning_rate, or set nonfinite = exclude"
                 )
-    summary = summarise(config, simulation, metrics, state.params, step, started)
-    (directory / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        summary = summarise(config, simulation, metrics, state.params, step, started)
+        records.close_with(summary)
     return RunResult(summary, metrics, state.params, directory)
 
 
@@ -88,7 +85,12 @@ def output_directory(config: Config) -> Path:
     """`out`, or a new name in runs/."""
     if config.out is not None:
         return Path(config.out)
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.protocol}-{Path(config.data).stem}"
+    return new_directory(f"{config.protocol}-{Path(config.data).stem}")
+
+
+def new_directory(what: str) -> Path:
+    """A name in runs/ that does not exist yet."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{what}"
     names = [stem, *(f"{stem}-{i}" for i in range(2, 1000))]
     return next(Path("runs") / name for name in names if not (Path("runs") / name).exists())
 
@@ -114,23 +116,24 @@ def check_output(directory: Path, overwrite: bool) -> None:
 
 
 def evaluator(model: Model) -> Callable[[Any, Data], float]:
-    """Test accuracy, in batches of fixed size, padded."""
-
-    @jax.jit
-    def evaluate(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-        spare = -images.shape[0] % _EVAL_BATCH
-        padding = [(0, spare), *((0, 0) for _ in images.shape[1:])]
-        images = jnp.pad(images, padding).reshape(-1, _EVAL_BATCH, *images.shape[1:])
-        labels = jnp.pad(labels, (0, spare), constant_values=-1).reshape(-1, _EVAL_BATCH)
-
-        def right(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-            guesses = jnp.argmax(model.apply(params, as_float(batch[0])), axis=1)
-            return jnp.sum(guesses.astype(jnp.int32) == batch[1], dtype=jnp.int32)
-
-        return jnp.sum(jax.lax.map(right, (images, labels)), dtype=jnp.int32)
+    """Test accuracy of parameters."""
+    count = jax.jit(partial(count_right, model))
 
     def accuracy(params: Any, data: Data) -> float:
-        count = evaluate(params, data.test_images, data.test_labels)
-        return int(count) / len(data.test_labels)
+        return int(count(params, data.test_images, data.test_labels)) / len(data.test_labels)
 
     return accuracy
+
+
+def count_right(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many images get their label's class, i32; in batches of fixed size, padded."""
+    spare = -images.shape[0] % _EVAL_BATCH
+    padding = [(0, spare), *((0, 0) for _ in images.shape[1:])]
+    images = jnp.pad(images, padding).reshape(-1, _EVAL_BATCH, *images.shape[1:])
+    labels = jnp.pad(labels, (0, spare), constant_values=-1).reshape(-1, _EVAL_BATCH)
+
+    def right(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        guesses = jnp.argmax(model.apply(params, as_float(batch[0])), axis=1)
+        return jnp.sum(guesses.astype(jnp.int32) == batch[1], dtype=jnp.int32)
+
+    return jnp.sum(jax.lax.map(right, (images, labels)), dtype=jnp.int32)

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.models import Model, as_model, load_model
 from ssddl_jax.optimizers import local_optimizer, server_optimizer
-from ssddl_jax.parallel import make_mesh
+from ssddl_jax.parallel import make_mesh, platform_of
 from ssddl_jax.plan import Plan, make_plan, read_schedule
 from ssddl_jax.population import Data
 from ssddl_jax.round import Info, Init, Recipe, State, plain_round, shared_round
@@ -46,13 +47,14 @@ def build_simulation(
     server: optax.GradientTransformation | None = None,
     sharing: Callable[[Scheme], Sharing] | None = None,
     train: TrainTile | None = None,
+    mesh: Mesh | None = None,
 ) -> Simulation:
     """Checks everything that is static and builds the round; compiles nothing.
 
     `model`: a name of the config, a flax module or an `(init, apply)` pair; None for the config's.
     `data`: see `load_data` and `make_data`. `local`, `server` (optax), `sharing` (a builder, see
-    `ssddl_jax.sharing`) and `train` (see `ssddl_jax.local_training`) stand in for the config's.
-    Raises `ConfigError`.
+    `ssddl_jax.sharing`), `train` (see `ssddl_jax.local_training`) and `mesh` (one axis, see
+    `ssddl_jax.parallel`) stand in for the config's. Raises `ConfigError`.
     """
     if data.participants != config.participants:
         remedy = f"the data has {data.participants} participants"
@@ -61,8 +63,8 @@ def build_simulation(
         model = load_model(model or config.model, data.shape, data.classes)
     model = as_model(model)
     counts = np.asarray(data.counts)
-    plan = make_plan(config, model, data.shape, counts)
-    mesh = make_mesh(config.devices)
+    mesh = mesh or make_mesh(config.devices)
+    plan = make_plan(config, model, data.shape, counts, platform_of(mesh))
     scheme = Scheme(
         size=plan.size,
         dimension=plan.dimension,
@@ -122,9 +124,11 @@ def build_simulation(
 
 
 def place(tree: Tree, recipe: Recipe) -> Tree:
-    """`Data` or a `State` on the devices, once; every device holds all of it."""
-    replicated = jax.sharding.NamedSharding(recipe.scheme.mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(tree, replicated)
+    """`Data` or a `State` on the devices, once; every device of every process holds all of it."""
+    everywhere = jax.sharding.NamedSharding(recipe.scheme.mesh, jax.sharding.PartitionSpec())
+    if jax.process_count() > 1:  # arrays of one process cannot be moved to devices of another
+        tree = jax.tree.map(np.asarray, tree)
+    return jax.device_put(tree, everywhere)
 
 
 def _schedule(config: Config) -> tuple[np.ndarray, np.ndarray] | None:

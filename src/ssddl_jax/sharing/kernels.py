@@ -17,7 +17,6 @@ the expression by themselves; there `written` is the plain form (unmeasured so f
 import functools
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, UInt32
@@ -35,7 +34,7 @@ def written(
     prg: PRG,
     keys: Sequence[Array],
     factor: UInt32[Array, " *P"],
-    first: Array,
+    first: UInt32[Array, ""],
     count: int,
     nonce_word: int = 0,
 ) -> list[Array]:
@@ -43,19 +42,26 @@ def written(
 
     `keys`: 8 arrays u32 [*P]; `factor` is any word, such as 0, 1 or -1 mod 2^32.
     """
-    twice = 2 if jax.default_backend() == "cpu" else 1
-    shape = (*factor.shape, count, twice)
+    shape = (*factor.shape, count)
     lead = tuple(range(factor.ndim))
-    once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 1)
-    once = once * lax.broadcast_in_dim(factor, shape, lead)
-    counter = lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 2) + _kept_loop(first, keys)
-    zero = jnp.zeros(shape, jnp.uint32)
-    nonce = [jnp.full(shape, nonce_word, jnp.uint32), zero, zero]
-    columns = [lax.broadcast_in_dim(key, shape, lead) for key in keys]
-    products = [word * once for word in prg.block(columns, counter, nonce)]
-    if twice == 1:
-        return [product[..., 0] for product in products]
-    return list(sum_together(products, (len(shape) - 1,)))
+
+    def words(shape: tuple[int, ...], once: Array, first: Array) -> list[Array]:
+        counter = lax.broadcasted_iota(jnp.uint32, shape, factor.ndim) + first
+        zero = jnp.zeros(shape, jnp.uint32)
+        nonce = [jnp.full(shape, nonce_word, jnp.uint32), zero, zero]
+        columns = [lax.broadcast_in_dim(key, shape, lead) for key in keys]
+        return [word * once for word in prg.block(columns, counter, nonce)]
+
+    def plain() -> list[Array]:
+        return words(shape, lax.broadcast_in_dim(factor, shape, lead), first)
+
+    def shared() -> list[Array]:
+        twice = (*shape, 2)
+        once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, twice, len(shape))
+        once = once * lax.broadcast_in_dim(factor, twice, lead)
+        return list(sum_together(words(twice, once, _kept_loop(first, keys)), (len(shape),)))
+
+    return lax.platform_dependent(cpu=shared, default=plain)
 
 
 def _kept_loop(first: Array, keys: Sequence[Array]) -> Array:
@@ -66,7 +72,6 @@ def _kept_loop(first: Array, keys: Sequence[Array]) -> Array:
     vectorise: 8 times slower.
     """
     order = jnp.stack([key.reshape(-1)[0] for key in keys[:2]])
-    first = first.astype(jnp.uint32)
     return lax.sort((order, jnp.stack([first, first])), num_keys=1)[1][0]
 
 

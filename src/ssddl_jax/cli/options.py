@@ -7,13 +7,18 @@ value and what would work.
 import argparse
 import dataclasses
 import difflib
+import json
+import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
 
 from ssddl_jax.config import Config, read_toml
+from ssddl_jax.distributed import LAUNCHERS, Cluster, checked
 from ssddl_jax.errors import ConfigError
+
+Command = Callable[[list[str]], int]  # arguments -> exit status
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +44,7 @@ def add_config_flags(parser: argparse.ArgumentParser, hidden: Sequence[str] = ()
             continue
         shown = "" if field.default is None else f" [{field.default}]"
         group.add_argument(
-            flag(field.name),
+            flag_of(field.name),
             dest=field.name,
             default=argparse.SUPPRESS,
             metavar=_metavar(hints[field.name]),
@@ -47,7 +52,67 @@ def add_config_flags(parser: argparse.ArgumentParser, hidden: Sequence[str] = ()
         )
 
 
-def flag(name: str) -> str:
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parsed arguments; unknown flags are refused with the nearest known one."""
+    check_flags(arguments, parser)
+    return parser.parse_args(arguments)
+
+
+def json_flag(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def whole(name: str, text: str) -> int:
+    """A whole number, or `ConfigError`."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(name, repr(text), "must be a whole number") from None
+
+
+def number(name: str, text: str) -> float:
+    """A number, or `ConfigError`."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(name, repr(text), "must be a number") from None
+
+
+def say(text: str) -> None:
+    """A line for people: stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """The one JSON object of --json: stdout."""
+    print(json.dumps(result), flush=True)
+
+
+def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of a run over many processes."""
+    group = parser.add_argument_group("many processes (results do not depend on them)")
+    add = group.add_argument
+    add("--processes", metavar="P", help="join P processes; alone: start all of them here")
+    add("--process-index", metavar="I", help="which of them this is, 0..P-1")
+    add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    add("--launcher", metavar="NAME", help=f"who started them: {', '.join(LAUNCHERS)}")
+
+
+def read_cluster(options: argparse.Namespace) -> Cluster:
+    """What was said of processes, checked."""
+    processes, index = options.processes, options.process_index
+    return checked(
+        Cluster(
+            None if processes is None else whole("processes", processes),
+            None if index is None else whole("process_index", index),
+            options.coordinator,
+            options.launcher,
+        )
+    )
+
+
+def flag_of(name: str) -> str:
     """--field-name of field_name."""
     return "--" + name.replace("_", "-")
 

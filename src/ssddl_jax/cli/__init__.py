@@ -1,0 +1,86 @@
+"""The command `ssddl`: parses, checks, then imports what is heavy and does it.
+
+Exit status: 0 done; 2 impossible or malformed, one line on stderr, nothing compiled or written; 1
+anything else. With --json, stdout is exactly one JSON object; all else goes to stderr.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ssddl_jax import distributed
+from ssddl_jax.cli import measuring, training
+from ssddl_jax.cli.options import Command, Parser, say
+from ssddl_jax.cores import use_all_cores
+from ssddl_jax.errors import ConfigError
+
+COMMANDS: dict[str, tuple[Command, str]] = {
+    "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
+    "transcript": (training.transcript, "writes one round's messages to a file"),
+    "plan": (training.plan, "the numbers of a run before it: headroom, bytes, words, tolerance"),
+    "bench": (measuring.bench, "one timed measurement: bench share, bench round"),
+    "scale": (measuring.scale, "participant-count sweep: seconds, memory, bytes; table and plot"),
+    "compile": (measuring.compile_, "compiles the round for devices that are not here"),
+    "data": (training.data, "which datasets are here, how to get the others"),
+}
+LATER = {
+    "resume": "goes on from a checkpoint",
+    "verify": "replays a run and compares hashes",
+    "compare": "SSDDL beside its rivals",
+    "attack": "what each adversary can do",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    use_all_cores()
+    status = _main(arguments)
+    if distributed.is_worker():
+        distributed.leave(status)
+    return status
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        return _dispatch(arguments)
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 1
+    except Exception as error:
+        from ssddl_jax.data import DataError
+
+        if isinstance(error, ConfigError | DataError):
+            say(f"error: {error}")
+            return 2
+        if os.environ.get("SSDDL_DEBUG"):
+            raise
+        if not (distributed.is_worker() and distributed.is_lost_contact(error)):  # its parent tells
+            text = " ".join(str(error).split())[:500]
+            say(f"error: {type(error).__name__}: {text} (SSDDL_DEBUG=1 shows where)")
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    lines = [f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items()]
+    later = [f"  {name:<12}{text} (not built yet)" for name, text in LATER.items()]
+    parser = Parser(
+        prog="ssddl",
+        usage="ssddl COMMAND [options]",
+        description="Simulates privacy-preserving distributed deep learning based on secret "
+        "sharing (SSDDL):\nN participants train one model; the server learns only sums.",
+        epilog="commands:\n" + "\n".join(lines + later) + "\n\nssddl COMMAND --help tells more.",
+    )
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name in LATER:
+        raise ConfigError("command", name, f"is not built yet; there are {', '.join(COMMANDS)}")
+    if name not in COMMANDS:
+        raise ConfigError("command", name, f"is unknown; there are {', '.join(COMMANDS)}")
+    return COMMANDS[name][0](rest)

@@ -1,0 +1,190 @@
+"""Commands that measure: bench, scale, compile."""
+
+import os
+
+from ssddl_jax import distributed
+from ssddl_jax.cli.options import (
+    Parser,
+    add_cluster_flags,
+    add_config_flags,
+    flag_of,
+    json_flag,
+    number,
+    parse,
+    print_json,
+    read_cluster,
+    read_config,
+    say,
+    whole,
+)
+from ssddl_jax.errors import ConfigError
+
+# Fields that a measurement sets itself.
+_SET = ["participants", "group_size", "data", "partition", "out", "rounds", "eval_every"]
+_SET += ["checkpoint_every", "local_epochs"]
+_ROUND_FLAGS = [
+    ("--participants", "N", "all of them members [1000]"),
+    ("--examples", "E", "rows of the pool that each has [20]"),
+    ("--local-steps", "S", "steps that each does [1]"),
+    ("--batch-size", "B", "examples in a step [20]"),
+    ("--repeats", "R", "timed repetitions [5]"),
+]
+
+
+def bench(arguments: list[str]) -> int:
+    """`ssddl bench share` and `ssddl bench round`."""
+    kinds = {"share": _share, "round": _round}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        Parser(
+            prog="ssddl bench",
+            usage="ssddl bench share|round [options]",
+            description="One timed measurement. share: ParaShare and the server's sum alone; "
+            "round: whole rounds.",
+            epilog="ssddl bench share --help and ssddl bench round --help tell more.",
+        ).print_help()
+        return 0 if arguments else 2
+    if arguments[0] not in kinds:
+        raise ConfigError("bench", arguments[0], "must be share or round")
+    return kinds[arguments[0]](arguments[1:])
+
+
+def _share(arguments: list[str]) -> int:
+    parser = Parser(
+        prog="ssddl bench share",
+        description="Times ParaShare and the server's sum alone, on random updates.",
+    )
+    parser.add_argument("--group-size", default="64", metavar="n", help="members, all of N [64]")
+    parser.add_argument("--dimension", default="50890", metavar="d", help="parameters [50890]")
+    parser.add_argument("--repeats", default="5", metavar="R", help="timed repetitions [5]")
+    json_flag(parser)
+    add_config_flags(parser, hidden=[*_SET, "model", "batch_size"])
+    options = parse(parser, arguments)
+    names = ("group_size", "dimension", "repeats")
+    sizes = {name: whole(name, getattr(options, name)) for name in names}
+    del options.group_size
+    config = read_config(options, participants=sizes["group_size"], group_size="all")
+    from ssddl_jax.bench import ShareBench, bench_share
+    from ssddl_jax.console import print_table
+
+    result = bench_share(config, ShareBench(**sizes))
+    if options.json:
+        print_json(result)
+    else:
+        print_table("bench share", result)
+    return 0
+
+
+def _round(arguments: list[str]) -> int:
+    parser = Parser(
+        prog="ssddl bench round",
+        description="Times whole rounds of N participants, all of them in the group, over a fixed "
+        "pool of\nrandom images: each does S steps of batch B over its E examples.",
+    )
+    for flag, metavar, text in _ROUND_FLAGS:
+        parser.add_argument(flag, metavar=metavar, help=text)
+    json_flag(parser)
+    add_cluster_flags(parser)
+    add_config_flags(parser, hidden=[*_SET, "batch_size"])
+    options = parse(parser, arguments)
+    cluster = read_cluster(options)
+    sizes = {}
+    for name in ("participants", "examples", "local_steps", "batch_size", "repeats"):
+        given = vars(options).pop(name)
+        if given is not None:
+            sizes[name] = whole(name, given)
+    if "model" not in options:
+        options.model = "mlp-64"
+    members = sizes.get("participants", 1000)
+    config = read_config(options, participants=members, group_size="all")
+    if distributed.is_worker():
+        distributed.join()
+    elif not cluster.alone:
+        return distributed.supervise(cluster, ["bench", "round", *arguments])
+    from ssddl_jax.bench import RoundBench, bench_round
+    from ssddl_jax.console import print_table
+
+    result = bench_round(config, RoundBench(**sizes))
+    if options.json and distributed.is_leader():
+        print_json(result)
+    elif distributed.is_leader():
+        print_table("bench round", result)
+    return 0
+
+
+def scale(arguments: list[str]) -> int:
+    """`ssddl scale`."""
+    parser = Parser(
+        prog="ssddl scale",
+        description="Times whole rounds at growing numbers of participants, with and without "
+        "sharing;\neach row is an `ssddl bench round` in a process of its own.",
+    )
+    add = parser.add_argument
+    add("--participants", default="10,100,1000,10000", metavar="N,N,...", help="rows [%(default)s]")
+    add("--curves", default="plain,ideal,auto", metavar="NAME,...", help="what is compared: "
+        "plain, ideal, auto (sparse graph), complete [%(default)s]")  # fmt: skip
+    add("--budget", default="600", metavar="SECONDS", help="rows that would take longer are left "
+        "out [%(default)s]")  # fmt: skip
+    add("--out", metavar="DIR", help="folder for scale.json, .md, .png; by default a new one")
+    for flag, metavar, text in _ROUND_FLAGS[1:]:
+        add(flag, metavar=metavar, help=text)
+    json_flag(parser)
+    hidden = [*_SET, "batch_size", "protocol", "engine", "neighbours"]
+    add_config_flags(parser, hidden=hidden)
+    options = parse(parser, arguments)
+    from pathlib import Path
+
+    from ssddl_jax import scaling
+    from ssddl_jax.runner import check_output, new_directory
+
+    sweep = scaling.Sweep(
+        [whole("participants", part) for part in options.participants.split(",")],
+        options.curves.split(","),
+        [],
+        number("budget", options.budget),
+    )
+    directory = Path(options.out) if options.out else new_directory("scale")
+    own = ("participants", "curves", "budget", "out", "json")
+    given = {k: v for k, v in vars(options).items() if k not in own and v is not None}
+    flags = [text for name, value in given.items() for text in (flag_of(name), str(value))]
+    scaling.check_sweep(sweep)
+    check_output(directory, overwrite=False)
+
+    def tell(at: scaling.Progress) -> None:
+        left = "" if at.seconds_left is None else f"; about {at.seconds_left:,.0f} s left"
+        say(f"{at.done + 1} of {at.total}: {at.curve}, {at.participants:,} participants{left}")
+
+    result = scaling.scale(sweep._replace(flags=flags), directory, tell)
+    if options.json:
+        print_json(result)
+    elif result.get("rows"):
+        print(scaling.markdown(result))
+    say(f"written to {directory}")
+    if result["interrupted"]:
+        say(f"interrupted: {len(result.get('rows', []))} rows kept")
+        return 1
+    return 0
+
+
+def compile_(arguments: list[str]) -> int:
+    """`ssddl compile`."""
+    parser = Parser(
+        prog="ssddl compile",
+        description="Compiles the round ahead of time for devices that are not here, and reports "
+        "memory,\ncollectives and operations. Nothing runs; no time is measured.",
+    )
+    text = "tpu:VERSION:SHAPE, such as tpu:v5e:16x16 (extra tpu), or cuda (StableHLO only)"
+    parser.add_argument("--target", default="tpu:v5e:2x2", metavar="NAME", help=text)
+    json_flag(parser)
+    add_config_flags(parser, hidden=["out", "devices"])
+    options = parse(parser, arguments)
+    config = read_config(options)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the TPU's compiler is here, no TPU
+    from ssddl_jax.ahead import compile_report, parse_target
+    from ssddl_jax.console import print_table
+
+    report = compile_report(config, parse_target(options.target))
+    if options.json:
+        print_json(report)
+    else:
+        print_table(f"compiled for {report['target']}", report)
+    return 0

@@ -1,0 +1,114 @@
+"""Commands that train or tell of training: run, transcript, plan, data."""
+
+from ssddl_jax import distributed
+from ssddl_jax.cli.options import (
+    Parser,
+    add_cluster_flags,
+    add_config_flags,
+    json_flag,
+    parse,
+    print_json,
+    read_cluster,
+    read_config,
+    say,
+    whole,
+)
+
+
+def run(arguments: list[str]) -> int:
+    """`ssddl run`."""
+    parser = Parser(prog="ssddl run", description="Trains, and writes a run directory.")
+    parser.add_argument("--overwrite", action="store_true", help="an `out` that exists is reused")
+    json_flag(parser)
+    add_cluster_flags(parser)
+    add_config_flags(parser)
+    options = parse(parser, arguments)
+    cluster = read_cluster(options)
+    config = read_config(options)
+    from ssddl_jax import runner
+
+    if distributed.is_worker():
+        distributed.join()
+    elif not cluster.alone:
+        if cluster.process_index in (None, 0) and cluster.launcher is None:
+            runner.check_output(runner.output_directory(config), options.overwrite)
+        return distributed.supervise(cluster, ["run", *arguments])
+    from ssddl_jax.console import Progress, print_summary
+
+    with Progress(config) as progress:
+        result = runner.run(
+            config,
+            overwrite=options.overwrite,
+            on_start=progress.start,
+            on_round=progress.round,
+        )
+    if options.json and distributed.is_leader():
+        print_json(result.summary)
+    elif distributed.is_leader():
+        print_summary(config, result)
+    return 0
+
+
+def transcript(arguments: list[str]) -> int:
+    """`ssddl transcript`."""
+    parser = Parser(
+        prog="ssddl transcript", description="One round's messages, the all-seeing view, as .npz."
+    )
+    parser.add_argument("--round", default="0", metavar="R", help="which round, from 0 [0]")
+    parser.add_argument("--out", required=True, metavar="FILE.npz", help="file to write")
+    json_flag(parser)
+    add_config_flags(parser, hidden=["out"])
+    options = parse(parser, arguments)
+    round_ = whole("round", options.round)
+    path = options.out
+    del options.out
+    config = read_config(options)
+    from ssddl_jax.hashes import words_sha256
+    from ssddl_jax.transcript import check_file, write_transcript
+    from ssddl_jax.transcript import transcript as messages_of
+
+    check_file(path)
+    arrays = messages_of(config, round_)
+    write_transcript(arrays, path)
+    say(f"round {round_}: {len(arrays['group'])} messages of {arrays['encoded'].shape[1]} words")
+    if options.json:
+        shapes = {key: list(value.shape) for key, value in arrays.items()}
+        digest = words_sha256(arrays["aggregate"])
+        print_json({"out": path, "round": round_, "aggregate_sha256": digest, "arrays": shapes})
+    else:
+        print(path)
+    return 0
+
+
+def plan(arguments: list[str]) -> int:
+    """`ssddl plan`."""
+    parser = Parser(prog="ssddl plan", description="What a run will need and withstand.")
+    json_flag(parser)
+    add_config_flags(parser)
+    options = parse(parser, arguments)
+    config = read_config(options)
+    from ssddl_jax.console import print_plan
+    from ssddl_jax.planning import plan_report
+
+    report = plan_report(config)
+    if options.json:
+        print_json(report)
+    else:
+        print_plan(report)
+    return 0
+
+
+def data(arguments: list[str]) -> int:
+    """`ssddl data`."""
+    parser = Parser(prog="ssddl data", description="Which datasets are here.")
+    json_flag(parser)
+    options = parse(parser, arguments)
+    from ssddl_jax.console import print_table
+    from ssddl_jax.data import list_datasets
+
+    found = list_datasets()
+    if options.json:
+        print_json({"datasets": [entry._asdict() for entry in found]})
+    else:
+        print_table("datasets", {entry.name: entry.where or entry.how for entry in found})
+    return 0

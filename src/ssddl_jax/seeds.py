@@ -1,0 +1,130 @@
+"""Many seeds of one run, as one more mapped axis of one XLA program.
+
+Devices share out the seeds: each runs whole rounds of its own seeds, one after the other, with
+nothing to exchange. A seed's round is the same program as in a run by itself, so its bits are, too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from scipy.special import stdtrit
+
+from ssddl_jax.compiling import compile_once
+from ssddl_jax.config import Config
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.hashes import VOID, run_sha256, words_sha256
+from ssddl_jax.local_training import LocalSteps, train_tile
+from ssddl_jax.models import load_model
+from ssddl_jax.optimizers import local_optimizer
+from ssddl_jax.parallel import AXIS, make_mesh
+from ssddl_jax.population import Data, load_data
+from ssddl_jax.round import Init, State
+from ssddl_jax.runner import count_right
+from ssddl_jax.simulation import build_simulation
+
+
+class SeedsResult(NamedTuple):
+    """What `run_seeds` leaves; rows are seeds, columns rounds."""
+
+    seeds: list[int]
+    accuracy: np.ndarray  # f64 [S, rounds], on the test set
+    exact: np.ndarray  # bool [S, rounds]; plain: not void
+    run_sha256: list[str]
+    compile_seconds: float
+
+    def band(self, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, half the width) of the accuracy's interval in every round, by Student's t."""
+        count = len(self.seeds)
+        mean = self.accuracy.mean(axis=0)
+        if count < 2:
+            return mean, np.full_like(mean, np.nan)
+        error = self.accuracy.std(axis=0, ddof=1) / np.sqrt(count)
+        return mean, error * stdtrit(count - 1, (1 + confidence) / 2)
+
+
+def run_seeds(config: Config, seeds: Sequence[int]) -> SeedsResult:
+    """Trains the config once for every seed, all in one program; writes nothing.
+
+    A seed gives the bits of `run` at that seed, if its largest participant has as many rows as any
+    seed's (else batches may be padded otherwise, or fewer fraction bits fit). Raises `ConfigError`.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError("seeds", list(seeds), "must be different whole numbers")
+    if config.engine == "reference":
+        raise ConfigError("engine", "reference", "runs one seed at a time; use pairwise or ideal")
+    configs = [replace(config, seed=seed) for seed in seeds]
+    dealt = [load_data(one) for one in configs]
+    most = max(data.most_rows for data in dealt)
+    rows = np.stack([_padded(data.rows, most) for data in dealt])
+    counts = np.stack([data.counts for data in dealt])
+    largest = dealt[0]._replace(rows=rows[0], counts=counts.max(axis=0))
+    model = load_model(config.model, largest.shape, largest.classes)
+    steps = LocalSteps(
+        epochs=config.local_epochs,
+        batch_size=min(config.batch_size, most),
+        ragged=bool(np.any(counts != most)),
+    )
+    optimizer = local_optimizer(config.local_optimizer, config.learning_rate)
+    outer = make_mesh(config.devices)
+    one_device = Mesh(outer.devices[:1], (AXIS,), axis_types=(AxisType.Auto,))
+    simulation = build_simulation(
+        config, model, largest, train=train_tile(model, optimizer, steps), mesh=one_device
+    )
+    states = [Init(simulation.recipe, largest.shape, seed) for seed in seeds]
+    spare = -len(seeds) % outer.size
+    stacked = jax.tree.map(
+        lambda *leaves: np.stack([*leaves, *leaves[:1] * spare]),
+        *[(state, rows[i], counts[i]) for i, state in enumerate(states)],
+    )
+    split, whole = NamedSharding(outer, P(AXIS)), NamedSharding(outer, P())
+    state, owned = jax.device_put((stacked[0], stacked[1:]), split)
+    data = jax.device_put(largest._replace(rows=None, counts=None), whole)
+
+    def one_round(data: Data, each: tuple[State, Any]) -> Any:
+        state, (rows, counts) = each
+        state, info = simulation.step(state, data._replace(rows=rows, counts=counts))
+        right = count_right(simulation.model, state.params, data.test_images, data.test_labels)
+        return state, (right, info.exact, info.void, info.aggregate)
+
+    @partial(
+        jax.shard_map,
+        mesh=outer,
+        in_specs=(P(AXIS), P(AXIS), P()),
+        out_specs=(P(AXIS), P(AXIS)),
+        check_vma=False,
+    )
+    def ssddl_rounds(state: State, owned: Any, data: Data) -> Any:
+        return lax.map(partial(one_round, data), (state, owned))
+
+    step = compile_once(ssddl_rounds, state, owned, data)
+    told: list[Any] = []
+    for _ in range(config.rounds):
+        state, info = step.call(state, owned, data)
+        told.append(jax.tree.map(np.asarray, info))
+    right, exact, void, aggregates = (
+        [np.asarray(row[i])[: len(seeds)] for row in told] for i in range(4)
+    )
+    hashes = []
+    for i in range(len(seeds)):
+        rounds = [
+            VOID if v[i] else words_sha256(a[i]) for v, a in zip(void, aggregates, strict=True)
+        ]
+        hashes.append(run_sha256(rounds, jax.tree.map(lambda leaf, i=i: leaf[i], state.params)))
+    return SeedsResult(
+        seeds=list(seeds),
+        accuracy=np.stack(right, axis=1) / len(largest.test_labels),
+        exact=np.stack(exact, axis=1),
+        run_sha256=hashes,
+        compile_seconds=step.seconds,
+    )
+
+
+def _padded(rows: np.ndarray, most: int) -> np.ndarray:
+    return np.pad(rows, ((0, 0), (0, most - rows.shape[1])))
