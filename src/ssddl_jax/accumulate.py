@@ -1,7 +1,8 @@
 """How a tile's updates are added up the moment they exist: `Adder`, one for each kind of sum.
 
 Ring sums are exact and feed the sharing schemes; the float mean is protocol plain. Nothing is kept
-of an update that has been added, so memory does not grow with the group.
+of an update that has been added, so memory does not grow with the group. Updates come in pieces,
+and their sums stay in pieces until all are added.
 """
 
 from collections.abc import Callable
@@ -11,28 +12,34 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float32, Int32, UInt32
 
+from ssddl_jax.encoding import joined
 from ssddl_jax.parallel import AXIS
 from ssddl_jax.sharing.base import Scheme, join_devices, slot_factors, weighted_sum
 from ssddl_jax.sums import sum_together
+
+Pieces = tuple[Array, ...]
 
 
 class Tile(NamedTuple):
     """The updates of one tile of slots."""
 
     slots: Int32[Array, " T"]
-    updates: Float32[Array, "T d"]
-    rows: UInt32[Array, "T W"]  # encoded; zeros where not finite
+    updates: Pieces  # f32 [T, d_p]
+    words: Pieces  # u32 [T, _], encoded; zeros where not finite; the last is the weight word
     weights: UInt32[Array, " T"]
     present: Bool[Array, " T"]  # a slot of the group with a finite update
     alive: Bool[Array, " T"]  # present, and not about to vanish
 
 
 class Adder(NamedTuple):
-    """`start()` gives a carry, `add(carry, tile)` the next one, `join(carry)` adds the devices'."""
+    """`start(widths of the updates' pieces)` gives a carry, `add(carry, tile)` the next one,
+    `join(carry)` adds the devices', `finish(carry)` gives the sums, whole.
+    """
 
-    start: Callable[[], Any]
+    start: Callable[[tuple[int, ...]], Any]
     add: Callable[[Any, Tile], Any]
     join: Callable[[Any], Any]
+    finish: Callable[[Any], Any]
 
 
 class RingSums(NamedTuple):
@@ -50,46 +57,60 @@ class FloatSums(NamedTuple):
 
 
 def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
-    """Adds messages in the ring."""
+    """Adds messages in the ring; the carry is (total, digest), each in pieces."""
     ring = scheme.ring
 
-    def start() -> RingSums:
-        zeros = jnp.zeros(scheme.width, jnp.uint32)
-        return RingSums(zeros, zeros)
+    def start(widths: tuple[int, ...]) -> tuple[Pieces, Pieces]:
+        zeros = tuple(jnp.zeros(ring.limbs * width, jnp.uint32) for width in (*widths, 1))
+        return zeros, zeros
 
-    def add(carry: RingSums, tile: Tile) -> RingSums:
+    def add(carry: tuple[Pieces, Pieces], tile: Tile) -> tuple[Pieces, Pieces]:
         held = tile.present if holds_sharers else tile.alive
-        held_rows = jnp.where(held[:, None], tile.rows, jnp.uint32(0))
         factors = slot_factors(tile.slots, tile.alive)
-        if ring.limbs == 1:
-            total, digest = sum_together([held_rows, tile.rows * factors[:, None]], (0,))
-        else:
-            total, digest = ring.sum(held_rows), weighted_sum(tile.rows, factors)
-        return RingSums(ring.add(carry.total, total), carry.digest + digest)
+        totals, digests = [], []
+        for total, digest, words in zip(*carry, tile.words, strict=True):
+            held_words = jnp.where(held[:, None], words, jnp.uint32(0))
+            if ring.limbs == 1:
+                more, weighted = sum_together([held_words, words * factors[:, None]], (0,))
+            else:
+                more, weighted = ring.sum(held_words), weighted_sum(words, factors)
+            totals.append(ring.add(total, more))
+            digests.append(digest + weighted)
+        return tuple(totals), tuple(digests)
 
-    def join(carry: RingSums) -> RingSums:
-        return RingSums(join_devices(ring, carry.total, AXIS), lax.psum(carry.digest, AXIS))
+    def join(carry: tuple[Pieces, Pieces]) -> tuple[Pieces, Pieces]:
+        total, digest = carry
+        return tuple(join_devices(ring, piece, AXIS) for piece in total), lax.psum(digest, AXIS)
 
-    return Adder(start, add, join)
+    def finish(carry: tuple[Pieces, Pieces]) -> RingSums:
+        return RingSums(*(joined(pieces, scheme.encoding) for pieces in carry))
+
+    return Adder(start, add, join, finish)
 
 
 def float_sums(scheme: Scheme) -> Adder:
-    """Adds clipped updates as floats: protocol plain."""
+    """Adds clipped updates as floats: protocol plain; the carry is (sums in pieces, weight)."""
     clip = jnp.float32(scheme.encoding.clip)
 
-    def start() -> FloatSums:
-        return FloatSums(jnp.zeros(scheme.dimension, jnp.float32), jnp.uint32(0))
+    def start(widths: tuple[int, ...]) -> tuple[Pieces, Array]:
+        return tuple(jnp.zeros(width, jnp.float32) for width in widths), jnp.uint32(0)
 
-    def add(carry: FloatSums, tile: Tile) -> FloatSums:
+    def add(carry: tuple[Pieces, Array], tile: Tile) -> tuple[Pieces, Array]:
         counted = jnp.where(tile.alive, tile.weights, jnp.uint32(0))
-        total = carry.total
-        for t in range(tile.updates.shape[0]):  # row by row: a float sum over the tile is slow
-            scale = counted[t].astype(jnp.float32)
-            row = scale * jnp.clip(tile.updates[t], -clip, clip)
-            total = total + jnp.where(scale > 0, row, jnp.float32(0))
-        return FloatSums(total, carry.weight + jnp.sum(counted, dtype=jnp.uint32))
+        scales = counted.astype(jnp.float32)
+        totals = []
+        for total, updates in zip(carry[0], tile.updates, strict=True):
+            for t in range(updates.shape[0]):  # row by row: a float sum over the tile is slow
+                row = scales[t] * jnp.clip(updates[t], -clip, clip)
+                total = total + jnp.where(scales[t] > 0, row, jnp.float32(0))
+            totals.append(total)
+        return tuple(totals), carry[1] + jnp.sum(counted, dtype=jnp.uint32)
 
-    def join(carry: FloatSums) -> FloatSums:
-        return FloatSums(lax.psum(carry.total, AXIS), lax.psum(carry.weight, AXIS))
+    def join(carry: tuple[Pieces, Array]) -> tuple[Pieces, Array]:
+        summed: tuple[Pieces, Array] = lax.psum(carry, AXIS)
+        return summed
 
-    return Adder(start, add, join)
+    def finish(carry: tuple[Pieces, Array]) -> FloatSums:
+        return FloatSums(jnp.concatenate(carry[0]), carry[1])
+
+    return Adder(start, add, join, finish)

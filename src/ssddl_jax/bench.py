@@ -80,10 +80,10 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
 
     def train(
         params: Any, data: Data, public: Array, round_: Array, ids: Array
-    ) -> tuple[Array, Array]:
+    ) -> tuple[tuple[Array, ...], Array]:
         factors = jnp.sin(ids.astype(jnp.float32))
         updates = base[None, :] * factors[:, None]
-        return jax.lax.optimization_barrier((updates, jnp.zeros_like(factors)))
+        return jax.lax.optimization_barrier(((updates,), jnp.zeros_like(factors)))
 
     simulation = build_simulation(config, model, data, train=train)
     timed = _time(simulation, data, bench.repeats)

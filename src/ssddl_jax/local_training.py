@@ -17,11 +17,13 @@ from ssddl_jax.models import Model, Params
 from ssddl_jax.population import Data, as_float, rows_of
 from ssddl_jax.randomness import batch_order
 
-# (params, data, public, round, ids [T]) -> updates [T, d], mean losses [T]
+# (params, data, public, round, ids [T]) -> updates, mean losses [T]. Updates are a tuple of pieces
+# f32 [T, d_p], one or more, which side by side are [T, d] in `ravel_pytree` order.
 TrainTile = Callable[
     [Params, Data, Array, Array, Int32[Array, " T"]],
-    tuple[Float32[Array, "T d"], Float32[Array, " T"]],
+    tuple[tuple[Float32[Array, "T _"], ...], Float32[Array, " T"]],
 ]
+_SMALL = 4096  # coordinates of neighbouring leaves that are joined into one piece
 
 
 class LocalSteps(NamedTuple):
@@ -86,14 +88,23 @@ def train_tile(
 
     def train(
         params: Params, data: Data, public: Array, round_: Array, ids: Array
-    ) -> tuple[Array, Array]:
+    ) -> tuple[tuple[Array, ...], Array]:
         params, ids = lax.optimization_barrier((params, ids))
         updates, losses = jax.vmap(train_one, in_axes=(None, None, None, None, 0))(
             params, data, public, round_, ids
         )
-        flat = jnp.concatenate(
-            [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(updates)], axis=1
-        )
-        return lax.optimization_barrier((flat, losses))
+        return lax.optimization_barrier((pieces_of(updates), losses))
 
     return train
+
+
+def pieces_of(updates: Params) -> tuple[Float32[Array, "T _"], ...]:
+    """Leaves [T, ...] as pieces [T, d_p]: large ones by themselves, runs of small ones joined."""
+    runs: list[list[Array]] = []
+    for leaf in jax.tree.leaves(updates):
+        flat = leaf.reshape(leaf.shape[0], -1)
+        if runs and flat.shape[1] + sum(part.shape[1] for part in runs[-1]) <= _SMALL:
+            runs[-1].append(flat)
+        else:
+            runs.append([flat])
+    return tuple(jnp.concatenate(run, axis=1) if len(run) > 1 else run[0] for run in runs)

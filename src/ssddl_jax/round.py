@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax import randomness
 from ssddl_jax.accumulate import Adder, Tile, float_sums, ring_sums
-from ssddl_jax.encoding import decode_words, encode_rows, possible_weight
+from ssddl_jax.encoding import decode_words, encode_pieces, joined, possible_weight
 from ssddl_jax.local_training import TrainTile
 from ssddl_jax.models import Model, Params
 from ssddl_jax.parallel import into_tiles, scan_tiles
@@ -156,21 +156,26 @@ def LocalTrain(
         if recipe.stochastic:
             draw = jax.vmap(randomness.rounding_noise, in_axes=(None, None, 0, None))
             noise = draw(state.public, state.round, ids, scheme.dimension)
-        rows, finite, clipped = encode_rows(updates, weights, scheme.encoding, noise)
+        words, finite, clipped = encode_pieces(updates, weights, scheme.encoding, noise)
         present = finite & (slots < scheme.size)
         alive = present & ~group.vanished[inside]
-        carry = adder.add(carry, Tile(slots, updates, rows, weights, present, alive))
-        kept = Rows(updates, rows) if keep else Rows(None, None)
+        carry = adder.add(carry, Tile(slots, updates, words, weights, present, alive))
+        kept = Rows(None, None)
+        if keep:
+            kept = Rows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
         return carry, (Trained(finite, clipped, losses), kept)
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Rows]:
-        sums, rows = scan_tiles(
-            scheme.mesh, body, adder.join, (state, data, group), adder.start(), tiles
+        some = group.ids[: recipe.tile_size]
+        updates, _ = jax.eval_shape(
+            recipe.train, state.params, data, state.public, state.round, some
         )
+        start = adder.start(tuple(piece.shape[1] for piece in updates))
+        carry, rows = scan_tiles(scheme.mesh, body, adder.join, (state, data, group), start, tiles)
         told, kept = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
         )
-        return sums, told, kept
+        return adder.finish(carry), told, kept
 
     return run
 
