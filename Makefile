@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint benchmarks setup clean
+.PHONY: run test test-slow test-tpu lint benchmarks setup clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -23,6 +23,12 @@ test: setup
 test-slow: setup
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
+# The TPU's compiler in an environment of its own: where it is installed, JAX looks for TPUs.
+test-tpu:
+	@$(MAKE) --no-print-directory setup VENV=.venv-tpu
+	@.venv-tpu/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,tpu]'
+	@JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -m slow tests/test_ahead.py
+
 $(VENV)/.linters: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
 	@touch $@
@@ -37,4 +43,4 @@ benchmarks: setup
 		echo "$$file --tiny"; $(BIN)/python $$file --tiny || exit 1; done
 
 clean:
-	rm -rf .venv .venv-3.12 .pytest_cache .mypy_cache .ruff_cache build
+	rm -rf .venv .venv-3.12 .venv-tpu .pytest_cache .mypy_cache .ruff_cache build

@@ -142,6 +142,17 @@ MISTAKES = {
     ),
     "transcript of plain": ("transcript --out t.npz --protocol plain", ["protocol", "plain"]),
     "bench without a name": ("bench", ["bench", "share"]),
+    "bench round of two": ("bench round --participants 2", ["participants", "2", "3"]),
+    "bench round of no step": ("bench round --local-steps 0", ["local_steps", "0", "at least 1"]),
+    "bench round of words": ("bench round --examples many", ["examples", "many", "whole number"]),
+    "scale of nobody": ("scale --participants 10,,20", ["participants", "whole number"]),
+    "scale of an unknown curve": ("scale --curves plain,fast", ["curves", "fast", "complete"]),
+    "scale without time": ("scale --budget 0", ["budget", "0", "positive"]),
+    "scale of no seed": ("scale --seeds 0", ["seeds", "0", "at least 1"]),
+    "compile for nothing known": ("compile --target tpu", ["target", "tpu", "tpu:v5e:2x2"]),
+    "one process of none": ("run --process-index 0", ["processes"]),
+    "processes without end": ("run --processes 100000", ["processes", "100000", "4096"]),
+    "launcher that nobody knows": ("run --launcher cron", ["launcher", "cron", "slurm"]),
     "bench of two": ("bench share --group-size 2", ["2", "3"]),
     "bench of nothing": ("bench share --dimension 0", ["dimension", "0", "at least 1"]),
     "plan that would wrap": ("plan --clip 1e9 --fraction-bits 20", ["fraction_bits", "20"]),
@@ -251,13 +262,18 @@ def test_flags_win_over_the_file(elsewhere, capsys, tiny_file):
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "run --help", "transcript --help", "plan --help", "bench share --help"]
+    "arguments",
+    [
+        "--help",
+        *(f"{name} --help" for name in ("run", "transcript", "plan", "scale", "compile")),
+        *(f"bench{kind} --help" for kind in ("", " share", " round")),
+    ],
 )
 def test_help_tells_every_flag(arguments, capsys):
     assert main(arguments.split()) == 0
     told = capsys.readouterr()
     assert told.err == ""
-    if "--" in arguments.removeprefix("--") and "bench" not in arguments:
+    if arguments.split()[0] in ("run", "transcript", "plan"):
         for field in sd.Config.__dataclass_fields__:
             hidden = arguments.startswith("transcript") and field == "out"
             assert hidden or "--" + field.replace("_", "-") in told.out

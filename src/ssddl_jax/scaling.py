@@ -1,7 +1,8 @@
 """`ssddl scale`: how a round grows with the number of participants, and what privacy costs.
 
 Every row is one `ssddl bench round` in a process of its own, so that its peak memory is its own and
-a row that fails leaves the others alone. What is measured is written after every row.
+a row that fails leaves the others alone. What is measured is written after every row. With seeds,
+accuracy after some rounds of training follows, every number of participants one program.
 """
 
 import json
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import linregress
 
+from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 
 # What a curve adds to the command, and how its time grows with participants.
@@ -35,6 +38,13 @@ class Sweep(NamedTuple):
     curves: list[str]
     flags: list[str]  # of `ssddl bench round`, for every row
     budget: float  # seconds that a row may be expected to take
+
+
+class Training(NamedTuple):
+    """What is trained besides, with seeds 0..seeds-1."""
+
+    config: Config
+    seeds: int
 
 
 class Progress(NamedTuple):
@@ -58,7 +68,9 @@ def check_sweep(sweep: Sweep) -> None:
         raise ConfigError("budget", sweep.budget, "must be a positive number of seconds")
 
 
-def scale(sweep: Sweep, directory: Path, tell: Callable[[Progress], None]) -> dict[str, Any]:
+def scale(
+    sweep: Sweep, directory: Path, tell: Callable[[Progress], None], training: Training | None
+) -> dict[str, Any]:
     """Measures row by row; writes `scale.json`, `scale.md` and `scale.png` into `directory`.
 
     `tell` is called before every row. Ctrl-C ends the sweep early and loses nothing measured.
@@ -80,7 +92,12 @@ def scale(sweep: Sweep, directory: Path, tell: Callable[[Progress], None]) -> di
             else:
                 row |= _measure(curve, n, sweep.flags)
             rows.append(row)
-            result = _write(rows, directory, len(tasks))
+            result = _write(rows, [], directory, len(tasks))
+        trained: list[dict[str, Any]] = []
+        for done, n in enumerate(sorted(set(sweep.participants)) if training else []):
+            tell(Progress(done, len(set(sweep.participants)), "training", n, None))
+            trained.append(_accuracy(training, n))
+            result = _write(rows, trained, directory, len(tasks))
     except KeyboardInterrupt:
         interrupted = True
     if rows:
@@ -113,6 +130,25 @@ def _expected(rows: Sequence[dict[str, Any]], curve: str, participants: int) -> 
     return float(last["wall_seconds"] - rounds + rounds * times)
 
 
+def _accuracy(training: Training | None, participants: int) -> dict[str, Any]:
+    """Test accuracy over seeds, every participant a member: aggregates are those of any engine."""
+    from ssddl_jax.seeds import run_seeds
+
+    assert training is not None
+    config = replace(training.config, participants=participants, group_size="all", engine="ideal")
+    result = run_seeds(config, range(training.seeds))
+    mean, half = result.band()
+    return {
+        "participants": participants,
+        "accuracy": float(mean[-1]),
+        "half_width_95": None if training.seeds < 2 else float(half[-1]),
+        "of_each_seed": result.accuracy[:, -1].tolist(),
+        "rounds": config.rounds,
+        "exact": bool(result.exact.all()),
+        "run_sha256": result.run_sha256,
+    }
+
+
 def fitted(rows: Sequence[dict[str, Any]], curve: str) -> dict[str, float] | None:
     """seconds ~ participants^exponent over a curve's rows from 100 participants on; None for fewer
     than two of them.
@@ -134,13 +170,16 @@ def fitted(rows: Sequence[dict[str, Any]], curve: str) -> dict[str, float] | Non
     }
 
 
-def _write(rows: list[dict[str, Any]], directory: Path, total: int) -> dict[str, Any]:
+def _write(
+    rows: list[dict[str, Any]], trained: list[dict[str, Any]], directory: Path, total: int
+) -> dict[str, Any]:
     fits = {curve: fitted(rows, curve) for curve in dict.fromkeys(row["curve"] for row in rows)}
     measured = [row for row in rows if "wall_seconds" in row]
     result = {
         "rows": [{k: v for k, v in row.items() if k not in _MACHINE} for row in rows],
         "growth": {curve: fit for curve, fit in fits.items() if fit},
         "rows_planned": total,
+        "training": trained,
         **{key: measured[0][key] if measured else None for key in _MACHINE},
     }
     (directory / "scale.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -181,6 +220,15 @@ def markdown(result: dict[str, Any]) -> str:
             f"\n{curve}: seconds grow as participants^{fit['exponent']:.2f} from {_STEADY} on; the "
             f"dearest participant costs {fit['seconds_each_max_over_min']:.2f} times the cheapest"
         )
+    if result["training"]:
+        lines.append("\n| participants | rounds | seeds | accuracy | +- (95 %) |")
+        lines.append("|---:|---:|---:|---:|---:|")
+    for row in result["training"]:
+        half, seeds = row["half_width_95"], len(row["of_each_seed"])
+        lines.append(
+            f"| {row['participants']:,} | {row['rounds']} | {seeds} | {row['accuracy']:.4f} "
+            f"| {'' if half is None else f'{half:.4f}'} |"
+        )
     machine = f"{result['device']}, jax {result['versions']['jax']}" if result["device"] else ""
     return "\n".join(lines) + f"\n\n{machine}\n"
 
@@ -200,8 +248,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
         ),
         ("peak memory, MB", lambda row: row["peak_memory_mb"]),
     ]
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 4), layout="constrained")
-    for (title, value), axis in zip(panels, axes, strict=True):
+    count = len(panels) + bool(result["training"])
+    figure, axes = pyplot.subplots(1, count, figsize=(4.4 * count, 4), layout="constrained")
+    for (title, value), axis in zip(panels, axes, strict=False):
         for curve in CURVES:
             rows = [r for r in result["rows"] if r["curve"] == curve and "wall_seconds" in r]
             if rows:
@@ -209,9 +258,20 @@ def plot(result: dict[str, Any], path: Path) -> None:
                 fit = result["growth"].get(curve)
                 grows = f" (N^{fit['exponent']:.2f})" if fit and axis is axes[0] else ""
                 axis.loglog(xs, ys, marker="o", label=curve + grows)
+        if axis is axes[2]:
+            axis.set(yscale="linear", ylim=(0, None))
         axis.set(xlabel="participants", title=title)
         axis.grid(alpha=0.3, which="both")
         axis.legend()
+    if trained := result["training"]:
+        xs, ys = ([row[key] for row in trained] for key in ("participants", "accuracy"))
+        axes[-1].semilogx(xs, ys, marker="o")
+        if trained[0]["half_width_95"] is not None:
+            mean, half = np.array(ys), np.array([row["half_width_95"] for row in trained])
+            axes[-1].fill_between(xs, mean - half, mean + half, alpha=0.2)
+        rounds, seeds = trained[0]["rounds"], len(trained[0]["of_each_seed"])
+        axes[-1].set(xlabel="participants", title=f"accuracy, {rounds} rounds, {seeds} seeds, 95 %")
+        axes[-1].grid(alpha=0.3)
     figure.suptitle(f"One round; {result['device']}")
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

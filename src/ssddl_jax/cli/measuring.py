@@ -1,6 +1,8 @@
 """Commands that measure: bench, scale, compile."""
 
 import os
+from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from ssddl_jax import distributed
 from ssddl_jax.cli.options import (
@@ -19,6 +21,9 @@ from ssddl_jax.cli.options import (
 )
 from ssddl_jax.errors import ConfigError
 
+if TYPE_CHECKING:
+    from ssddl_jax.scaling import Training
+
 # Fields that a measurement sets itself.
 _SET = ["participants", "group_size", "data", "partition", "out", "rounds", "eval_every"]
 _SET += ["checkpoint_every", "local_epochs"]
@@ -34,7 +39,7 @@ _ROUND_FLAGS = [
 def bench(arguments: list[str]) -> int:
     """`ssddl bench share` and `ssddl bench round`."""
     kinds = {"share": _share, "round": _round}
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments and arguments[0] in ("-h", "--help"):
         Parser(
             prog="ssddl bench",
             usage="ssddl bench share|round [options]",
@@ -42,9 +47,9 @@ def bench(arguments: list[str]) -> int:
             "round: whole rounds.",
             epilog="ssddl bench share --help and ssddl bench round --help tell more.",
         ).print_help()
-        return 0 if arguments else 2
-    if arguments[0] not in kinds:
-        raise ConfigError("bench", arguments[0], "must be share or round")
+        return 0
+    if not arguments or arguments[0] not in kinds:
+        raise ConfigError("bench", arguments[0] if arguments else "", "must be share or round")
     return kinds[arguments[0]](arguments[1:])
 
 
@@ -125,10 +130,13 @@ def scale(arguments: list[str]) -> int:
     add("--budget", default="600", metavar="SECONDS", help="rows that would take longer are left "
         "out [%(default)s]")  # fmt: skip
     add("--out", metavar="DIR", help="folder for scale.json, .md, .png; by default a new one")
+    add("--seeds", metavar="S", help="also train from seeds 0..S-1, for accuracy and its interval")
+    add("--rounds", default="20", metavar="R", help="rounds of that training [%(default)s]")
+    add("--data", default="mnist-small", metavar="TEXT", help="its dataset [%(default)s]")
     for flag, metavar, text in _ROUND_FLAGS[1:]:
         add(flag, metavar=metavar, help=text)
     json_flag(parser)
-    hidden = [*_SET, "batch_size", "protocol", "engine", "neighbours"]
+    hidden = [*_SET, "batch_size", "protocol", "engine", "neighbours", "seed"]
     add_config_flags(parser, hidden=hidden)
     options = parse(parser, arguments)
     from pathlib import Path
@@ -142,18 +150,19 @@ def scale(arguments: list[str]) -> int:
         [],
         number("budget", options.budget),
     )
+    scaling.check_sweep(sweep)
     directory = Path(options.out) if options.out else new_directory("scale")
-    own = ("participants", "curves", "budget", "out", "json")
+    own = ("participants", "curves", "budget", "out", "json", "seeds", "rounds", "data")
     given = {k: v for k, v in vars(options).items() if k not in own and v is not None}
     flags = [text for name, value in given.items() for text in (flag_of(name), str(value))]
-    scaling.check_sweep(sweep)
+    training = _training(options) if options.seeds else None
     check_output(directory, overwrite=False)
 
     def tell(at: scaling.Progress) -> None:
         left = "" if at.seconds_left is None else f"; about {at.seconds_left:,.0f} s left"
         say(f"{at.done + 1} of {at.total}: {at.curve}, {at.participants:,} participants{left}")
 
-    result = scaling.scale(sweep._replace(flags=flags), directory, tell)
+    result = scaling.scale(sweep._replace(flags=flags), directory, tell, training)
     if options.json:
         print_json(result)
     elif result.get("rows"):
@@ -163,6 +172,26 @@ def scale(arguments: list[str]) -> int:
         say(f"interrupted: {len(result.get('rows', []))} rows kept")
         return 1
     return 0
+
+
+def _training(options: Namespace) -> "Training":
+    """What `ssddl scale --seeds` trains: E rows each, B in a batch, whole epochs."""
+    from ssddl_jax.scaling import Training
+
+    seeds = whole("seeds", options.seeds)
+    if seeds < 1:
+        raise ConfigError("seeds", seeds, "must be at least 1")
+    examples = whole("examples", options.examples or "20")
+    config = read_config(
+        options,
+        participants=min(whole("participants", p) for p in options.participants.split(",")),
+        group_size="all",
+        partition=f"resample:{examples}",
+        batch_size=whole("batch_size", options.batch_size or "20"),
+        rounds=whole("rounds", options.rounds),
+        model=vars(options).get("model", "mlp-64"),
+    )
+    return Training(config, seeds)
 
 
 def compile_(arguments: list[str]) -> int:

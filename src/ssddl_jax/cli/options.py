@@ -120,7 +120,7 @@ def flag_of(name: str) -> str:
 def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
     """A checked `Config` from --config, then flags, then `fixed`."""
     names = {field.name for field in dataclasses.fields(Config)}
-    given = {k: v for k, v in vars(arguments).items() if k in names}
+    given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
     hints = typing.get_type_hints(Config)
     fields = read_toml(arguments.config) if arguments.config else {}
     fields.update({name: convert(name, text, hints[name]) for name, text in given.items()})

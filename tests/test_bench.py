@@ -1,0 +1,101 @@
+"""bench round: what is measured is the round itself, with exactly the steps that were asked for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ssddl_jax as sd
+from ssddl_jax.bench import RoundBench, bench_round, image_pool, round_simulation
+from ssddl_jax.local_training import LocalSteps, mean_loss, pieces_of, train_tile
+from ssddl_jax.models import load_model
+from ssddl_jax.optimizers import local_optimizer
+from ssddl_jax.population import as_float, rows_of
+from ssddl_jax.randomness import batch_order, public_key
+
+PROMISED = {
+    "seconds_per_round_median",
+    "seconds_per_round",
+    "compile_seconds",
+    "peak_memory_mb",
+    "parameters",
+    "participants",
+    "share_words",
+    "uploads_sha256",
+    "device",
+}
+
+
+def config_of(**fields):
+    fields = {"participants": 6, "group_size": "all", "model": "linear", "devices": 1, **fields}
+    return sd.Config(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"protocol": "plain"}, {"engine": "ideal"}, {"neighbours": 4}, {"prg": "chacha8"}]
+)
+def test_round_is_measured_and_exact(fields):
+    bench = RoundBench(participants=6, examples=7, local_steps=2, batch_size=3, repeats=2)
+    result = bench_round(config_of(**fields), bench)
+    assert set(result) >= PROMISED
+    assert len(result["seconds_per_round"]) == 2
+    assert result["seconds_per_round_median"] > 0
+    assert (result["participants"], result["parameters"]) == (6, 7850)
+    plain = "protocol" in fields
+    assert result["exact"] is (None if plain else True)
+    assert (result["uploads_sha256"] is None) is plain
+    assert (result["share_words"] == 0) is plain
+    again = bench_round(config_of(**fields), bench)
+    assert result["uploads_sha256"] == again["uploads_sha256"]
+
+
+@pytest.mark.parametrize("name", RoundBench._fields)
+def test_nothing_below_one_is_measured(name):
+    with pytest.raises(sd.ConfigError, match=name):
+        round_simulation(config_of(), RoundBench(6)._replace(**{name: 0}))
+
+
+def test_the_reference_is_no_kernel():
+    with pytest.raises(sd.ConfigError, match="engine"):
+        bench_round(config_of(engine="reference"), RoundBench(6))
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "most"), [(7, 3, 1), (7, 3, 2), (6, 3, 5), (4, 4, 3)]
+)
+def test_so_many_steps_and_no_more(examples, batch, most):
+    """Against steps written out one by one, in the order of the public words."""
+    data = jax.tree.map(jnp.asarray, image_pool(5, examples))
+    model = load_model("linear", data.shape, 10)
+    optimizer = local_optimizer("sgd", 0.1)
+    epochs = -(-most // -(-examples // batch))
+    train = train_tile(model, optimizer, LocalSteps(epochs, batch, examples % batch != 0, most))
+    public, round_, who = public_key(3), jnp.uint32(2), 4
+    params = model.init(jax.random.key(0), jnp.zeros((1, *data.shape)))
+    made, _ = train(params, data, public, round_, jnp.array([who]))
+    rows = np.asarray(rows_of(data, public, jnp.int32(who)))
+    count = jnp.int32(examples)
+    orders = np.asarray(batch_order(public, round_, jnp.int32(who), count, epochs, examples))
+    batches = [o[i : i + batch] for o in orders for i in range(0, examples, batch)][:most]
+    assert len(batches) == most
+    after = params
+    for order in batches:
+        x, y = (
+            as_float(jnp.asarray(data.images[rows[order]])),
+            jnp.asarray(data.labels[rows[order]]),
+        )
+        gradient = jax.grad(mean_loss, argnums=1)(model, after, x, y, jnp.ones(len(order), bool))
+        after = jax.tree.map(lambda p, g: p - jnp.float32(0.1) * g, after, gradient)
+    expected = jax.tree.map(lambda new, old: (new - old)[None], after, params)
+    expected = np.concatenate(pieces_of(expected), axis=1)
+    np.testing.assert_allclose(np.concatenate(made, axis=1), expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(expected).max() > 1e-3
+
+
+def test_pieces_are_the_leaves_side_by_side():
+    sizes = [10, 5000, 3, 4000, 96, 1, 4096, 2]
+    leaves = [jnp.full((2, size), i, jnp.float32) for i, size in enumerate(sizes)]
+    pieces = pieces_of(leaves)
+    joined = np.concatenate(pieces, axis=1)
+    np.testing.assert_array_equal(joined, np.concatenate(leaves, axis=1))
+    assert [piece.shape[1] for piece in pieces] == [10, 5000, 4003, 97, 4096, 2]

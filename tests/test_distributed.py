@@ -1,0 +1,116 @@
+"""Many processes: the same bits as one, and a clear end when one of them is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import ssddl_jax as sd
+from ssddl_jax.distributed import Cluster, checked
+
+RUN = ["run", "--model", "linear", "--participants", "12", "--group-size", "8", "--tile-size", "2"]
+SECONDS = 240  # after which a process that should have ended counts as hung
+
+
+def start(arguments, folder):
+    """The command as a process of its own, on host devices as many as cores."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ssddl_jax", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def children_of(process):
+    """Process ids of the workers."""
+    path = f"/proc/{process.pid}/task/{process.pid}/children"
+    with open(path) as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "field"),
+    [
+        (Cluster(processes=0), "processes"),
+        (Cluster(process_index=0, coordinator="a:1"), "processes"),
+        (Cluster(processes=2, process_index=2, coordinator="a:1"), "process_index"),
+        (Cluster(processes=2, process_index=0), "process_index"),
+        (Cluster(processes=2, coordinator="a:1"), "process_index"),
+        (Cluster(processes=2, process_index=0, coordinator="here"), "coordinator"),
+        (Cluster(launcher="cron"), "launcher"),
+        (Cluster(launcher="slurm", processes=2), "launcher"),
+    ],
+)
+def test_impossible_clusters_are_refused(cluster, field):
+    with pytest.raises(sd.ConfigError) as caught:
+        checked(cluster)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [Cluster(), Cluster(2), Cluster(2, 1, "host:80"), Cluster(launcher="auto")],
+)
+def test_possible_clusters_are_not(cluster):
+    assert checked(cluster) == cluster
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bits_of_one(tmp_path):
+    base = [*RUN, "--rounds", "3", "--dropout", "0.2", "--max-dropout", "0.5", "--json"]
+    alone = start([*base, "--out", "one", "--devices", "1"], tmp_path)
+    expected = json.loads(alone.communicate(timeout=SECONDS)[0])
+    together = start([*base, "--out", "two", "--processes", "2"], tmp_path)
+    out, error = together.communicate(timeout=SECONDS)
+    assert together.returncode == 0, error
+    assert json.loads(out)["run_sha256"] == expected["run_sha256"]  # one object, nothing else
+    rows = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    for key in ("group", "alive", "aggregate_sha256", "uploads_sha256", "test_accuracy"):
+        assert [row[key] for row in rows[0]] == [row[key] for row in rows[1]], key
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds workers in /proc")
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_process_ends_the_run_with_one_line(tmp_path, lost):
+    run = start([*RUN, "--rounds", "1000000", "--out", "out", "--processes", "2"], tmp_path)
+    log = tmp_path / "out" / "metrics.jsonl"
+    deadline = time.monotonic() + SECONDS
+    while not (log.exists() and log.read_text().count("\n") > 3):  # well into its rounds
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
+    workers = children_of(run)
+    assert len(workers) == 2
+    os.kill(workers[lost], signal.SIGKILL)
+    _, error = run.communicate(timeout=SECONDS)
+    assert run.returncode == 1
+    last = error.strip().splitlines()[-1]
+    assert last.startswith(f"error: process {lost} of 2 here was killed by SIGKILL")
+    assert "Traceback" not in error
+    assert not (tmp_path / "out" / "summary.json").exists()
+    for pid in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.slow
+def test_a_refused_run_is_refused_once(tmp_path):
+    arguments = [*RUN, "--out", "out", "--processes", "2", "--data", "mnits"]
+    run = start(arguments, tmp_path)
+    out, error = run.communicate(timeout=SECONDS)
+    assert run.returncode == 2
+    assert out == ""
+    assert error.count("\n") == 1
+    assert "mnits" in error
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,125 @@
+"""ssddl scale: what is measured is kept, what would take too long is left out, growth is fitted."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ssddl_jax as sd
+from ssddl_jax import scaling
+from ssddl_jax.cli import main
+from ssddl_jax.scaling import CURVES, Sweep, check_sweep, fitted, markdown, scale
+
+
+def measured(curve, participants, seconds):
+    """A row as `ssddl bench round` would give it."""
+    return {
+        "seconds_per_round": [seconds, seconds],
+        "seconds_per_round_median": seconds,
+        "wall_seconds": 5 + 3 * seconds,
+        "compile_seconds": 2.0,
+        "peak_memory_mb": 400.0 + participants / 1000,
+        "bytes_up_per_participant": 1000,
+        "protocol": "plain" if curve == "plain" else "ssddl",
+        "engine": "ideal" if curve == "ideal" else "pairwise",
+        "neighbours": participants - 1,
+        "device": "1 x table",
+        "versions": {"jax": "0"},
+    }
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """Rows that cost what a law says, instead of processes."""
+    laws = {"plain": 1e-4, "ideal": 2e-4, "auto": 1e-3, "complete": 1e-5}
+    asked = []
+
+    def row(curve, participants, flags):
+        asked.append((curve, participants))
+        return measured(curve, participants, laws[curve] * participants ** CURVES[curve][1])
+
+    monkeypatch.setattr(scaling, "_measure", row)
+    return asked
+
+
+def test_growth_is_fitted_and_tables_and_plot_are_written(table, tmp_path):
+    sweep = Sweep([1000, 10, 100, 100], ["plain", "complete"], [], 1e9)
+    told = []
+    result = scale(sweep, tmp_path / "out", told.append, None)
+    assert [at.done for at in told] == list(range(6))
+    assert told[-1].seconds_left == pytest.approx(5 + 3 * 1e-5 * 1000**2)
+    assert table == [(c, n) for n in (10, 100, 1000) for c in ("plain", "complete")]
+    assert result["growth"]["plain"]["exponent"] == pytest.approx(1)
+    assert result["growth"]["complete"]["exponent"] == pytest.approx(2)
+    assert result["growth"]["plain"]["seconds_each_max_over_min"] == pytest.approx(1)
+    assert result["growth"]["complete"]["seconds_each_max_over_min"] == pytest.approx(10)
+    kept = json.loads((tmp_path / "out" / "scale.json").read_text())
+    assert kept["rows"] == result["rows"]
+    text = (tmp_path / "out" / "scale.md").read_text()
+    assert text == markdown(result)
+    assert "| 1,000 | complete | 999 | 10 | 1e+04 | 100.00 |" in text
+    assert (tmp_path / "out" / "scale.png").stat().st_size > 10_000
+
+
+def test_what_would_take_too_long_is_left_out_and_said(table, tmp_path):
+    sweep = Sweep([100, 10_000], ["complete", "plain"], [], 60)
+    result = scale(sweep, tmp_path / "out", lambda at: None, None)
+    assert table == [("complete", 100), ("plain", 100), ("plain", 10_000)]
+    row = result["rows"][2]
+    assert (row["curve"], row["participants"]) == ("complete", 10_000)
+    assert "3,005 s" in row["left_out"]
+    assert "left out" in (tmp_path / "out" / "scale.md").read_text()
+
+
+def test_interrupted_sweep_keeps_what_it_has(table, tmp_path):
+    def stop(at):
+        if at.done == 3:
+            raise KeyboardInterrupt
+
+    sweep = Sweep([10, 100], ["plain", "ideal"], [], 1e9)
+    result = scale(sweep, tmp_path / "out", stop, None)
+    assert result["interrupted"]
+    assert len(json.loads((tmp_path / "out" / "scale.json").read_text())["rows"]) == 3
+    assert (tmp_path / "out" / "scale.png").exists()
+
+
+def test_few_rows_fit_no_line():
+    rows = [{"curve": "plain", "participants": n, **measured("plain", n, 1.0)} for n in (10, 100)]
+    assert fitted(rows, "plain") is None
+    assert fitted(rows, "ideal") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"participants": [10, 2]}, "participants"),
+        ({"participants": []}, "participants"),
+        ({"curves": ["plain", "fast"]}, "curves"),
+        ({"budget": 0.0}, "budget"),
+        ({"budget": float("nan")}, "budget"),
+    ],
+)
+def test_impossible_sweeps_are_refused(changes, field):
+    good = Sweep([10], ["plain"], [], 1.0)
+    check_sweep(good)
+    with pytest.raises(sd.ConfigError, match=field):
+        check_sweep(good._replace(**changes))
+
+
+@pytest.mark.slow
+def test_rows_are_processes_of_their_own(tmp_path, capsys):
+    """The real command, a graph that cannot be among its rows, and accuracy over seeds."""
+    arguments = ["scale", "--participants", "5,8", "--curves", "plain,ideal", "--model", "linear"]
+    arguments += ["--repeats", "1", "--examples", "4", "--batch-size", "4", "--seeds", "2"]
+    out = tmp_path / "out"
+    assert main([*arguments, "--rounds", "2", "--out", str(out), "--json"]) == 0
+    told = capsys.readouterr()
+    result = json.loads(told.out)
+    assert [row["participants"] for row in result["rows"]] == [5, 5, 8, 8]
+    assert all(row["exact"] in (None, True) for row in result["rows"])
+    assert "4 of 4: ideal, 8 participants" in told.err
+    assert [row["participants"] for row in result["training"]] == [5, 8]
+    for row in result["training"]:
+        assert row["accuracy"] == pytest.approx(np.mean(row["of_each_seed"]))
+        assert row["exact"]
+    assert {path.name for path in out.iterdir()} == {"scale.json", "scale.md", "scale.png"}

@@ -1,0 +1,64 @@
+"""Seeds as one more axis: each of them to the bits of a run by itself."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+import ssddl_jax as sd
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("devices", "more"),
+    [
+        (1, {}),
+        (2, {"engine": "ideal"}),
+        (2, {"neighbours": 4, "dropout": 0.2, "max_dropout": 0.5}),
+        (2, {"partition": "shards:2", "protocol": "plain"}),
+    ],
+)
+def test_every_seed_is_the_run_by_itself(tmp_path, devices, more):
+    config = sd.Config(
+        model="linear",
+        participants=12,
+        group_size=8,
+        rounds=2,
+        learning_rate=0.5,
+        devices=devices,
+        tile_size=2,
+        **more,
+    )
+    result = sd.run_seeds(config, [3, 0, 2**40 + 1])
+    assert result.accuracy.shape == result.exact.shape == (3, 2)
+    assert result.exact.all()
+    assert len(set(result.run_sha256)) == 3
+    for i, seed in enumerate(result.seeds):
+        # One device: `plain`'s float mean is compared at equal devices only.
+        alone = replace(config, seed=seed, devices=1, out=str(tmp_path / str(seed)))
+        summary = sd.run(alone).summary
+        assert result.run_sha256[i] == summary["run_sha256"]
+        assert result.accuracy[i, -1] == summary["test_accuracy"]
+
+
+def test_band_is_students_interval():
+    accuracy = np.array([[0.1, 0.5], [0.2, 0.5], [0.3, 0.5]])
+    result = sd.SeedsResult([0, 1, 2], accuracy, accuracy > 0, [], 0.0)
+    mean, half = result.band()
+    np.testing.assert_allclose(mean, [0.2, 0.5])
+    np.testing.assert_allclose(half, [4.302652729749464 * 0.1 / np.sqrt(3), 0], atol=1e-12)
+    _, unknown = sd.SeedsResult([0], accuracy[:1], accuracy[:1] > 0, [], 0.0).band()
+    assert np.isnan(unknown).all()
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1]])
+def test_seeds_must_differ(seeds):
+    with pytest.raises(sd.ConfigError, match="seeds"):
+        sd.run_seeds(sd.Config(), seeds)
+
+
+def test_the_reference_runs_one_seed_at_a_time():
+    with pytest.raises(sd.ConfigError, match="engine"):
+        sd.run_seeds(sd.Config(engine="reference"), [0])
+    assert jax.device_count() >= 1
