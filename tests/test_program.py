@@ -7,6 +7,7 @@ import re
 from collections import Counter
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -336,3 +337,45 @@ def test_results_do_not_depend_on_devices(run_on, name, devices):
     assert one.summary["run_sha256"] == many.summary["run_sha256"]
     assert one.summary["tile_size"] == many.summary["tile_size"] == 2
     harness.same_trees(one.params, many.params)
+
+
+# Tiles, and JAX's own generators
+
+TILE_RECIPES = {
+    "pairwise": {"neighbours": 4, "dropout": 0.2, "max_dropout": 0.5},
+    "ideal": {"engine": "ideal", "weighting": "examples", "ring_bits": 64},
+    "shamir": {"dropout_rule": "shamir", "threshold": 4, "rounding": "stochastic"},
+}
+
+
+def words_of_a_round(tile_size, more):
+    """Aggregate and digest of one streamed round over updates that no tile size changes."""
+    config = sd.Config(participants=13, group_size=11, devices=1, tile_size=tile_size, **more)
+    made = harness.built(config, kept=False)
+    _, info = made.step(made.state, made.data)
+    assert bool(info.exact)
+    return [np.asarray(part).tolist() for part in (info.aggregate, info.digest, info.clipped)]
+
+
+@pytest.mark.parametrize("name", TILE_RECIPES)
+def test_words_do_not_depend_on_the_tile_size(name):
+    one, *others = (words_of_a_round(size, TILE_RECIPES[name]) for size in (1, 3, 16))
+    assert all(other == one for other in others)
+
+
+def test_masks_do_not_depend_on_jaxs_generators():
+    messages = np.arange(5 * 40, dtype=np.uint32).reshape(5, 40)
+    expected = np.asarray(sd.mask(messages))
+    assert not np.array_equal(expected, messages)
+    with jax.threefry_partitionable(not jax.config.jax_threefry_partitionable):
+        np.testing.assert_array_equal(np.asarray(jax.jit(sd.mask)(messages)), expected)
+    with jax.default_prng_impl("rbg"):
+        np.testing.assert_array_equal(np.asarray(jax.jit(sd.mask)(messages)), expected)
+
+
+def test_a_message_beyond_a_keys_counter_is_refused():
+    model = sd.Model(lambda key, x: jnp.zeros(16 << 32, jnp.float32), lambda params, x: x, "vast")
+    config = sd.Config(participants=3, group_size=3)
+    data = sd.make_data(np.zeros((3, 2), np.uint8), np.arange(3), np.arange(3))
+    with pytest.raises(sd.ConfigError, match="counter"):
+        sd.build_simulation(config, model, data)

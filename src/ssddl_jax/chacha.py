@@ -16,6 +16,7 @@ from jax import Array, lax
 from jaxtyping import UInt32
 
 _CONSTANTS = (0x61707865, 0x3320646E, 0x79622D32, 0x6B206574)  # "expand 32-byte k"
+MOST_WORDS = 16 << 32  # of one key and nonce: the counter is one word
 
 
 class PRG(NamedTuple):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssddl_jax import graph_search
-from ssddl_jax.chacha import PRG, PRGS
+from ssddl_jax.chacha import MOST_WORDS, PRG, PRGS
 from ssddl_jax.config import Config
 from ssddl_jax.encoding import Encoding
 from ssddl_jax.errors import ConfigError
@@ -76,6 +76,10 @@ def make_plan(
         kind=capacity_kind(config.ring_bits, config.dropout_rule),
         stochastic=config.rounding == "stochastic",
     )
+    encoding = Encoding(config.clip, room.fraction_bits, config.ring_bits)
+    if encoding.words(dimension) > MOST_WORDS:
+        remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
+        raise ConfigError("model", config.model, remedy)
     neighbours, threshold, colluders = _graph(config)
     if config.ring_bits == 64 and config.engine == "pairwise" and neighbours >= 1 << 14:
         remedy = "ring_bits 64 takes at most 16382 partners; use neighbours auto or engine ideal"
@@ -84,7 +88,7 @@ def make_plan(
         participants=config.participants,
         size=size,
         dimension=dimension,
-        encoding=Encoding(config.clip, room.fraction_bits, config.ring_bits),
+        encoding=encoding,
         headroom=room,
         weight_max=weight_max,
         neighbours=neighbours,
@@ -186,7 +190,7 @@ def _tile_size(config: Config, platform: str) -> int:
     if platform != "cpu":
         return 128  # accelerators want the width; unmeasured
     # Measured (benchmarks/NOTES.md): updates that stay in cache; a convolution's patches are large.
-    return 1 if config.model == "cnn" else 4
+    return 2 if config.model == "cnn" else 4
 
 
 def share_words(config: Config, plan: Plan) -> int:
