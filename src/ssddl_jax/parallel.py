@@ -55,7 +55,8 @@ def scan_tiles(
     """Scans `body(shared, carry, tile) -> (carry, rows)` over tiles, split over the mesh.
 
     `shared` is the same on every device; `join` adds the devices' carries (inside `shard_map`, over
-    `AXIS`); rows, stacked [tiles, ...], come back in the order of the tiles.
+    `AXIS`); rows, stacked [tiles, ...], come back in the order of the tiles, whole on every device:
+    an exchange for each array, so there should be few.
     """
 
     def local(shared: Tree, start: Tree, tiles: Tree) -> tuple[Tree, Tree]:
@@ -66,13 +67,13 @@ def scan_tiles(
 
     def per_device(shared: Tree, start: Tree, tiles: Tree) -> tuple[Tree, Tree]:
         carry, rows = local(shared, start, tiles)
-        return join(carry), rows
+        return join(carry), lax.all_gather(rows, AXIS, tiled=True)
 
     split = jax.shard_map(
         per_device,
         mesh=mesh,
         in_specs=(P(), P(), P(AXIS)),
-        out_specs=(P(), P(AXIS)),
+        out_specs=(P(), P()),
         check_vma=False,
     )
     return split(shared, start, tiles)

@@ -163,7 +163,7 @@ def LocalTrain(
         kept = Rows(None, None)
         if keep:
             kept = Rows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
-        return carry, (Trained(finite, clipped, losses), kept)
+        return carry, (_packed(Trained(finite, clipped, losses)), kept)
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Rows]:
         some = group.ids[: recipe.tile_size]
@@ -175,9 +175,20 @@ def LocalTrain(
         told, kept = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
         )
-        return adder.finish(carry), told, kept
+        return adder.finish(carry), _unpacked(told), kept
 
     return run
+
+
+def _packed(told: Trained) -> UInt32[Array, "T 3"]:
+    """One array instead of three: devices exchange it at once."""
+    loss = lax.bitcast_convert_type(told.loss, jnp.uint32)
+    return jnp.stack([told.finite.astype(jnp.uint32), told.clipped, loss], axis=1)
+
+
+def _unpacked(rows: UInt32[Array, "n 3"]) -> Trained:
+    finite, clipped, loss = rows.T
+    return Trained(finite == 1, clipped, lax.bitcast_convert_type(loss, jnp.float32))
 
 
 def ParaShare(
