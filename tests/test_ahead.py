@@ -73,7 +73,7 @@ def test_the_whole_round_compiles_for_four_chips(model, more):
     assert 0 < report["temporary_bytes"] < 1 << 30
     assert report["argument_bytes"] > 10_000 * 784
     assert report["flops"] > 0
-    assert report["participants_that_fit"] > 100_000
+    assert report["participants_that_fit"] > 10_000
     assert "never run" in report["note"]
 
 

@@ -36,7 +36,9 @@ _MEMORY = {
     "TPU v6 lite": 32 << 30,
 }
 _COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+# No questions to a cloud that is not there, and several compilations at a time.
 _QUIET = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -182,9 +184,10 @@ def _fit(config: Config, data: Data, mesh: Mesh, report: dict[str, Any]) -> dict
     """
     memory = _MEMORY.get(report["device_kind"])
     # Every pair of members has its keys in a complete graph; a sparse one grows with its members.
-    power, sizes = (2, (512, 1024)) if config.neighbours == "complete" else (1, (1 << 16, 1 << 17))
-    if config.engine == "ideal" or config.protocol == "plain":
-        power, sizes = 1, (1 << 16, 1 << 17)
+    power, sizes = 1, (1 << 16, 1 << 17)
+    if config.engine == "pairwise" and config.protocol != "plain":
+        sparse = config.neighbours != "complete"
+        power, sizes = (1, (1 << 12, 1 << 14)) if sparse else (2, (512, 1024))
     used = []
     for n in sizes:
         counts = np.full(n, data.most_rows, np.int32)

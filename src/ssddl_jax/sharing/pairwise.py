@@ -18,7 +18,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Int32, UInt32
 
 from ssddl_jax import graphs
-from ssddl_jax.parallel import AXIS, into_tiles, platform_of, scan_tiles
+from ssddl_jax.parallel import AXIS, into_tiles, scan_tiles
 from ssddl_jax.randomness import pair_keys, ring_words
 from ssddl_jax.sharing import tiles
 from ssddl_jax.sharing.base import (
@@ -33,8 +33,7 @@ from ssddl_jax.sharing.base import (
 )
 from ssddl_jax.sharing.kernels import key_sums
 
-_TILE_BYTES = 1 << 19  # of shares at a time on a CPU: they stay in a core's cache
-_TILE_BYTES_ELSEWHERE = 1 << 24  # on accelerators: enough blocks to fill one; unmeasured
+_TILE_BYTES = 1 << 19  # of shares at a time: they stay in a core's cache
 _KEYS = 64  # opened shares summed side by side
 
 
@@ -87,8 +86,7 @@ def chunking(scheme: Scheme) -> tuple[int, int]:
     the devices, so their number is a multiple of the devices'.
     """
     side, devices = geometry_of(scheme).side, scheme.mesh.size
-    held = _TILE_BYTES if platform_of(scheme.mesh) == "cpu" else _TILE_BYTES_ELSEWHERE
-    most = max(16, held // (64 * side * side))
+    most = max(16, _TILE_BYTES // (64 * side * side))
     share = -(-scheme.num_blocks // devices)
 
     def blocks(chunks: int) -> int:
