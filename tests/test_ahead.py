@@ -79,6 +79,7 @@ def test_the_whole_round_compiles_for_four_chips(model, more):
 
 @TPU
 @pytest.mark.slow
-def test_an_unknown_topology_is_refused():
+@pytest.mark.parametrize("topology", ["v99:2x2", "v5e:7x5"])
+def test_an_unknown_topology_is_refused(topology):
     with pytest.raises(sd.ConfigError, match="topology"):
-        ahead.tpu_devices("v5e:1000x1000")
+        ahead.tpu_devices(topology)
