@@ -42,7 +42,12 @@ def test_collectives_and_forbidden_things_are_found_in_a_text():
     """
     assert ahead._collectives(text) == {"all-reduce": 1, "all-gather": 1}
     assert ahead._forbidden(text) == {"types_64_bit": {"u64": 1}, "host_callbacks": 1}
-    assert ahead._forbidden("%c = u32[2] add(%y)") == {"types_64_bit": {}, "host_callbacks": 0}
+    text = "%0 = stablehlo.add %a, %b : tensor<4xi64>, (tensor<f64>, tensor<2xui32>)"
+    assert ahead._forbidden(text)["types_64_bit"] == {"i64": 1, "f64": 1}
+    assert ahead._forbidden("%c = u32[2] add(%y) : tensor<2xui32>") == {
+        "types_64_bit": {},
+        "host_callbacks": 0,
+    }
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from ssddl_jax.config import Config
 from ssddl_jax.environment import versions
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.parallel import AXIS
+from ssddl_jax.plan import tile_size
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.simulation import Simulation, build_simulation
 
@@ -152,7 +153,9 @@ def _operations(compiled: jax.stages.Compiled) -> dict[str, float | None]:
 
 def _forbidden(text: str) -> dict[str, Any]:
     """64-bit types and calls to the host: there must be none."""
-    wide = dict(Counter(re.findall(r"\b([suf]64|c128)\[", text)))
+    hlo = re.findall(r"\b([suf]64|c128)\[", text)
+    stablehlo = re.findall(r"[x<](u?i64|f64)>", text)
+    wide = dict(Counter([*hlo, *stablehlo]))
     calls = re.findall(r"callback|infeed|outfeed|is_host_transfer=true", text)
     return {"types_64_bit": wide, "host_callbacks": len(calls)}
 
@@ -215,8 +218,8 @@ def _export_cuda(config: Config, data: Data) -> dict[str, Any]:
     from jax import export
 
     mesh = Mesh(np.array(jax.devices()[:1]), (AXIS,), axis_types=(AxisType.Auto,))
-    width = 128 if config.tile_size == "auto" else config.tile_size
-    simulation = build_simulation(replace(config, tile_size=width), None, data, mesh=mesh)
+    config = replace(config, tile_size=tile_size(config, "cuda"))
+    simulation = build_simulation(config, None, data, mesh=mesh)
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _shapes(simulation, data, mesh)
     )
@@ -228,8 +231,7 @@ def _export_cuda(config: Config, data: Data) -> dict[str, Any]:
         "devices": 1,
         "export_seconds": time.perf_counter() - begin,
         "stablehlo_bytes": len(exported.mlir_module_serialized),
-        "types_64_bit": dict(Counter(re.findall(r"[x<](u?i64|f64)>", text))),
-        "host_callbacks": len(re.findall(r"callback|infeed|outfeed", text)),
-        **_about(replace(config, tile_size=width), simulation),
+        **_forbidden(text),
+        **_about(config, simulation),
         "note": "exported as StableHLO, not compiled and never run: CUDA's compiler needs a GPU",
     }

@@ -143,9 +143,7 @@ def bench_round(config: Config, bench: RoundBench) -> dict[str, Any]:
     }
 
 
-def round_simulation(
-    config: Config, bench: RoundBench, mesh: jax.sharding.Mesh | None = None
-) -> tuple[Simulation, Data]:
+def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Data]:
     """The simulation that `bench round` times, and its data, on the host. Raises `ConfigError`."""
     _check(bench)
     _check_engine(config)
@@ -160,7 +158,7 @@ def round_simulation(
     )
     optimizer = local_optimizer(config.local_optimizer, config.learning_rate)
     train = train_tile(model, optimizer, steps)
-    return build_simulation(config, model, pool, train=train, mesh=mesh), pool
+    return build_simulation(config, model, pool, train=train), pool
 
 
 def image_pool(participants: int, examples: int) -> Data:

@@ -96,7 +96,7 @@ def make_plan(
         max_colluders=colluders,
         least_alive=max(3, size - floor(Decimal(repr(config.max_dropout)) * size)),
         vanishing=_vanishing(config),
-        tile_size=_tile_size(config, platform),
+        tile_size=tile_size(config, platform),
         prg=load_prg(config.prg),
     )
 
@@ -184,7 +184,8 @@ def read_schedule(config: Config) -> dict[int, set[int]]:
     return table
 
 
-def _tile_size(config: Config, platform: str) -> int:
+def tile_size(config: Config, platform: str) -> int:
+    """Members trained side by side on this platform."""
     if config.tile_size != "auto":
         return config.tile_size
     if platform != "cpu":

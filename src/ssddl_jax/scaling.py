@@ -94,10 +94,12 @@ def scale(
             rows.append(row)
             result = _write(rows, [], directory, len(tasks))
         trained: list[dict[str, Any]] = []
-        for done, n in enumerate(sorted(set(sweep.participants)) if training else []):
-            tell(Progress(done, len(set(sweep.participants)), "training", n, None))
-            trained.append(_accuracy(training, n))
-            result = _write(rows, trained, directory, len(tasks))
+        if training is not None:
+            counts = sorted(set(sweep.participants))
+            for done, n in enumerate(counts):
+                tell(Progress(done, len(counts), "training", n, None))
+                trained.append(_accuracy(training, n))
+                result = _write(rows, trained, directory, len(tasks))
     except KeyboardInterrupt:
         interrupted = True
     if rows:
@@ -130,11 +132,10 @@ def _expected(rows: Sequence[dict[str, Any]], curve: str, participants: int) -> 
     return float(last["wall_seconds"] - rounds + rounds * times)
 
 
-def _accuracy(training: Training | None, participants: int) -> dict[str, Any]:
+def _accuracy(training: Training, participants: int) -> dict[str, Any]:
     """Test accuracy over seeds, every participant a member: aggregates are those of any engine."""
     from ssddl_jax.seeds import run_seeds
 
-    assert training is not None
     config = replace(training.config, participants=participants, group_size="all", engine="ideal")
     result = run_seeds(config, range(training.seeds))
     mean, half = result.band()
