@@ -2,7 +2,7 @@
 
 import os
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssddl_jax import distributed
 from ssddl_jax.cli.options import (
@@ -69,14 +69,8 @@ def _share(arguments: list[str]) -> int:
     del options.group_size
     config = read_config(options, participants=sizes["group_size"], group_size="all")
     from ssddl_jax.bench import ShareBench, bench_share
-    from ssddl_jax.console import print_table
 
-    result = bench_share(config, ShareBench(**sizes))
-    if options.json:
-        print_json(result)
-    else:
-        print_table("bench share", result)
-    return 0
+    return _show("bench share", bench_share(config, ShareBench(**sizes)), options)
 
 
 def _round(arguments: list[str]) -> int:
@@ -106,13 +100,19 @@ def _round(arguments: list[str]) -> int:
     elif not cluster.alone:
         return distributed.supervise(cluster, ["bench", "round", *arguments])
     from ssddl_jax.bench import RoundBench, bench_round
+
+    return _show("bench round", bench_round(config, RoundBench(**sizes)), options)
+
+
+def _show(title: str, result: dict[str, Any], options: Namespace) -> int:
+    """A flat record as JSON or as a table; of many processes one shows it."""
     from ssddl_jax.console import print_table
 
-    result = bench_round(config, RoundBench(**sizes))
-    if options.json and distributed.is_leader():
-        print_json(result)
-    elif distributed.is_leader():
-        print_table("bench round", result)
+    if distributed.is_leader():
+        if options.json:
+            print_json(result)
+        else:
+            print_table(title, result)
     return 0
 
 
@@ -209,11 +209,6 @@ def compile_(arguments: list[str]) -> int:
     config = read_config(options)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the TPU's compiler is here, no TPU
     from ssddl_jax.ahead import compile_report, parse_target
-    from ssddl_jax.console import print_table
 
-    report = compile_report(config, parse_target(options.target))
-    if options.json:
-        print_json(report)
-    else:
-        print_table(f"compiled for {report['target']}", report)
-    return 0
+    target = parse_target(options.target)
+    return _show(f"compiled for {options.target}", compile_report(config, target), options)
