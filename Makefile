@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow test-tpu lint benchmarks setup clean
+.PHONY: run test test-slow test-browser test-tpu lint benchmarks setup clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -22,6 +22,14 @@ test: setup
 
 test-slow: setup
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+# The report in a real headless browser: the system's chromium, driven by the extra `browser`.
+$(VENV)/.browser: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
+	@touch $@
+
+test-browser: $(VENV)/.browser
+	@$(BIN)/python -m pytest -rs tests/test_report_browser.py
 
 # The TPU's compiler in an environment of its own: where it is installed, JAX looks for TPUs.
 test-tpu:

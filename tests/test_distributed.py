@@ -16,9 +16,9 @@ RUN = ["run", "--model", "linear", "--participants", "12", "--group-size", "8", 
 SECONDS = 240  # after which a process that should have ended counts as hung
 
 
-def start(arguments, folder):
+def start(arguments, folder, **more):
     """The command as a process of its own, on host devices as many as cores."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")} | more
     return subprocess.Popen(
         [sys.executable, "-m", "ssddl_jax", *arguments],
         cwd=folder,
@@ -78,6 +78,32 @@ def test_two_processes_give_the_bits_of_one(tmp_path):
     ]
     for key in ("group", "alive", "aggregate_sha256", "uploads_sha256", "test_accuracy"):
         assert [row[key] for row in rows[0]] == [row[key] for row in rows[1]], key
+
+
+def as_slurm_task(index):
+    """What Slurm tells task `index` of two on this machine."""
+    return {
+        "SLURM_JOB_ID": str(os.getpid()),  # JAX takes the coordinator's port from it
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": str(index),
+    }
+
+
+@pytest.mark.slow
+def test_tasks_of_a_launcher_find_each_other(tmp_path):
+    base = [*RUN, "--rounds", "2", "--json"]
+    tasks = [
+        start([*base, "--out", "two", "--launcher", "slurm"], tmp_path, **as_slurm_task(index))
+        for index in range(2)
+    ]
+    told = [task.communicate(timeout=SECONDS) for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], told
+    alone = start([*base, "--out", "one", "--devices", "1"], tmp_path)
+    expected = json.loads(alone.communicate(timeout=SECONDS)[0])
+    assert json.loads(told[0][0])["run_sha256"] == expected["run_sha256"]
+    assert told[1] == ("", "")  # the other one says nothing
 
 
 @pytest.mark.slow

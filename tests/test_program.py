@@ -16,7 +16,7 @@ import independent
 import ssddl_jax as sd
 from harness import built, distinct, every_case, meaningful, setting_of
 from ssddl_jax import reference
-from ssddl_jax.runner import compile_once, named
+from ssddl_jax.compiling import compile_once, named
 from ssddl_jax.simulation import build_simulation, place
 
 # As MLIR writes types (tensor<4xui64>) and as HLO does (u64[4]). Numbers of an operation's own

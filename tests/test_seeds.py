@@ -41,13 +41,42 @@ def test_every_seed_is_the_run_by_itself(tmp_path, devices, more):
         assert result.accuracy[i, -1] == summary["test_accuracy"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "optimizer"), [("linear", "sgd"), ("mlp-64", "momentum")])
+def test_learning_rates_are_one_more_axis(tmp_path, model, optimizer):
+    config = sd.Config(
+        model=model,
+        participants=12,
+        group_size=8,
+        rounds=2,
+        engine="ideal",
+        local_optimizer=optimizer,
+        tile_size=2,
+    )
+    rates = [0.3, 0.1]
+    result = sd.run_seeds(config, [5, 1], learning_rates=rates)
+    assert result.seeds == [5, 1, 5, 1]
+    assert result.learning_rates == [0.3, 0.3, 0.1, 0.1]
+    assert result.exact.all()
+    for i, (seed, rate) in enumerate(zip(result.seeds, result.learning_rates, strict=True)):
+        alone = replace(
+            config, seed=seed, learning_rate=rate, devices=1, out=str(tmp_path / str(i))
+        )
+        assert result.run_sha256[i] == sd.run(alone).summary["run_sha256"]
+    np.testing.assert_array_equal(result.band(learning_rate=0.1)[0], result.accuracy[2:].mean(0))
+    with pytest.raises(sd.ConfigError, match=r"there are \[0.1, 0.3\]"):
+        result.band(learning_rate=0.2)
+    with pytest.raises(sd.ConfigError, match="learning_rates"):
+        sd.run_seeds(config, [0], learning_rates=[0.1, 0.1])
+
+
 def test_band_is_students_interval():
     accuracy = np.array([[0.1, 0.5], [0.2, 0.5], [0.3, 0.5]])
-    result = sd.SeedsResult([0, 1, 2], accuracy, accuracy > 0, [], 0.0)
+    result = sd.SeedsResult([0, 1, 2], [0.1] * 3, accuracy, accuracy > 0, [], 0.0)
     mean, half = result.band()
     np.testing.assert_allclose(mean, [0.2, 0.5])
     np.testing.assert_allclose(half, [4.302652729749464 * 0.1 / np.sqrt(3), 0], atol=1e-12)
-    _, unknown = sd.SeedsResult([0], accuracy[:1], accuracy[:1] > 0, [], 0.0).band()
+    _, unknown = sd.SeedsResult([0], [0.1], accuracy[:1], accuracy[:1] > 0, [], 0.0).band()
     assert np.isnan(unknown).all()
 
 

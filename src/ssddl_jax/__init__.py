@@ -9,16 +9,19 @@
 """
 
 from ssddl_jax.chacha import PRG
+from ssddl_jax.checkpoints import CheckpointError
 from ssddl_jax.config import Config
 from ssddl_jax.data import DataError
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.errors import ConfigError, RunError
+from ssddl_jax.interrupts import Interrupted
 from ssddl_jax.models import Model
 from ssddl_jax.population import Data, load_data, make_data
 from ssddl_jax.round import Info, State
-from ssddl_jax.runner import RunResult, run
+from ssddl_jax.runner import RunResult, Watch, resume, run
 from ssddl_jax.seeds import SeedsResult, run_seeds
 from ssddl_jax.sharing import Scheme, Sharing, uploads_of
 from ssddl_jax.simulation import Simulation, build_simulation
+from ssddl_jax.sinks import Sink
 from ssddl_jax.stacked import (
     aggregate,
     decode,
@@ -31,21 +34,28 @@ from ssddl_jax.stacked import (
     share,
 )
 from ssddl_jax.transcript import transcript
+from ssddl_jax.verify import VerifyResult, verify
 
 __all__ = [
     "PRG",
+    "CheckpointError",
     "Config",
     "ConfigError",
     "Data",
     "DataError",
     "Info",
+    "Interrupted",
     "Model",
+    "RunError",
     "RunResult",
     "Scheme",
     "SeedsResult",
     "Sharing",
     "Simulation",
+    "Sink",
     "State",
+    "VerifyResult",
+    "Watch",
     "aggregate",
     "build_simulation",
     "decode",
@@ -55,6 +65,7 @@ __all__ = [
     "make_data",
     "mask",
     "reconstruct",
+    "resume",
     "run",
     "run_seeds",
     "shamir_reconstruct",
@@ -62,4 +73,5 @@ __all__ = [
     "share",
     "transcript",
     "uploads_of",
+    "verify",
 ]

@@ -16,11 +16,12 @@ import numpy as np
 from jax import Array
 
 from ssddl_jax.compiling import compile_once, named
-from ssddl_jax.config import Config
+from ssddl_jax.config import MOST, Config
 from ssddl_jax.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import words_sha256
 from ssddl_jax.local_training import LocalSteps, train_tile
+from ssddl_jax.memory import check_population
 from ssddl_jax.models import Model, load_model
 from ssddl_jax.optimizers import local_optimizer
 from ssddl_jax.plan import traffic
@@ -65,6 +66,7 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
     if config.protocol == "plain":
         raise ConfigError("protocol", "plain", "has no shares to time; use ssddl")
     _check_engine(config)
+    check_population(config)
     size, dimension = bench.group_size, bench.dimension
     model = Model(lambda _, __: jnp.zeros(dimension, jnp.float32), lambda params, x: x, "synthetic")
     data = Data(
@@ -75,8 +77,6 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
         test_images=np.zeros((1, 1), np.uint8),
         test_labels=np.zeros(1, np.int32),
     )
-    rng = np.random.default_rng(config.seed)
-    base = jnp.asarray(rng.normal(0.0, 0.3, dimension).astype(np.float32))
 
     def train(
         params: Any, data: Data, public: Array, round_: Array, ids: Array
@@ -86,6 +86,8 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
         return jax.lax.optimization_barrier(((updates,), jnp.zeros_like(factors)))
 
     simulation = build_simulation(config, model, data, train=train)
+    rng = np.random.default_rng(config.seed)  # only now: whether it fits has been checked
+    base = jnp.asarray(rng.normal(0.0, 0.3, dimension).astype(np.float32))
     timed = _time(simulation, data, bench.repeats)
     made = words_made(config.engine, simulation.recipe.scheme)
     plan = simulation.plan
@@ -147,6 +149,7 @@ def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Dat
     """The simulation that `bench round` times, and its data, on the host. Raises `ConfigError`."""
     _check(bench)
     _check_engine(config)
+    check_population(config)
     pool = image_pool(bench.participants, bench.examples)
     model = load_model(config.model, pool.shape, 10)
     batch = min(bench.batch_size, bench.examples)
@@ -181,7 +184,9 @@ def _time(simulation: Simulation, data: Data, repeats: int) -> Timed:
     state = place(simulation.init(), simulation.recipe)
     compiled = compile_once(named(simulation.step), state, placed)
     seconds, exact = [], True
+    info: Any = None
     for _ in range(repeats + 1):  # the first warms up
+        del info  # what it tells of a million members is not kept beside the next
         begin = time.perf_counter()
         state, info = jax.block_until_ready(compiled.call(state, placed))
         seconds.append(time.perf_counter() - begin)
@@ -193,6 +198,8 @@ def _check(bench: ShareBench | RoundBench) -> None:
     for name, value in zip(bench._fields, bench, strict=True):
         if value < 1:
             raise ConfigError(name, value, "must be at least 1")
+        if value > MOST:
+            raise ConfigError(name, value, f"must be at most {MOST}")
 
 
 def _check_engine(config: Config) -> None:

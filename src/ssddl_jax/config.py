@@ -7,6 +7,7 @@ said of the fields alone; `ssddl_jax.plan` checks what depends on the data and t
 import dataclasses
 import difflib
 import math
+import os
 import tomllib
 import types
 import typing
@@ -17,9 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.errors import ConfigError, written
 
 PROTOCOLS = ("ssddl", "plain")
+MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
 RIVALS = (
     "central",
     "standalone",
@@ -91,6 +93,9 @@ class Config:
     seed: int = _field(0, "0 <= seed < 2^64; replays everything", 0, 2**64 - 1)
     eval_every: int = _field(1, "rounds between evaluations on the test set", 1)
     checkpoint_every: int = _field(10, "rounds between checkpoints", 1)
+    sinks: str | None = _field(
+        None, "more places for metrics: tensorboard, module:attribute, several with commas"
+    )
     out: str | None = _field(None, "run directory; by default a new one in runs/")
 
     def __post_init__(self) -> None:
@@ -132,17 +137,22 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         value = value.item()
     if not _accepts(value, kind):
         choices = [c for c in _describe(kind).split(", ") if isinstance(value, str)]
-        near = difflib.get_close_matches(str(value), choices, n=1)
+        near = difflib.get_close_matches(str(value), choices, n=1) if choices else []
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ConfigError(name, repr(value), f"must be {_describe(kind)}{hint}")
-    return float(value) if kind is float else value
+        raise ConfigError(name, written(value), f"must be {_describe(kind)}{hint}")
+    try:
+        return float(value) if kind is float else value
+    except OverflowError:
+        raise ConfigError(name, value, "must be a finite number") from None
 
 
 def _check_range(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if not isinstance(value, int | float):
         return
     least, most = bounds["least"], bounds["most"]
-    if not math.isfinite(value):
+    if most is None and isinstance(value, int):
+        most = MOST
+    if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(name, value, "must be a finite number")
     if least is not None and value < least:
         why = "; with 2 members each would learn the other's update" if name == "group_size" else ""
@@ -196,12 +206,44 @@ def _check_features(config: Config) -> None:
         if isinstance(config.threshold, int) and config.threshold > config.group:
             remedy = f"must be at most group_size = {config.group}"
             raise ConfigError("threshold", config.threshold, remedy)
-    if config.checkpoint_every != 10:
-        remedy = "checkpoints are not built yet; leave it at 10"
-        raise ConfigError("checkpoint_every", config.checkpoint_every, remedy)
     if config.dropout_schedule is not None and config.dropout > 0:
         remedy = "give either a dropout rate or a dropout_schedule; set dropout to 0"
         raise ConfigError("dropout", config.dropout, remedy)
+
+
+def read_text(field: str, path: str | Path, most: int) -> str:
+    """A text file of at most so many bytes, as UTF-8. Raises `ConfigError` naming `field`."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(field, path, f"cannot be read: {why}") from error
+    if len(content) > most:  # or endless, as /dev/zero is
+        raise ConfigError(field, path, f"is larger than {most >> 20} MiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        what = "a TOML file" if field == "config" else "text"
+        raise ConfigError(field, path, f"is not {what}: {error}") from error
+
+
+def check_path(field: str, path: str | Path) -> None:
+    """Refuses a path at which nothing can be: too long, with a zero byte, or by a broken link."""
+    try:
+        for part in (Path(path), *Path(path).parents):
+            if part.is_symlink() and not part.exists():
+                raise ConfigError(field, path, f"{part} is a link to nowhere; remove the link")
+            if len(os.fsencode(part.name)) > 255:
+                raise ConfigError(field, path, "has a name of more than 255 bytes; shorten it")
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(field, path, f"can be no file or folder: {why}") from error
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -209,12 +251,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
     Keys of the table `[environment]` (versions, device) are for people and are passed over.
     """
+    text = read_text("config", path, 1 << 20)
     try:
-        text = Path(path).read_bytes()
-        table = tomllib.loads(text.decode())
-    except OSError as error:
-        raise ConfigError("config", path, f"cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # numbers, and depths, beyond Python's
         raise ConfigError("config", path, f"is not a TOML file: {error}") from error
     table.pop("environment", None)
     known = [field.name for field in dataclasses.fields(Config)]
@@ -223,5 +263,5 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"fields are {', '.join(known)}"
-            raise ConfigError(name, repr(value), f"is not a field of the config; {hint}")
+            raise ConfigError(name, written(value), f"is not a field of the config; {hint}")
     return fields

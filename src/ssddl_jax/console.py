@@ -8,18 +8,20 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from ssddl_jax.config import Config
-from ssddl_jax.runner import RunResult
+from ssddl_jax.runner import RunResult, Watch
 from ssddl_jax.simulation import Simulation
 
 _LINES = 20  # lines of progress where there is no terminal
 
 
 class Progress:
-    """Live progress of a run: a bar on a terminal, some lines elsewhere; always on stderr."""
+    """Live progress of a run: a bar on a terminal, some lines elsewhere; always on stderr, and
+    only in the process that is `shown`.
+    """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, shown: bool = True) -> None:
         self.config = config
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=not shown)
         self.bytes = 0
         self.every = max(1, config.rounds // _LINES)
         self.bar = Bar(
@@ -40,8 +42,20 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def start(self, simulation: Simulation) -> None:
+    @property
+    def watch(self) -> Watch:
+        """What `run` and `resume` tell."""
+        return Watch(self.start, self.round, self.warn)
+
+    def warn(self, text: str) -> None:
+        """A line on what was found amiss."""
+        self.console.print(f"note: {text}", highlight=False, soft_wrap=True)
+
+    def start(self, simulation: Simulation, done: int) -> None:
         """Says what is about to run."""
+        self.bar.update(self.task, completed=done)
+        if done:
+            self.warn(f"going on after {done} of {self.config.rounds} rounds")
         plan, config = simulation.plan, self.config
         sharing = "no sharing" if config.protocol == "plain" else sharing_words(config, plan)
         self.console.print(
@@ -130,8 +144,3 @@ def print_table(title: str, values: dict[str, Any]) -> None:
         text = f"{value:,.6g}" if isinstance(value, float) else str(value)
         table.add_row(key, f"{value:,}" if type(value) is int else text)
     Console().print(table)
-
-
-def print_plan(report: dict[str, Any]) -> None:
-    """The plan as a table."""
-    print_table("plan", {k: v for k, v in report.items() if not isinstance(v, dict)})

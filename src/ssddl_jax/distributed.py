@@ -15,10 +15,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
 from ssddl_jax.cores import DEVICES_FLAG, GIVEN_FLAGS, usable_cores
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.interrupts import go_on
 
 _WORKER = "SSDDL_WORKER"  # in a worker's environment: "watched pipe,noise file,coordinator,P,I"
 _HEARTBEAT = 30  # seconds until a silent process counts as lost
@@ -115,8 +117,12 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def supervise(cluster: Cluster, arguments: Sequence[str]) -> int:
-    """Runs the command's workers that belong here, and watches them; returns the exit status."""
+def supervise(cluster: Cluster, arguments: Sequence[str], directory: Path | None) -> int:
+    """Runs the command's workers that belong here, and watches them; returns the exit status.
+
+    `directory` is the run's, if it has one: what is said of an end before time names it. A signal
+    ends the workers at once, so that what they leave is their last checkpoint.
+    """
     processes, index, coordinator, launcher = cluster
     if launcher is not None:
         places = [f"{launcher},,"]
@@ -134,11 +140,14 @@ def supervise(cluster: Cluster, arguments: Sequence[str]) -> int:
                 pass_fds=[watched],
                 stdout=None if i == 0 else subprocess.DEVNULL,
                 stderr=None if i == 0 else noise.fileno(),
+                start_new_session=True,  # Ctrl-C is this process's to handle
             )
             for i, place in enumerate(places)
         ]
         try:
-            return _watch(workers, noise)
+            return _watch(workers, noise, directory)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {go_on(directory)}") from None
         finally:
             os.close(held)
             os.close(watched)
@@ -147,7 +156,7 @@ def supervise(cluster: Cluster, arguments: Sequence[str]) -> int:
                 worker.wait()
 
 
-def _watch(workers: list[subprocess.Popen[bytes]], noise: IO[bytes]) -> int:
+def _watch(workers: list[subprocess.Popen[bytes]], noise: IO[bytes], directory: Path | None) -> int:
     while True:
         ended = [worker.poll() for worker in workers]
         if all(status == 0 for status in ended):
@@ -166,7 +175,7 @@ def _watch(workers: list[subprocess.Popen[bytes]], noise: IO[bytes]) -> int:
     who = f"process {first} of {len(workers)} here" if len(workers) > 1 else "this process"
     lost = "" if why.startswith("was killed") else ", or lost contact with the others"
     print(
-        f"error: {who} {why}{lost}; the run is not complete: run it again with --overwrite "
+        f"error: {who} {why}{lost}; the run is not complete: {go_on(directory)} "
         "(SSDDL_DEBUG=1 shows the runtime's log)",
         file=sys.stderr,
         flush=True,

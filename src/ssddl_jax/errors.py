@@ -1,4 +1,4 @@
-"""The one error that users cause: a request that is impossible or malformed."""
+"""Errors of one line: a request that is impossible or malformed, and a run that ended early."""
 
 
 class ConfigError(ValueError):
@@ -11,5 +11,28 @@ class ConfigError(ValueError):
     def __init__(self, field: str, value: object, remedy: str) -> None:
         self.field = field
         self.value = value
-        self.remedy = " ".join(remedy.split())
-        super().__init__(f"{field}{'' if value is None else f' = {value}'}: {self.remedy}")
+        self.remedy = one_line(remedy, 900)
+        told = "" if value is None else f" = {one_line(value, 200)}"
+        super().__init__(f"{one_line(field, 100)}{told}: {self.remedy}")
+
+
+def written(value: object) -> str:
+    """A value as it is written in Python, however large."""
+    try:
+        return repr(value)
+    except ValueError:  # see `one_line`
+        return "a number of thousands of digits"
+
+
+def one_line(value: object, most: int) -> str:
+    """A value's text for an error: spaces for line breaks, and of a long one its two ends."""
+    try:
+        text = " ".join(str(value).split())
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+class RunError(RuntimeError):
+    """A run that ended early, as on a full disk; its one line says how to go on."""

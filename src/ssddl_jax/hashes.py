@@ -15,6 +15,16 @@ def words_sha256(words: Any) -> str:
     return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
+def arrays_sha256(tree: Any) -> str:
+    """SHA-256 of a tree's arrays, with their types and shapes."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{array.dtype.str} {array.shape};".encode())
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
+
+
 def flat_params(params: Any) -> np.ndarray:
     """Parameters f32 [d] in `ravel_pytree` order."""
     leaves = [np.asarray(leaf, np.float32).ravel() for leaf in jax.tree.leaves(params)]

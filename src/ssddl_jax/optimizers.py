@@ -9,7 +9,8 @@ from collections.abc import Callable
 import optax
 
 from ssddl_jax.errors import ConfigError
-from ssddl_jax.plugins import load_attribute
+from ssddl_jax.models import Params
+from ssddl_jax.plugins import load_attribute, shapes_of
 
 LOCAL: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -50,7 +51,21 @@ _OWN = "or module:attribute of a function that returns an optax transformation"
 def _transformation(field: str, name: str, *arguments: float) -> optax.GradientTransformation:
     made = load_attribute(field, name)
     if callable(made) and not isinstance(made, optax.GradientTransformation):
-        made = made(*arguments)
+        try:
+            made = made(*arguments)
+        except Exception as error:  # a user's function may do anything
+            why = f"it fails: {type(error).__name__}: {error}"
+            raise ConfigError(field, name, why) from error
     if not isinstance(made, optax.GradientTransformation):
         raise ConfigError(field, name, "must give an optax.GradientTransformation")
     return made
+
+
+def check_optimizer(
+    field: str, name: str, optimizer: optax.GradientTransformation, params: Params
+) -> None:
+    """Traces an optimizer's init and update for parameters of these shapes: `ConfigError` if they
+    fail.
+    """
+    memory = shapes_of(field, name, "init", optimizer.init, params)
+    shapes_of(field, name, "update", optimizer.update, params, memory, params)

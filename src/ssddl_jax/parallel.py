@@ -36,12 +36,21 @@ def platform_of(mesh: Mesh) -> str:
     return str(mesh.devices.flat[0].platform)
 
 
+def tile_starts(slots: int, tile: int, devices: int) -> Array:
+    """First slot of every tile, i32 [tiles]; tiles a multiple of `devices`."""
+    total = -(-slots // (tile * devices)) * devices
+    return tile * jnp.arange(total, dtype=jnp.int32)
+
+
+def tile_slots(start: Array, tile: int, slots: int) -> Array:
+    """Slots of the tile that starts there, i32 [tile]; padding has the number `slots`."""
+    return jnp.minimum(start + jnp.arange(tile, dtype=jnp.int32), slots)
+
+
 def into_tiles(slots: int, tile: int, devices: int) -> Array:
-    """Slot numbers [tiles, tile], tiles a multiple of `devices`; padding has the number `slots`."""
-    per_round = tile * devices
-    total = -(-slots // per_round) * per_round
-    numbers = jnp.minimum(jnp.arange(total, dtype=jnp.int32), slots)
-    return numbers.reshape(-1, tile)
+    """Slot numbers [tiles, tile] of all tiles at once."""
+    starts = tile_starts(slots, tile, devices)
+    return jax.vmap(lambda start: tile_slots(start, tile, slots))(starts)
 
 
 def scan_tiles(

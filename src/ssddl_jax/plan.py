@@ -8,7 +8,7 @@ import csv
 from decimal import Decimal
 from math import floor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ import numpy as np
 
 from ssddl_jax import graph_search
 from ssddl_jax.chacha import MOST_WORDS, PRG, PRGS
-from ssddl_jax.config import Config
+from ssddl_jax.config import Config, read_text
 from ssddl_jax.encoding import Encoding
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.headroom import Headroom, capacity_kind, headroom
 from ssddl_jax.models import Model, count_parameters
-from ssddl_jax.plugins import load_attribute
+from ssddl_jax.plugins import load_attribute, shapes_of
 
 WORD = 4  # bytes
 KEY = 32  # bytes of an opened pair key
@@ -51,10 +51,15 @@ class Plan(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """Bytes of one round, all members together."""
+    """Bytes of one round, all members together.
+
+    What members send (`up`) and receive (`down`), to and from the server and each other; `peers` of
+    them go from member to member, and so are in both.
+    """
 
     up: int
     down: int
+    peers: int = 0
 
 
 def make_plan(
@@ -102,10 +107,22 @@ def make_plan(
 
 
 def model_dimension(model: Model, shape: tuple[int, ...]) -> int:
-    """d, by tracing the model's init; nothing is compiled."""
+    """d, by tracing the model; nothing is compiled. Raises `ConfigError` for one that fails."""
+    return count_parameters(model_shapes(model, shape)[0])
+
+
+def model_shapes(model: Model, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Shapes of a model's parameters and of its logits of one example."""
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    params = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)), example)
-    return count_parameters(params)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = shapes_of("model", model.name, "init", model.init, key, example)
+    leaves = jax.tree.leaves(params)
+    if not leaves or any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        raise ConfigError("model", model.name, "its init must give arrays of floats")
+    logits = shapes_of("model", model.name, "apply", model.apply, params, example)
+    if getattr(logits, "ndim", None) != 2 or logits.shape[0] != 1:
+        raise ConfigError("model", model.name, "its apply must give logits [batch, classes]")
+    return params, logits
 
 
 def load_prg(name: str) -> PRG:
@@ -114,6 +131,10 @@ def load_prg(name: str) -> PRG:
         prg = load_attribute("prg", name)
         if not isinstance(prg, PRG):
             raise ConfigError("prg", name, "must be an ssddl_jax.PRG")
+        word = jax.ShapeDtypeStruct((1,), jnp.uint32)
+        made = shapes_of("prg", name, "block", prg.block, [word] * 8, word, [word] * 3)
+        if len(made) != 16 or any((w.shape, w.dtype) != ((1,), jnp.uint32) for w in made):
+            raise ConfigError("prg", name, "its block must give 16 arrays of uint32")
         return prg
     if name not in PRGS:
         raise ConfigError("prg", name, f"must be {', '.join(PRGS)}, or module:attribute")
@@ -145,11 +166,18 @@ def _graph(config: Config) -> tuple[int, int, int]:
         threshold = config.threshold
         if threshold > size:
             raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
-    complete = neighbours >= size - 1
-    colluders = size - 2 if complete else floor(Decimal(gamma) * size)
+    colluders = _colluders(config, neighbours)
     if config.dropout_rule == "shamir":
         colluders = min(threshold - 1, size - 2)
     return neighbours, threshold, colluders
+
+
+def _colluders(config: Config, neighbours: int) -> int:
+    """A sparse graph withstands max_corrupt of the group, or fewer if it is too thin for that."""
+    gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
+    if neighbours < config.group - 1 and max(config.max_corrupt, config.max_dropout) >= 1:
+        return 0  # nobody honest need be left
+    return graph_search.max_colluders(config.group, neighbours, gamma, delta, config.sigma)
 
 
 def _vanishing(config: Config) -> int:
@@ -162,12 +190,13 @@ def _vanishing(config: Config) -> int:
 def read_schedule(config: Config) -> dict[int, set[int]]:
     """Who vanishes in which round, from a CSV file of round,participant (a header is allowed)."""
     path = Path(str(config.dropout_schedule))
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("dropout_schedule", path, f"cannot be read: {error}") from error
+    text = read_text("dropout_schedule", path, 1 << 28)
     table: dict[int, set[int]] = {}
-    for number, row in enumerate(csv.reader(text.splitlines()), start=1):
+    try:
+        rows = list(csv.reader(text.splitlines()))
+    except csv.Error as error:
+        raise ConfigError("dropout_schedule", path, f"is not a CSV file: {error}") from error
+    for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and not row[0].strip().lstrip("-").isdigit()):
             continue
         try:
@@ -229,4 +258,5 @@ def traffic(
     elif config.transport == "explicit":
         shares = [m * min(plan.neighbours, m - 1) for m in parties]
         peers = sum(s if config.shares == "directed" else s // 2 for s in shares)
-    return Traffic(up + peers * message + KEY * opened, down + peers * message)
+    between = peers * message
+    return Traffic(up + between + KEY * opened, down + between, between)

@@ -1,46 +1,175 @@
-"""`ssddl plan`: the numbers of a run, without running it."""
+"""`ssddl plan`: the numbers of a run, without running it. Nothing here compiles."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ssddl_jax.config import Config
-from ssddl_jax.data import load_dataset, make_partition
+from ssddl_jax.data import DataError, Dataset, load_dataset, make_partition, validate_partition
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.forecast import Forecast, forecast
+from ssddl_jax.memory import check_memory, check_population, predict_memory
 from ssddl_jax.models import load_model
-from ssddl_jax.plan import make_plan, share_words, traffic
+from ssddl_jax.networks import NETWORKS, Network
+from ssddl_jax.optimizers import local_optimizer, server_optimizer
+from ssddl_jax.parallel import make_mesh, platform_of
+from ssddl_jax.plan import Plan, make_plan, share_words
+from ssddl_jax.tolerance import least_uploads, tolerance
 
 
-def plan_report(config: Config) -> dict[str, Any]:
-    """What `ssddl plan --json` prints. Raises `ConfigError` for what cannot work.
+class Holdings(NamedTuple):
+    """What is known of the participants' rows without dealing them where that cannot be."""
 
-    The population may exceed the dataset: nothing is trained. The largest weight is then taken for
-    an even split.
+    most: int  # L, rows of the largest
+    dealt: bool  # False: the population exceeds the dataset, one row each stands in
+
+
+def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[str, Any]:
+    """What `ssddl plan --json` prints, but for `seconds_per_round`, which takes a calibration.
+
+    Bytes are what `run` will count, exactly, if every update is finite; per participant they are
+    per member and round. Raises `ConfigError` and `DataError` for what cannot work. The population
+    may exceed the dataset: nothing is trained.
     """
+    check_population(config)
     dataset = load_dataset(config.data)
-    if config.weighting == "examples" and config.participants <= len(dataset.y_train):
-        counts = make_partition(config.partition, dataset, config.participants, config.seed).counts
-    else:
-        counts = np.ones(1, np.int32)
+    held = holdings(config, dataset)
     shape = tuple(dataset.x_train.shape[1:])
     model = load_model(config.model, shape, dataset.num_classes)
-    plan = make_plan(config, model, shape, counts, jax.default_backend())
-    moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
+    local_optimizer(config.local_optimizer, config.learning_rate)  # refused if unknown
+    server_optimizer(config.server_optimizer)
+    mesh = make_mesh(config.devices)
+
+    def plan_of(other: Config) -> Plan:
+        return make_plan(other, model, shape, np.array([held.most]), platform_of(mesh))
+
+    def megabytes_of(other: Config) -> float:
+        return predict_memory(other, plan_of(other), model, dataset, held.most, mesh).peak_mb
+
+    plan = plan_of(config)
+    memory = predict_memory(config, plan, model, dataset, held.most, mesh)
+    check_memory(config, memory.peak_mb, megabytes_of)
+    ahead = forecast(config, plan)
     return {
+        **_facts(config, plan),
+        **_traffic(config, plan, ahead),
+        "network_seconds": {
+            network.name: _network_seconds(config, plan, ahead, network) for network in networks
+        },
+        "networks": {network.name: list(network[1:]) for network in networks},
+        "memory_mb": memory.peak_mb,
+        "memory_by_device": memory.by_device(mesh),
+        "tolerance": tolerance(config, plan),
+        "seconds_per_round": None,
+        "notes": _notes(config, plan, ahead, held),
+    }
+
+
+def holdings(config: Config, dataset: Dataset) -> Holdings:
+    """Raises `DataError` for a partition that this dataset could give to nobody."""
+    if config.partition.startswith("resample:"):
+        return Holdings(make_partition(config.partition, dataset, 1, config.seed).examples, True)
+    writers = None if dataset.writers is None else len(np.unique(dataset.writers))
+    rows = len(dataset.y_train)
+    validate_partition(config.partition, rows, writers, 1)
+    try:
+        validate_partition(config.partition, rows, writers, config.participants)
+    except DataError:
+        return Holdings(1, False)
+    dealt = make_partition(config.partition, dataset, config.participants, config.seed)
+    return Holdings(dealt.examples, True)
+
+
+def user_network(text: str) -> Network:
+    """UP,DOWN,LATENCY in Mbit/s, Mbit/s and ms (one way). Raises `ConfigError`."""
+    remedy = "must be UP,DOWN,LATENCY in Mbit/s, Mbit/s, ms, such as 20,100,15"
+    try:
+        up, down, latency = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError("network", text, remedy) from None
+    if not (0 < up < np.inf and 0 < down < np.inf and 0 <= latency < np.inf):
+        raise ConfigError("network", text, f"{remedy}; both rates above 0, latency 0 or more")
+    return Network("yours", up, down, latency)
+
+
+def _facts(config: Config, plan: Plan) -> dict[str, Any]:
+    plain = config.protocol == "plain"
+    return {
+        "protocol": config.protocol,
+        "engine": config.engine,
+        "dropout_rule": config.dropout_rule,
+        "model": config.model,
+        "prg": config.prg,
         "participants": plan.participants,
         "group_size": plan.size,
         "parameters": plan.dimension,
         "neighbours": plan.neighbours,
         "threshold": plan.threshold,
         "max_colluders": plan.max_colluders,
-        "least_alive": plan.least_alive,
+        "least_alive": least_uploads(config, plan),
         "fraction_bits": plan.encoding.fraction_bits,
         "headroom_bits": plan.headroom.bits,
         "largest_sum": plan.headroom.largest_sum,
         "capacity": plan.headroom.capacity,
-        "error_bound": plan.headroom.error_bound,
-        "bytes_up_per_participant": moved.up / plan.size,
-        "bytes_down_per_participant": moved.down / plan.size,
+        "error_bound": 0.0 if plain else plan.headroom.error_bound,
         "share_words": share_words(config, plan),
-        "message_words": plan.width,
+        "message_words": plan.dimension if plain else plan.width,
     }
+
+
+def _traffic(config: Config, plan: Plan, ahead: Forecast) -> dict[str, Any]:
+    """Bytes: per member and round, of a round for the server and in all, and of the whole run."""
+    server_in, server_out = ahead.up - ahead.peers, ahead.down - ahead.peers
+    return {
+        "bytes_up_per_participant": ahead.each(ahead.up, plan.size),
+        "bytes_down_per_participant": ahead.each(ahead.down, plan.size),
+        "bytes_server_in": ahead.each(server_in, 1),
+        "bytes_server_out": ahead.each(server_out, 1),
+        "bytes_peers": ahead.each(ahead.peers, 1),
+        "bytes_total": ahead.each(server_in + server_out + ahead.peers, 1),
+        "run_bytes_up": ahead.up,
+        "run_bytes_down": ahead.down,
+        "rounds": ahead.rounds,
+        "rounds_void": ahead.void,
+    }
+
+
+def _network_seconds(config: Config, plan: Plan, ahead: Forecast, network: Network) -> float:
+    """A member's seconds on the network in a mean round, its messages one after another."""
+    up = ahead.each(ahead.up, plan.size)
+    return network.seconds(up, ahead.each(ahead.down, plan.size), _messages(config, plan, ahead))
+
+
+def _messages(config: Config, plan: Plan, ahead: Forecast) -> int:
+    """Messages of a round, each after the one before: the longest round there is."""
+    if config.protocol == "plain":
+        return 2  # the model down, the update up
+    attempt = 2 if ahead.peers else 1  # shares to partners, at once; the upload
+    if not ahead.most_vanished or config.dropout_rule == "shamir":
+        return 1 + attempt
+    if config.dropout_rule == "reveal":
+        return 1 + attempt + 2  # who is gone; the keys
+    return 1 + attempt + 1 + attempt  # who is left; all of it again
+
+
+def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[str]:
+    notes = []
+    if ahead.replayed is not None:
+        notes.append(f"opened keys and void rounds: as in the first {ahead.replayed:,} rounds")
+    if ahead.void:
+        least = least_uploads(config, plan)
+        notes.append(
+            f"{ahead.void} of {ahead.rounds} rounds will be void: up to {ahead.most_vanished} of "
+            f"{plan.size} vanish, {plan.size - least} may"
+        )
+    if not held.dealt:
+        notes.append(
+            f"{plan.participants} participants exceed what partition {config.partition} can deal: "
+            "one row each stands in; run takes so many under partition resample:E"
+        )
+    if config.protocol != "plain" and config.engine == "ideal":
+        notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
+    if config.protocol != "plain" and plan.prg.rounds < 20:
+        notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
+    return notes

@@ -2,8 +2,11 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from ssddl_jax.errors import ConfigError
 
@@ -21,6 +24,19 @@ def load_attribute(field: str, name: str) -> Any:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(field, name, f"cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # a module may do anything
+        why = f"cannot be imported: {type(error).__name__}: {error}"
+        raise ConfigError(field, name, why) from error
     return found
+
+
+def shapes_of(field: str, name: str, what: str, function: Callable[..., Any], *given: Any) -> Any:
+    """Shapes of what a part's function gives, by tracing it: nothing is compiled.
+
+    Raises `ConfigError` if the function fails: better now than in the middle of the round.
+    """
+    try:
+        return jax.eval_shape(function, *given)
+    except Exception as error:  # a user's function may do anything
+        why = f"its {what} fails: {type(error).__name__}: {error}"
+        raise ConfigError(field, name, why) from error

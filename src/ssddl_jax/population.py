@@ -20,6 +20,7 @@ from ssddl_jax.data import (
     partition_from_owners,
 )
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.memory import check_population
 from ssddl_jax.randomness import resampled_rows
 
 
@@ -81,6 +82,7 @@ def load_data(config: Config) -> Data:
 
     Raises `DataError` for a dataset or a partition that is not possible.
     """
+    check_population(config)
     dataset = load_dataset(config.data)
     partition = make_partition(config.partition, dataset, config.participants, config.seed)
     return from_partition(dataset, partition)

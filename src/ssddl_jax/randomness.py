@@ -37,6 +37,11 @@ def next_chain(chain: Key) -> Key:
     return first8(chain, jnp.uint32(0), _nonce(0, 0, tag("NEXT")))
 
 
+def chain_at(chain: Key, steps: UInt32[Array, ""]) -> Key:
+    """The state so many rounds on."""
+    return jax.lax.fori_loop(jnp.uint32(0), steps, lambda _, state: next_chain(state), chain)
+
+
 def public_key(seed: int) -> Key:
     """R of a seed: the key of all public randomness."""
     return first8(_seed_key(seed), jnp.uint32(0), _nonce(0, 0, tag("RAND")))

@@ -1,14 +1,8 @@
-"""What a run writes down: a line of metrics a round, the summary, the config that replays it."""
+"""What a run tells: a line of metrics a round, and the summary."""
 
-import json
-import os
-import time
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 
 from ssddl_jax.compiling import Compiled
 from ssddl_jax.config import Config
@@ -17,35 +11,6 @@ from ssddl_jax.hashes import VOID, run_sha256, words_sha256
 from ssddl_jax.plan import Traffic, traffic
 from ssddl_jax.round import Info
 from ssddl_jax.simulation import Simulation
-
-
-class Records:
-    """The files of a run directory, written while the run goes; of many processes one writes."""
-
-    def __init__(self, directory: Path, config: Config, writes: bool) -> None:
-        self.directory, self.writes = directory, writes
-        if writes:
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / "summary.json").unlink(missing_ok=True)  # an older run's
-            write_config(config, directory / "config.toml")
-
-    def __enter__(self) -> "Records":
-        path = self.directory / "metrics.jsonl" if self.writes else Path(os.devnull)
-        self.log = path.open("w")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.log.close()
-
-    def add(self, row: dict[str, Any]) -> None:
-        """One round's line of metrics."""
-        self.log.write(json.dumps(row) + "\n")
-        self.log.flush()
-
-    def close_with(self, summary: dict[str, Any]) -> None:
-        """The summary, once the run is done."""
-        if self.writes:
-            (self.directory / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def metrics_row(
@@ -88,9 +53,10 @@ def summarise(
     metrics: list[dict[str, Any]],
     params: Any,
     step: Compiled,
-    started: float,
+    seconds_total: float,
+    resumed_from: list[int],
 ) -> dict[str, Any]:
-    """summary.json."""
+    """summary.json. `resumed_from`: the rounds from which the run was gone on with."""
     plan = simulation.plan
     member_rounds = plan.size * len(metrics)
     seconds = [row["seconds"] for row in metrics]
@@ -120,7 +86,7 @@ def summarise(
         "compilations": step.compilations,
         "compile_seconds": step.seconds,
         "seconds_per_round_median": float(np.median(seconds)),
-        "seconds_total": time.perf_counter() - started,
+        "seconds_total": seconds_total,
         "bytes_up_per_participant": _mean([row["bytes_up"] for row in metrics], member_rounds),
         "bytes_down_per_participant": _mean([row["bytes_down"] for row in metrics], member_rounds),
         "rounds_exact": None if plain else sum(bool(row["exact"]) for row in metrics),
@@ -131,6 +97,7 @@ def summarise(
         "device": device_name(),
         "versions": versions(),
         "seed": config.seed,
+        "resumed_from": resumed_from,
         "notes": notes,
     }
 
@@ -138,14 +105,3 @@ def summarise(
 def _mean(values: list[int], count: int) -> float | int:
     total = sum(values)
     return total // count if total % count == 0 else total / count
-
-
-def write_config(config: Config, path: Path) -> None:
-    """The complete config as TOML, with what computed; `--config` reads it back."""
-    fields = {name: value for name, value in asdict(config).items() if value is not None}
-    environment = {"device": device_name(), "versions": versions()}
-    note = (
-        "# The seed is the simulator's escrow: it regenerates every key of this run, so that it\n"
-        "# can be replayed, and is no part of the privacy claim.\n"
-    )
-    path.write_text(note + tomli_w.dumps({**fields, "environment": environment}))

@@ -24,9 +24,10 @@ from ssddl_jax.accumulate import Adder, Tile, float_sums, ring_sums
 from ssddl_jax.encoding import decode_words, encode_pieces, joined, possible_weight
 from ssddl_jax.local_training import TrainTile
 from ssddl_jax.models import Model, Params
-from ssddl_jax.parallel import into_tiles, scan_tiles
+from ssddl_jax.parallel import scan_tiles, tile_slots, tile_starts
 from ssddl_jax.population import Data
 from ssddl_jax.sharing.base import Attempt, Messages, Scheme, Sharing, Uploads
+from ssddl_jax.told import Trained, pack, unpack
 
 
 class State(NamedTuple):
@@ -44,14 +45,6 @@ class Group(NamedTuple):
 
     ids: Int32[Array, " n"]
     vanished: Bool[Array, " n"]
-
-
-class Trained(NamedTuple):
-    """What LocalTrain tells of every slot."""
-
-    finite: Bool[Array, " n"]
-    clipped: UInt32[Array, " n"]
-    loss: Float32[Array, " n"]
 
 
 class Rows(NamedTuple):
@@ -142,11 +135,11 @@ def LocalTrain(
 
     Returns the adder's sums, what is told of every slot, and the rows if they are kept.
     """
-    scheme = recipe.scheme
-    tiles = into_tiles(scheme.size, recipe.tile_size, scheme.mesh.size)
+    scheme, tile = recipe.scheme, recipe.tile_size
 
-    def body(shared: tuple[State, Data, Group], carry: Any, slots: Array) -> tuple[Any, Any]:
+    def body(shared: tuple[State, Data, Group], carry: Any, start: Array) -> tuple[Any, Any]:
         state, data, group = shared
+        slots = tile_slots(start, tile, scheme.size)
         inside = jnp.minimum(slots, scheme.size - 1)
         ids = group.ids[inside]
         updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
@@ -163,32 +156,22 @@ def LocalTrain(
         kept = Rows(None, None)
         if keep:
             kept = Rows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
-        return carry, (_packed(Trained(finite, clipped, losses)), kept)
+        return carry, (pack(Trained(finite, clipped, losses)), kept)
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Rows]:
-        some = group.ids[: recipe.tile_size]
+        some = group.ids[:tile]
         updates, _ = jax.eval_shape(
             recipe.train, state.params, data, state.public, state.round, some
         )
         start = adder.start(tuple(piece.shape[1] for piece in updates))
+        tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
         carry, rows = scan_tiles(scheme.mesh, body, adder.join, (state, data, group), start, tiles)
         told, kept = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
         )
-        return adder.finish(carry), _unpacked(told), kept
+        return adder.finish(carry), unpack(told), kept
 
     return run
-
-
-def _packed(told: Trained) -> UInt32[Array, "T 3"]:
-    """One array instead of three: devices exchange it at once."""
-    loss = lax.bitcast_convert_type(told.loss, jnp.uint32)
-    return jnp.stack([told.finite.astype(jnp.uint32), told.clipped, loss], axis=1)
-
-
-def _unpacked(rows: UInt32[Array, "n 3"]) -> Trained:
-    finite, clipped, loss = rows.T
-    return Trained(finite == 1, clipped, lax.bitcast_convert_type(loss, jnp.float32))
 
 
 def ParaShare(

@@ -1,139 +1,258 @@
-"""`run`: the loop around the compiled round, and the run directory that it leaves."""
+"""`run` and `resume`: training, with a run directory that can be gone on with."""
 
+import json
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from ssddl_jax.compiling import Compiled, compile_once, named
+from ssddl_jax.checkpoints import Checkpoint, Checkpoints, newest, set_aside
 from ssddl_jax.config import Config
-from ssddl_jax.errors import ConfigError
-from ssddl_jax.models import Model
-from ssddl_jax.population import Data, as_float, load_data
-from ssddl_jax.records import Records, metrics_row, summarise
-from ssddl_jax.reference_round import reference_round
-from ssddl_jax.simulation import Simulation, build_simulation, place
-
-_EVAL_BATCH = 1000
+from ssddl_jax.data import DataError
+from ssddl_jax.directory import (
+    check_output,
+    only_writer,
+    output_directory,
+    read_config,
+    read_rows,
+    read_summary,
+    start_directory,
+    write_config,
+    write_whole,
+)
+from ssddl_jax.errors import ConfigError, RunError
+from ssddl_jax.interrupts import Interrupted, Interrupts, go_on
+from ssddl_jax.loop import Prepared, compile_loop, first_state, prepare, recipe_of, rounds
+from ssddl_jax.records import summarise
+from ssddl_jax.report import write_report
+from ssddl_jax.simulation import Simulation
+from ssddl_jax.sinks import Csv, Guarded, JsonLines, Row, Sink, load_sinks
 
 
 class RunResult(NamedTuple):
     """What a run leaves: also in its directory."""
 
     summary: dict[str, Any]
-    metrics: list[dict[str, Any]]
+    metrics: list[Row]
     params: Any
     directory: Path
+
+
+class Watch(NamedTuple):
+    """Who is told of a run while it goes on."""
+
+    start: Callable[[Simulation, int], None] = lambda simulation, done: None
+    round: Callable[[Row], None] = lambda row: None
+    warn: Callable[[str], None] = lambda text: None
 
 
 def run(
     config: Config,
     *,
     overwrite: bool = False,
-    on_round: Callable[[dict[str, Any]], None] = lambda row: None,
-    on_start: Callable[[Simulation], None] = lambda simulation: None,
+    watch: Watch = Watch(),  # noqa: B008 (immutable)
+    sinks: Sequence[Sink] = (),
     **parts: Any,
 ) -> RunResult:
     """Trains as the config says and writes the run directory.
 
-    `on_round` is called with every line of the metrics. `model`, `data`, `local`, `server` and
-    `sharing`, if given, stand in for the config's (see `build_simulation`). Raises `ConfigError`
-    before anything is compiled or written.
+    `model`, `data`, `local`, `server` and `sharing`, if given, stand in for the config's (see
+    `build_simulation`); `sinks` take the metrics besides the config's. Raises `ConfigError` before
+    anything is compiled or written; `Interrupted` where a signal ended it between two rounds.
     """
     directory = output_directory(config)
-    if jax.process_index() == 0:  # the one that writes
+    if _writes():
         check_output(directory, overwrite)
-    host_data = parts.pop("data", None) or load_data(config)
-    simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
-    on_start(simulation)
-    started = time.perf_counter()
-    data = place(host_data, simulation.recipe)
-    state = place(simulation.init(), simulation.recipe)
-    if config.engine == "reference" and config.protocol != "plain":
-        whole = reference_round(config, simulation.recipe)
-        step = Compiled(lambda state, data: whole(state, data)[:2], 0.0, 1)
-    else:
-        step = compile_once(named(simulation.step), state, data)
-    evaluate = evaluator(simulation.model)
-    metrics: list[dict[str, Any]] = []
-    with Records(directory, config, jax.process_index() == 0) as records:
-        for index in range(config.rounds):
-            begin = time.perf_counter()
-            state, info = jax.block_until_ready(step.call(state, data))
-            seconds = time.perf_counter() - begin
-            row = metrics_row(config, simulation, index, info, seconds)
-            if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:
-                row["test_accuracy"] = evaluate(state.params, data)
-            metrics.append(row)
-            records.add(row)
-            on_round(row)
-            if row["nonfinite"] and config.nonfinite == "stop":
-                raise FloatingPointError(
-                    f"round {index}: {row['nonfinite']} members' updates are not finite; "
-                    "lower learning_rate, or set nonfinite = exclude"
-                )
-        summary = summarise(config, simulation, metrics, state.params, step, started)
-        records.close_with(summary)
+    prepared = prepare(config, parts)
+    sinks = [*load_sinks(config.sinks), *sinks]
+    with _ends_well(directory):
+        if _writes():
+            start_directory(directory, config, about_of(prepared))
+        return _train(prepared, directory, None, sinks, watch, [])
+
+
+def resume(
+    directory: str | Path,
+    *,
+    watch: Watch = Watch(),  # noqa: B008 (immutable)
+    sinks: Sequence[Sink] = (),
+    **parts: Any,
+) -> RunResult:
+    """Goes on with a run from its last good checkpoint, to the bits of an uninterrupted run.
+
+    Without any checkpoint it starts at round 0; a finished run is only read. Parts that `run` was
+    given must be given again. Raises `ConfigError` (a `CheckpointError` where no checkpoint can be
+    used); `Interrupted` and `RunError` as `run` does.
+    """
+    directory = Path(directory)
+    config, about = read_config(directory)
+    summary = read_summary(directory, config)
+    if summary is not None:
+        return _finished(directory, config, summary, parts)
+    prepared = prepare(config, same_parts(directory, about, parts))
+    sinks = [*load_sinks(config.sinks), *sinks]
+    with _ends_well(directory):
+        checkpoint = newest(directory, recipe_of(prepared), _trees(prepared), watch.warn)
+        done = checkpoint.done if checkpoint else 0
+        if done > config.rounds:
+            raise ConfigError("rounds", config.rounds, f"{done} rounds are done already")
+        if checkpoint is None:
+            check_data(config, about, about_of(prepared))
+        if _writes():
+            set_aside(directory, done)
+            if checkpoint is None:  # all is computed here: say so
+                write_config(config, directory / "config.toml", about_of(prepared))
+        before = checkpoint.resumed_from if checkpoint else []
+        return _train(prepared, directory, checkpoint, sinks, watch, [*before, done])
+
+
+def about_of(prepared: Prepared) -> dict[str, Any]:
+    """What config.toml tells of a run besides its config, device and versions."""
+    return {"data_sha256": recipe_of(prepared)["data_sha256"], "given": prepared.given}
+
+
+def same_parts(directory: Path, about: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts that a run is gone on with: those it was given, or `ConfigError`."""
+    missing = [name for name in about.get("given", []) if parts.get(name) is None]
+    if missing:
+        remedy = f"the run had its {missing[0]} from Python; give it again: {missing[0]}=..."
+        raise ConfigError("directory", directory, remedy)
+    return parts
+
+
+def check_data(config: Config, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuses other data than the run began with."""
+    if old.get("data_sha256") not in (None, new["data_sha256"]):
+        remedy = (
+            "is not what the run began with: another SHA-256; put data, partition, participants "
+            "and seed back, or start a run of its own with another `out`"
+        )
+        raise ConfigError("data", config.data, remedy)
+
+
+def _trees(prepared: Prepared) -> Any:
+    """Shapes and dtypes of what a checkpoint holds."""
+    like = jax.eval_shape(prepared.simulation.init)
+    return like.params, like.server
+
+
+def _finished(
+    directory: Path, config: Config, summary: dict[str, Any], parts: dict[str, Any]
+) -> RunResult:
+    """A finished run, read back; its parameters are None where they cannot be had any more."""
+    rows = read_rows(directory)
+    try:
+        prepared = prepare(config, parts)
+        last = newest(directory, recipe_of(prepared), _trees(prepared), lambda text: None)
+    except (ConfigError, DataError):
+        last = None
+    params = last.tree[0] if last and last.done == config.rounds else None
+    if _writes() and not (directory / "report.html").exists():
+        write_report(directory)
+    return RunResult(summary, rows, params, directory)
+
+
+@contextmanager
+def _ends_well(directory: Path) -> Iterator[None]:
+    """Around all that writes: one process at a time, and what ends it early says how to go on."""
+    try:
+        with only_writer(directory) if _writes() else nullcontext():
+            yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted(directory) from None
+    except OSError as error:
+        why = error.strerror or error
+        raise RunError(f"out = {directory}: {why}; mend that; {go_on(directory)}") from error
+
+
+def _train(
+    prepared: Prepared,
+    directory: Path,
+    checkpoint: Checkpoint | None,
+    sinks: Sequence[Sink],
+    watch: Watch,
+    resumed_from: list[int],
+) -> RunResult:
+    config, simulation, *_ = prepared
+    done, metrics, before = 0, [], 0.0
+    if checkpoint is not None:
+        done, metrics, before = checkpoint.done, list(checkpoint.rows), checkpoint.seconds
+    watch.start(simulation, done)
+    started = time.perf_counter() - before
+    state = first = first_state(simulation, checkpoint)
+    loop = compile_loop(prepared, first)
+    with ExitStack() as closing:
+        writer = None
+        if _writes():
+            writer = _Writer(prepared, directory, sinks, resumed_from, closing)
+            writer.start(metrics)
+        with Interrupts() as interrupts:
+            for row, state in rounds(loop, first, done):
+                metrics.append(row)
+                done = len(metrics)
+                stop = interrupts.noted and done < config.rounds
+                if writer:
+                    due = stop or done % config.checkpoint_every == 0 or done == config.rounds
+                    saved = (state.params, state.server) if due else None
+                    writer.round(row, saved, time.perf_counter() - started)
+                watch.round(row)
+                if stop:
+                    raise Interrupted(directory, done, config.rounds)
+        seconds = time.perf_counter() - started
+        summary = summarise(
+            config, simulation, metrics, state.params, loop.step, seconds, resumed_from
+        )
+        if writer:
+            writer.finish(summary)
     return RunResult(summary, metrics, state.params, directory)
 
 
-def output_directory(config: Config) -> Path:
-    """`out`, or a new name in runs/."""
-    if config.out is not None:
-        return Path(config.out)
-    return new_directory(f"{config.protocol}-{Path(config.data).stem}")
+class _Writer:
+    """All that a run writes while it goes on; `closing` closes it."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        directory: Path,
+        sinks: Sequence[Sink],
+        resumed_from: list[int],
+        closing: ExitStack,
+    ) -> None:
+        self.directory, self.config = directory, prepared.config
+        self.resumed_from, self.closing = resumed_from, closing
+        self.log = JsonLines()
+        self.sinks: list[Sink] = [self.log, Csv(), *(Guarded(sink) for sink in sinks)]
+        self.checkpoints = Checkpoints(directory, recipe_of(prepared))
+        closing.callback(self.checkpoints.close)
+
+    def start(self, rows: list[Row]) -> None:
+        """Opens the sinks with the rounds that are done."""
+        for sink in self.sinks:
+            sink.start(self.directory, self.config, rows)
+            self.closing.callback(sink.close)
+
+    def round(self, row: Row, tree: Any, seconds: float) -> None:
+        """A round's metrics, and a checkpoint after it if `tree` is given."""
+        for sink in self.sinks:
+            sink.round(row)
+        if tree is not None:
+            done = row["round"] + 1
+            self.checkpoints.save(done, tree, self.log, seconds, self.resumed_from)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The summary and the report, once everything else is written."""
+        self.checkpoints.wait()
+        for sink in self.sinks:
+            sink.finish(summary)
+        write_whole(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_report(self.directory)
 
 
-def new_directory(what: str) -> Path:
-    """A name in runs/ that does not exist yet."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{what}"
-    names = [stem, *(f"{stem}-{i}" for i in range(2, 1000))]
-    return next(Path("runs") / name for name in names if not (Path("runs") / name).exists())
-
-
-def check_output(directory: Path, overwrite: bool) -> None:
-    """Refuses an `out` that exists or cannot be made; writes nothing."""
-    if directory.exists() and not directory.is_dir():
-        raise ConfigError("out", directory, "is a file; name a folder")
-    if directory.exists() and any(directory.iterdir()) and not overwrite:
-        raise ConfigError("out", directory, "exists already; choose another, or --overwrite")
-    parent = directory.absolute()
-    while not parent.exists():
-        parent = parent.parent
-    probe = parent / f".ssddl-probe-{time.monotonic_ns()}"
-    try:
-        if not parent.is_dir():
-            raise NotADirectoryError(20, "Not a directory")
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
-        remedy = f"cannot be created: {parent}: {error.strerror}; choose a folder you can write to"
-        raise ConfigError("out", directory, remedy) from error
-
-
-def evaluator(model: Model) -> Callable[[Any, Data], float]:
-    """Test accuracy of parameters."""
-    count = jax.jit(partial(count_right, model))
-
-    def accuracy(params: Any, data: Data) -> float:
-        return int(count(params, data.test_images, data.test_labels)) / len(data.test_labels)
-
-    return accuracy
-
-
-def count_right(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many images get their label's class, i32; in batches of fixed size, padded."""
-    spare = -images.shape[0] % _EVAL_BATCH
-    padding = [(0, spare), *((0, 0) for _ in images.shape[1:])]
-    images = jnp.pad(images, padding).reshape(-1, _EVAL_BATCH, *images.shape[1:])
-    labels = jnp.pad(labels, (0, spare), constant_values=-1).reshape(-1, _EVAL_BATCH)
-
-    def right(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        guesses = jnp.argmax(model.apply(params, as_float(batch[0])), axis=1)
-        return jnp.sum(guesses.astype(jnp.int32) == batch[1], dtype=jnp.int32)
-
-    return jnp.sum(jax.lax.map(right, (images, labels)), dtype=jnp.int32)
+def _writes() -> bool:
+    """Whether this process writes: the only one, or process 0 of many."""
+    return jax.process_index() == 0

@@ -1,7 +1,7 @@
-"""Many seeds of one run, as one more mapped axis of one XLA program.
+"""Many seeds, and learning rates, of one run, as one more mapped axis of one XLA program.
 
-Devices share out the seeds: each runs whole rounds of its own seeds, one after the other, with
-nothing to exchange. A seed's round is the same program as in a run by itself, so its bits are, too.
+Devices share out the rows: each runs whole rounds of its own, one after the other, with nothing to
+exchange. A row's round is the same program as in a run by itself, so its bits are, too.
 """
 
 from collections.abc import Sequence
@@ -20,76 +20,96 @@ from ssddl_jax.compiling import compile_once
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import VOID, run_sha256, words_sha256
-from ssddl_jax.local_training import LocalSteps, train_tile
+from ssddl_jax.local_training import train_tile
+from ssddl_jax.loop import count_right
 from ssddl_jax.models import load_model
 from ssddl_jax.optimizers import local_optimizer
 from ssddl_jax.parallel import AXIS, make_mesh
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.round import Init, State
-from ssddl_jax.runner import count_right
-from ssddl_jax.simulation import build_simulation
+from ssddl_jax.simulation import Simulation, build_simulation, local_steps
 
 
 class SeedsResult(NamedTuple):
-    """What `run_seeds` leaves; rows are seeds, columns rounds."""
+    """What `run_seeds` leaves; a row for every learning rate and seed, columns are rounds."""
 
-    seeds: list[int]
-    accuracy: np.ndarray  # f64 [S, rounds], on the test set
-    exact: np.ndarray  # bool [S, rounds]; plain: not void
+    seeds: list[int]  # of every row
+    learning_rates: list[float]  # of every row
+    accuracy: np.ndarray  # f64 [rows, rounds], on the test set
+    exact: np.ndarray  # bool [rows, rounds]; plain: not void
     run_sha256: list[str]
     compile_seconds: float
 
-    def band(self, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, half the width) of the accuracy's interval in every round, by Student's t."""
-        count = len(self.seeds)
-        mean = self.accuracy.mean(axis=0)
-        if count < 2:
+    def band(
+        self, confidence: float = 0.95, learning_rate: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, half the width) over seeds of the accuracy's interval in every round, by Student's
+        t; `learning_rate` says of which rows where there are several.
+        """
+        rate = self.learning_rates[0] if learning_rate is None else learning_rate
+        rows = self.accuracy[np.array(self.learning_rates) == rate]
+        if not len(rows):
+            raise ConfigError(
+                "learning_rate", rate, f"there are {sorted(set(self.learning_rates))}"
+            )
+        mean = rows.mean(axis=0)
+        if len(rows) < 2:
             return mean, np.full_like(mean, np.nan)
-        error = self.accuracy.std(axis=0, ddof=1) / np.sqrt(count)
-        return mean, error * stdtrit(count - 1, (1 + confidence) / 2)
+        error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
+        return mean, error * stdtrit(len(rows) - 1, (1 + confidence) / 2)
 
 
-def run_seeds(config: Config, seeds: Sequence[int]) -> SeedsResult:
-    """Trains the config once for every seed, all in one program; writes nothing.
+def run_seeds(
+    config: Config, seeds: Sequence[int], learning_rates: Sequence[float] | None = None
+) -> SeedsResult:
+    """Trains the config once for every seed, and every learning rate if several are given, all in
+    one program; writes nothing.
 
-    A seed gives the bits of `run` at that seed, if its largest participant has as many rows as any
-    seed's (else batches may be padded otherwise, or fewer fraction bits fit). Raises `ConfigError`.
+    A row gives the bits of `run` at that seed and rate, if its largest participant has as many rows
+    of data as any seed's (else batches may be padded otherwise, or fewer fraction bits fit). Raises
+    `ConfigError`.
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError("seeds", list(seeds), "must be different whole numbers")
+    for name, values in (("seeds", seeds), ("learning_rates", learning_rates)):
+        if values is not None and (not values or len(set(values)) != len(values)):
+            raise ConfigError(name, list(values), "must be different numbers, at least one")
     if config.engine == "reference":
         raise ConfigError("engine", "reference", "runs one seed at a time; use pairwise or ideal")
-    configs = [replace(config, seed=seed) for seed in seeds]
+    rates = [config.learning_rate] if learning_rates is None else list(learning_rates)
+    seeds, rates = list(seeds) * len(rates), [rate for rate in rates for _ in seeds]
+    configs = [
+        replace(config, seed=seed, learning_rate=rate)
+        for seed, rate in zip(seeds, rates, strict=True)
+    ]
     dealt = [load_data(one) for one in configs]
     most = max(data.most_rows for data in dealt)
     rows = np.stack([_padded(data.rows, most) for data in dealt])
     counts = np.stack([data.counts for data in dealt])
     largest = dealt[0]._replace(rows=rows[0], counts=counts.max(axis=0))
     model = load_model(config.model, largest.shape, largest.classes)
-    steps = LocalSteps(
-        epochs=config.local_epochs,
-        batch_size=min(config.batch_size, most),
-        ragged=bool(np.any(counts != most)),
-    )
-    optimizer = local_optimizer(config.local_optimizer, config.learning_rate)
+    steps = local_steps(config, counts, most)
     outer = make_mesh(config.devices)
     one_device = Mesh(outer.devices[:1], (AXIS,), axis_types=(AxisType.Auto,))
-    simulation = build_simulation(
-        config, model, largest, train=train_tile(model, optimizer, steps), mesh=one_device
-    )
+
+    def simulation_at(rate: Any) -> Simulation:
+        optimizer = local_optimizer(config.local_optimizer, rate)
+        train = train_tile(model, optimizer, steps)
+        return build_simulation(config, model, largest, train=train, mesh=one_device)
+
+    simulation = simulation_at(config.learning_rate)
     states = [Init(simulation.recipe, largest.shape, seed) for seed in seeds]
     spare = -len(seeds) % outer.size
     stacked = jax.tree.map(
         lambda *leaves: np.stack([*leaves, *leaves[:1] * spare]),
-        *[(state, rows[i], counts[i]) for i, state in enumerate(states)],
+        *[(state, rows[i], counts[i], np.float32(rates[i])) for i, state in enumerate(states)],
     )
     split, whole = NamedSharding(outer, P(AXIS)), NamedSharding(outer, P())
     state, owned = jax.device_put((stacked[0], stacked[1:]), split)
     data = jax.device_put(largest._replace(rows=None, counts=None), whole)
 
     def one_round(data: Data, each: tuple[State, Any]) -> Any:
-        state, (rows, counts) = each
-        state, info = simulation.step(state, data._replace(rows=rows, counts=counts))
+        state, (rows, counts, rate) = each
+        own = simulation if learning_rates is None else simulation_at(rate)
+        state, info = own.step(state, data._replace(rows=rows, counts=counts))
         right = count_right(simulation.model, state.params, data.test_images, data.test_labels)
         return state, (right, info.exact, info.void, info.aggregate)
 
@@ -118,7 +138,8 @@ def run_seeds(config: Config, seeds: Sequence[int]) -> SeedsResult:
         ]
         hashes.append(run_sha256(rounds, jax.tree.map(lambda leaf, i=i: leaf[i], state.params)))
     return SeedsResult(
-        seeds=list(seeds),
+        seeds=seeds,
+        learning_rates=rates,
         accuracy=np.stack(right, axis=1) / len(largest.test_labels),
         exact=np.stack(exact, axis=1),
         run_sha256=hashes,

@@ -10,11 +10,12 @@ from jax.sharding import Mesh
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.least_memory import check_least_memory
 from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.models import Model, as_model, load_model
-from ssddl_jax.optimizers import local_optimizer, server_optimizer
+from ssddl_jax.optimizers import check_optimizer, local_optimizer, server_optimizer
 from ssddl_jax.parallel import make_mesh, platform_of
-from ssddl_jax.plan import Plan, make_plan, read_schedule
+from ssddl_jax.plan import Plan, make_plan, model_shapes, read_schedule
 from ssddl_jax.population import Data
 from ssddl_jax.round import Info, Init, Recipe, State, plain_round, shared_round
 from ssddl_jax.sharing import SHARINGS, Scheme, Sharing
@@ -65,6 +66,7 @@ def build_simulation(
     counts = np.asarray(data.counts)
     mesh = mesh or make_mesh(config.devices)
     plan = make_plan(config, model, data.shape, counts, platform_of(mesh))
+    check_least_memory(config, plan, data.most_rows, mesh)
     scheme = Scheme(
         size=plan.size,
         dimension=plan.dimension,
@@ -78,20 +80,14 @@ def build_simulation(
         prg=plan.prg,
         mesh=mesh,
     )
+    local = local or local_optimizer(config.local_optimizer, config.learning_rate)
+    server = server or server_optimizer(config.server_optimizer)
+    check_parts(config, model, data, local, server)
     recipe = Recipe(
         scheme=scheme,
         model=model,
-        train=train
-        or train_tile(
-            model,
-            local or local_optimizer(config.local_optimizer, config.learning_rate),
-            LocalSteps(
-                epochs=config.local_epochs,
-                batch_size=min(config.batch_size, data.most_rows),
-                ragged=bool(np.any(counts != data.most_rows)),
-            ),
-        ),
-        server=server or server_optimizer(config.server_optimizer),
+        train=train or train_tile(model, local, local_steps(config, counts, data.most_rows)),
+        server=server,
         participants=config.participants,
         selection=config.selection,
         weighted=config.weighting == "examples",
@@ -121,6 +117,31 @@ def build_simulation(
         recipe=recipe,
         model=model,
     )
+
+
+def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalSteps:
+    """Local training as the config says, for participants with so many rows each."""
+    return LocalSteps(
+        epochs=config.local_epochs,
+        batch_size=min(config.batch_size, most_rows),
+        ragged=bool(np.any(counts != most_rows)),
+    )
+
+
+def check_parts(
+    config: Config,
+    model: Model,
+    data: Data,
+    local: optax.GradientTransformation,
+    server: optax.GradientTransformation,
+) -> None:
+    """Traces a user's parts by themselves, so that what fails is named. Raises `ConfigError`."""
+    params, logits = model_shapes(model, data.shape)
+    if logits.shape[1] < data.classes:
+        remedy = f"gives {logits.shape[1]} logits, the data has {data.classes} classes"
+        raise ConfigError("model", model.name, remedy)
+    check_optimizer("local_optimizer", config.local_optimizer, local, params)
+    check_optimizer("server_optimizer", config.server_optimizer, server, params)
 
 
 def place(tree: Tree, recipe: Recipe) -> Tree:

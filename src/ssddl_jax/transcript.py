@@ -1,5 +1,6 @@
 """`transcript`: every message of one round, in one file; the simulator's all-seeing view."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssddl_jax.compiling import compile_once, named
-from ssddl_jax.config import Config
+from ssddl_jax.config import Config, check_path
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import flat_params
 from ssddl_jax.population import load_data
@@ -112,7 +113,13 @@ def write_transcript(arrays: Arrays, path: str) -> None:
 def check_file(path: str) -> None:
     """Refuses a transcript file that could not be written."""
     target = Path(path)
+    check_path("out", target)
+    check_path("out", f"{path}.partial")
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise ConfigError("out", path, "is a device; name a file ending in .npz")
     if target.is_dir():
         raise ConfigError("out", path, "is a folder; name a file ending in .npz")
     if not target.absolute().parent.is_dir():
         raise ConfigError("out", path, f"its folder {target.parent} does not exist")
+    if not os.access(target.absolute().parent, os.W_OK):
+        raise ConfigError("out", path, f"its folder {target.parent} may not be written to")

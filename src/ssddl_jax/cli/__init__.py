@@ -10,23 +10,25 @@ import sys
 from collections.abc import Sequence
 
 from ssddl_jax import distributed
-from ssddl_jax.cli import measuring, training
+from ssddl_jax.cli import directories, measuring, planning, training
 from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.cores import use_all_cores
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.errors import ConfigError, RunError, one_line
+from ssddl_jax.interrupts import terminate_as_interrupt
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
     "transcript": (training.transcript, "writes one round's messages to a file"),
-    "plan": (training.plan, "the numbers of a run before it: headroom, bytes, words, tolerance"),
+    "resume": (directories.resume, "goes on with a run from its last good checkpoint"),
+    "verify": (directories.verify, "replays a finished run and compares hashes"),
+    "report": (directories.report, "makes the report.html of a finished run again"),
+    "plan": (planning.plan, "a run before it runs: headroom, bytes, memory, tolerance, time"),
     "bench": (measuring.bench, "one timed measurement: bench share, bench round"),
     "scale": (measuring.scale, "participant-count sweep: seconds, memory, bytes; table and plot"),
     "compile": (measuring.compile_, "compiles the round for devices that are not here"),
     "data": (training.data, "which datasets are here, how to get the others"),
 }
 LATER = {
-    "resume": "goes on from a checkpoint",
-    "verify": "replays a run and compares hashes",
     "compare": "SSDDL beside its rivals",
     "attack": "what each adversary can do",
 }
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     use_all_cores()
+    terminate_as_interrupt()
     status = _main(arguments)
     if distributed.is_worker():
         distributed.leave(status)
@@ -47,21 +50,31 @@ def _main(arguments: list[str]) -> int:
         return _dispatch(arguments)
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        say("interrupted")
+    except KeyboardInterrupt as stop:
+        say(str(stop) or "interrupted")
         return 1
     except Exception as error:
         from ssddl_jax.data import DataError
 
         if isinstance(error, ConfigError | DataError):
-            say(f"error: {error}")
+            say(f"error: {one_line(error, 1200)}")
             return 2
         if os.environ.get("SSDDL_DEBUG"):
             raise
         if not (distributed.is_worker() and distributed.is_lost_contact(error)):  # its parent tells
-            text = " ".join(str(error).split())[:500]
-            say(f"error: {type(error).__name__}: {text} (SSDDL_DEBUG=1 shows where)")
+            say(f"error: {_line(error)}")
         return 1
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = one_line(error, 500)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        remedy = "a smaller group_size, tile_size, batch_size or model needs less; see ssddl plan"
+        return f"out of memory: {text + '; ' if text else ''}{remedy}"
+    if isinstance(error, OSError | FloatingPointError | RunError):
+        return text
+    return f"{type(error).__name__}: {text} (SSDDL_DEBUG=1 shows where)"
 
 
 def _dispatch(arguments: list[str]) -> int:

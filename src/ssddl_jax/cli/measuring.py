@@ -98,7 +98,7 @@ def _round(arguments: list[str]) -> int:
     if distributed.is_worker():
         distributed.join()
     elif not cluster.alone:
-        return distributed.supervise(cluster, ["bench", "round", *arguments])
+        return distributed.supervise(cluster, ["bench", "round", *arguments], None)
     from ssddl_jax.bench import RoundBench, bench_round
 
     return _show("bench round", bench_round(config, RoundBench(**sizes)), options)
@@ -142,7 +142,7 @@ def scale(arguments: list[str]) -> int:
     from pathlib import Path
 
     from ssddl_jax import scaling
-    from ssddl_jax.runner import check_output, new_directory
+    from ssddl_jax.directory import check_output, new_directory
 
     sweep = scaling.Sweep(
         [whole("participants", part) for part in options.participants.split(",")],

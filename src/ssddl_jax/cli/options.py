@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
 
 from ssddl_jax.config import Config, read_toml
+from ssddl_jax.cores import spare_thread
 from ssddl_jax.distributed import LAUNCHERS, Cluster, checked
 from ssddl_jax.errors import ConfigError
 
@@ -55,7 +56,11 @@ def add_config_flags(parser: argparse.ArgumentParser, hidden: Sequence[str] = ()
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parsed arguments; unknown flags are refused with the nearest known one."""
     check_flags(arguments, parser)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for name, value in vars(options).items():
+        if isinstance(value, list):  # argparse makes one of --flag=--
+            raise ConfigError(name, "--", "is no value; see --help")
+    return options
 
 
 def json_flag(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +129,9 @@ def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
     hints = typing.get_type_hints(Config)
     fields = read_toml(arguments.config) if arguments.config else {}
     fields.update({name: convert(name, text, hints[name]) for name, text in given.items()})
-    return Config(**{**fields, **fixed})
+    config = Config(**{**fields, **fixed})
+    spare_thread(config.group)
+    return config
 
 
 def convert(name: str, text: str, kind: Any) -> Any:

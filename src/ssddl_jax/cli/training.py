@@ -1,4 +1,4 @@
-"""Commands that train or tell of training: run, transcript, plan, data."""
+"""Commands that train or tell of training: run, transcript, data."""
 
 from ssddl_jax import distributed
 from ssddl_jax.cli.options import (
@@ -19,29 +19,36 @@ def run(arguments: list[str]) -> int:
     """`ssddl run`."""
     parser = Parser(prog="ssddl run", description="Trains, and writes a run directory.")
     parser.add_argument("--overwrite", action="store_true", help="an `out` that exists is reused")
+    text = "prints the protocol with real numbers of three participants, and stops: nothing written"
+    parser.add_argument("--explain", action="store_true", help=text)
     json_flag(parser)
     add_cluster_flags(parser)
     add_config_flags(parser)
     options = parse(parser, arguments)
     cluster = read_cluster(options)
     config = read_config(options)
+    if options.explain:
+        from ssddl_jax.explain import explain
+
+        text = explain(config)
+        print_json({"explain": text}) if options.json else print(text)
+        return 0
     from ssddl_jax import runner
+    from ssddl_jax.directory import check_output, output_directory
 
     if distributed.is_worker():
         distributed.join()
     elif not cluster.alone:
+        directory = output_directory(config)
         if cluster.process_index in (None, 0) and cluster.launcher is None:
-            runner.check_output(runner.output_directory(config), options.overwrite)
-        return distributed.supervise(cluster, ["run", *arguments])
+            check_output(directory, options.overwrite)
+        if config.out is None:
+            arguments = [*arguments, "--out", str(directory)]
+        return distributed.supervise(cluster, ["run", *arguments], directory)
     from ssddl_jax.console import Progress, print_summary
 
-    with Progress(config) as progress:
-        result = runner.run(
-            config,
-            overwrite=options.overwrite,
-            on_start=progress.start,
-            on_round=progress.round,
-        )
+    with Progress(config, distributed.is_leader()) as progress:
+        result = runner.run(config, overwrite=options.overwrite, watch=progress.watch)
     if options.json and distributed.is_leader():
         print_json(result.summary)
     elif distributed.is_leader():
@@ -77,24 +84,6 @@ def transcript(arguments: list[str]) -> int:
         print_json({"out": path, "round": round_, "aggregate_sha256": digest, "arrays": shapes})
     else:
         print(path)
-    return 0
-
-
-def plan(arguments: list[str]) -> int:
-    """`ssddl plan`."""
-    parser = Parser(prog="ssddl plan", description="What a run will need and withstand.")
-    json_flag(parser)
-    add_config_flags(parser)
-    options = parse(parser, arguments)
-    config = read_config(options)
-    from ssddl_jax.console import print_plan
-    from ssddl_jax.planning import plan_report
-
-    report = plan_report(config)
-    if options.json:
-        print_json(report)
-    else:
-        print_plan(report)
     return 0
 
 

@@ -242,7 +242,7 @@ def _writers(arrays: Mapping[str, Array], stem: str, folders: Iterable[Path]) ->
 
 def _read_npz(path: Path, keys: Iterable[str]) -> dict[str, Array]:
     """Those of the keys that the archive holds, as arrays; never a pickle."""
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):  # /dev/zero never ends
         raise DataError(
             f"data = {str(path)!r} is no complete .npz archive: one with {SPLITS} works"
         )

@@ -9,7 +9,7 @@ participants fit: n W words instead of n k W.
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ssddl_jax.parallel import AXIS, into_tiles, scan_tiles
+from ssddl_jax.parallel import AXIS, scan_tiles, tile_slots, tile_starts
 from ssddl_jax.randomness import ideal_keys
 from ssddl_jax.sharing.base import (
     Attempt,
@@ -28,12 +28,13 @@ _KEYS = 64  # uploads drawn side by side
 
 def keys_made(scheme: Scheme) -> int:
     """Keys whose words a round evaluates, padding of tiles included."""
-    return int(into_tiles(scheme.size, min(_KEYS, scheme.size), scheme.mesh.size).size)
+    tile = min(_KEYS, scheme.size)
+    return tile * len(tile_starts(scheme.size, tile, scheme.mesh.size))
 
 
 def ideal(scheme: Scheme) -> Sharing:
     """The `Sharing` of engine ideal, rule retry."""
-    tiles = into_tiles(scheme.size, min(_KEYS, scheme.size), scheme.mesh.size)
+    tile = min(_KEYS, scheme.size)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         everybody = jnp.arange(scheme.size, dtype=jnp.int32)
@@ -41,9 +42,10 @@ def ideal(scheme: Scheme) -> Sharing:
         keep = messages.each is not None
 
         def body(
-            shared: tuple[Attempt, Array], carry: tuple[Array, Array], slots: Array
+            shared: tuple[Attempt, Array], carry: tuple[Array, Array], start: Array
         ) -> tuple[tuple[Array, Array], Array | None]:
             attempt, last = shared
+            slots = tile_slots(start, tile, scheme.size)
             inside = jnp.minimum(slots, scheme.size - 1)
             drawn = attempt.alive[inside] & (slots < scheme.size) & (slots != last)
             keys = ideal_keys(attempt.chain, attempt.number, attempt.ids[inside])
@@ -75,7 +77,7 @@ def ideal(scheme: Scheme) -> Sharing:
             ),
             (attempt, last),
             (zeros, zeros),
-            tiles,
+            tile_starts(scheme.size, tile, scheme.mesh.size),
         )
         closing = scheme.ring.add(messages.total, scheme.ring.negate(total))
         aggregate = scheme.ring.add(total, closing)

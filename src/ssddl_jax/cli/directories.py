@@ -1,0 +1,83 @@
+"""Commands on run directories: resume, verify, report."""
+
+from pathlib import Path
+
+from ssddl_jax import distributed
+from ssddl_jax.cli.options import (
+    Parser,
+    add_cluster_flags,
+    json_flag,
+    parse,
+    print_json,
+    read_cluster,
+    say,
+)
+
+
+def resume(arguments: list[str]) -> int:
+    """`ssddl resume`."""
+    parser = _parser("resume", "Goes on with a run from its last good checkpoint.")
+    add_cluster_flags(parser)
+    options = parse(parser, arguments)
+    cluster = read_cluster(options)
+    from ssddl_jax.directory import read_config, read_summary
+
+    directory = Path(options.directory)
+    config, _ = read_config(directory)
+    if distributed.is_worker():
+        distributed.join()
+    elif not cluster.alone and read_summary(directory, config) is None:
+        return distributed.supervise(cluster, ["resume", *arguments], directory)
+    from ssddl_jax import runner
+    from ssddl_jax.console import Progress, print_summary
+
+    with Progress(config, distributed.is_leader()) as progress:
+        result = runner.resume(directory, watch=progress.watch)
+    if distributed.is_leader():
+        if options.json:
+            print_json(result.summary)
+        else:
+            print_summary(config, result)
+    return 0
+
+
+def verify(arguments: list[str]) -> int:
+    """`ssddl verify`."""
+    options = parse(_parser("verify", "Replays a finished run and compares hashes."), arguments)
+    from ssddl_jax.console import Progress
+    from ssddl_jax.directory import read_config
+    from ssddl_jax.verify import verify as replay
+
+    directory = Path(options.directory)
+    config, _ = read_config(directory)
+    with Progress(config) as progress:
+        found = replay(directory, on_round=progress.round)
+    if options.json:
+        print_json(found._asdict())
+    elif found.equal:
+        print(f"equal: {found.rounds} rounds, run_sha256 {found.run_sha256}")
+    if not found.equal:
+        say(f"error: differs at {found.first_difference}")
+        for line in found.may_explain or ["device, versions and data are the recorded ones"]:
+            say(f"  {line}")
+    return 0 if found.equal else 1
+
+
+def report(arguments: list[str]) -> int:
+    """`ssddl report`."""
+    options = parse(_parser("report", "Makes the report.html of a finished run again."), arguments)
+    from ssddl_jax.report import write_report
+
+    path = write_report(Path(options.directory))
+    if options.json:
+        print_json({"report": str(path), "bytes": path.stat().st_size})
+    else:
+        print(path)
+    return 0
+
+
+def _parser(command: str, description: str) -> Parser:
+    parser = Parser(prog=f"ssddl {command}", description=description)
+    parser.add_argument("directory", metavar="DIR", help="a run directory")
+    json_flag(parser)
+    return parser

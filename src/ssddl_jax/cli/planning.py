@@ -1,0 +1,43 @@
+"""The command `ssddl plan`."""
+
+from ssddl_jax.cli.options import (
+    Parser,
+    add_config_flags,
+    json_flag,
+    parse,
+    print_json,
+    read_config,
+    say,
+)
+
+
+def plan(arguments: list[str]) -> int:
+    """`ssddl plan`."""
+    parser = Parser(
+        prog="ssddl plan",
+        description="What a run will need and withstand, before anything is trained: headroom, "
+        "bytes, words,\nmemory, collusion, dropouts, time. Refuses what cannot work.",
+    )
+    add = parser.add_argument
+    add("--no-calibration", action="store_true", help="no rounds are timed: no predicted time")
+    add("--network", metavar="UP,DOWN,LATENCY", help="a link of yours beside the three classes: "
+        "Mbit/s, Mbit/s, ms one way")  # fmt: skip
+    json_flag(parser)
+    add_config_flags(parser)
+    options = parse(parser, arguments)
+    config = read_config(options)
+    from ssddl_jax.networks import NETWORKS
+    from ssddl_jax.plan_table import print_plan
+    from ssddl_jax.planning import plan_report, user_network
+
+    own = () if options.network is None else (user_network(options.network),)
+    report = plan_report(config, (*NETWORKS, *own))
+    if not options.no_calibration:
+        from ssddl_jax.calibration import calibrated
+
+        report = calibrated(config, report, say)
+    if options.json:
+        print_json(report)
+    else:
+        print_plan(report)
+    return 0

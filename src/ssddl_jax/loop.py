@@ -1,0 +1,147 @@
+"""The loop around the compiled round: what `run`, `resume` and `verify` share."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssddl_jax import randomness
+from ssddl_jax.checkpoints import Checkpoint
+from ssddl_jax.compiling import Compiled, compile_once, named
+from ssddl_jax.config import Config
+from ssddl_jax.environment import versions
+from ssddl_jax.hashes import arrays_sha256
+from ssddl_jax.models import Model
+from ssddl_jax.parallel import platform_of
+from ssddl_jax.population import Data, as_float, load_data
+from ssddl_jax.records import metrics_row
+from ssddl_jax.reference_round import reference_round
+from ssddl_jax.round import State
+from ssddl_jax.simulation import Simulation, build_simulation, place
+
+_EVAL_BATCH = 1000
+_NOT_THE_RECIPE = ("out", "devices", "rounds", "checkpoint_every", "eval_every", "sinks")
+_NAMES_OF_FILES = ("data", "dropout_schedule")  # digests of what they hold stand for them
+_VERSIONS = ("ssddl-jax", "jax", "jaxlib", "flax", "optax")
+
+
+class Prepared(NamedTuple):
+    """A run that has been checked: nothing is compiled yet."""
+
+    config: Config
+    simulation: Simulation
+    data: Data  # on the host
+    given: list[str]  # parts that came from Python instead of the config
+
+
+class Loop(NamedTuple):
+    """A run that is compiled."""
+
+    config: Config
+    simulation: Simulation
+    data: Data  # on the devices
+    step: Compiled
+    evaluate: Callable[[Any, Data], float]
+
+
+def prepare(config: Config, parts: dict[str, Any]) -> Prepared:
+    """Checks everything. `parts`: `data`, `model` and what `build_simulation` takes, if any."""
+    given = sorted(name for name, part in parts.items() if part is not None)
+    rest = {name: part for name, part in parts.items() if name not in ("data", "model")}
+    data = parts.get("data") or load_data(config)
+    simulation = build_simulation(config, parts.get("model"), data, **rest)
+    return Prepared(config, simulation, data, given)
+
+
+def recipe_of(prepared: Prepared) -> dict[str, Any]:
+    """All that the bits of a run depend on."""
+    fields = {
+        name: value
+        for name, value in vars(prepared.config).items()
+        if name not in (*_NOT_THE_RECIPE, *_NAMES_OF_FILES)
+    }
+    plan, found = prepared.simulation.plan, versions()
+    schedule = prepared.simulation.recipe.schedule
+    return {
+        **fields,
+        "tile_size": plan.tile_size,
+        "fraction_bits": plan.encoding.fraction_bits,
+        "data_sha256": arrays_sha256(prepared.data),
+        "dropout_schedule_sha256": None if schedule is None else arrays_sha256(schedule),
+        "given": prepared.given,
+        "platform": platform_of(prepared.simulation.recipe.scheme.mesh),
+        **{f"version of {name}": found[name] for name in _VERSIONS},
+    }
+
+
+def first_state(simulation: Simulation, checkpoint: Checkpoint | None) -> State:
+    """The state of round 0, or the one after a checkpoint's rounds, on the devices."""
+    state = simulation.init()
+    if checkpoint is not None:
+        params, server = checkpoint.tree
+        done = jnp.uint32(checkpoint.done)
+        chain = jax.jit(randomness.chain_at)(state.chain, done)
+        state = State(params, server, chain, state.public, done)
+    return place(state, simulation.recipe)
+
+
+def compile_loop(prepared: Prepared, state: State) -> Loop:
+    """Places the data and compiles the round for states like this one: once."""
+    config, simulation, data, _ = prepared
+    placed = place(data, simulation.recipe)
+    if config.engine == "reference" and config.protocol != "plain":
+        whole = reference_round(config, simulation.recipe)
+        step = Compiled(lambda state, data: whole(state, data)[:2], 0.0, 1)
+    else:
+        step = compile_once(named(simulation.step), state, placed)
+    return Loop(config, simulation, placed, step, evaluator(simulation.model))
+
+
+def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any], State]]:
+    """Runs rounds done..rounds-1; after each, its line of metrics and the state it led to.
+
+    A state is donated to the next round: copy what is to be kept. Raises `FloatingPointError` where
+    `nonfinite = stop` says so.
+    """
+    config = loop.config
+    for index in range(done, config.rounds):
+        begin = time.perf_counter()
+        state, info = jax.block_until_ready(loop.step.call(state, loop.data))
+        seconds = time.perf_counter() - begin
+        row = metrics_row(config, loop.simulation, index, info, seconds)
+        del info  # not kept beside the next round's
+        if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:
+            row["test_accuracy"] = loop.evaluate(state.params, loop.data)
+        if row["nonfinite"] and config.nonfinite == "stop":
+            raise FloatingPointError(
+                f"round {index}: {row['nonfinite']} members' updates are not finite; "
+                "lower learning_rate, or set nonfinite = exclude"
+            )
+        yield row, state
+
+
+def evaluator(model: Model) -> Callable[[Any, Data], float]:
+    """Test accuracy of parameters."""
+    count = jax.jit(partial(count_right, model))
+
+    def accuracy(params: Any, data: Data) -> float:
+        return int(count(params, data.test_images, data.test_labels)) / len(data.test_labels)
+
+    return accuracy
+
+
+def count_right(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many images get their label's class, i32; in batches of fixed size, padded."""
+    spare = -images.shape[0] % _EVAL_BATCH
+    padding = [(0, spare), *((0, 0) for _ in images.shape[1:])]
+    images = jnp.pad(images, padding).reshape(-1, _EVAL_BATCH, *images.shape[1:])
+    labels = jnp.pad(labels, (0, spare), constant_values=-1).reshape(-1, _EVAL_BATCH)
+
+    def right(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        guesses = jnp.argmax(model.apply(params, as_float(batch[0])), axis=1)
+        return jnp.sum(guesses.astype(jnp.int32) == batch[1], dtype=jnp.int32)
+
+    return jnp.sum(jax.lax.map(right, (images, labels)), dtype=jnp.int32)

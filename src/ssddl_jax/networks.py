@@ -1,0 +1,28 @@
+"""Time on the network: a computation from bytes, bandwidth and latency, never a measurement."""
+
+from typing import NamedTuple
+
+
+class Network(NamedTuple):
+    """A member's link to the server. Megabits are 10^6 bits; `latency_ms` is one way."""
+
+    name: str
+    up_mbit: float
+    down_mbit: float
+    latency_ms: float
+
+    def seconds(self, up: float, down: float, messages: int) -> float:
+        """Seconds of a member's round: `up` and `down` bytes, `messages` of them one after another.
+
+        The server's own link is taken to be wide enough for all members at once.
+        """
+        transfer = 8e-6 * (up / self.up_mbit + down / self.down_mbit)
+        return transfer + messages * self.latency_ms / 1e3
+
+
+# Round figures of ours for three classes of link, not anybody's measurement.
+NETWORKS = (
+    Network("mobile", 10, 40, 50),
+    Network("home", 20, 100, 20),
+    Network("data centre", 10_000, 10_000, 0.5),
+)

@@ -1,0 +1,82 @@
+"""`verify`: a finished run replayed from its config, and compared hash by hash."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssddl_jax.directory import read_config, read_rows, read_summary
+from ssddl_jax.environment import device_name, versions
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.hashes import run_sha256
+from ssddl_jax.loop import compile_loop, first_state, prepare, recipe_of, rounds
+from ssddl_jax.runner import same_parts
+
+_NOT_COMPARED = ("seconds",)
+
+
+class VerifyResult(NamedTuple):
+    """What a replay found."""
+
+    equal: bool
+    rounds: int  # replayed
+    first_difference: str | None  # where the replay and the record part
+    may_explain: list[str]  # differences of version, device and data
+    run_sha256: str | None  # of the replay; None if it was not run to its end
+    recorded_sha256: str
+
+
+def verify(
+    directory: str | Path,
+    *,
+    on_round: Callable[[dict[str, Any]], None] = lambda row: None,
+    **parts: Any,
+) -> VerifyResult:
+    """Replays a finished run; writes nothing. Stops at the first round that differs.
+
+    Parts that `run` was given must be given again. Raises `ConfigError` where there is no finished
+    run to verify.
+    """
+    directory = Path(directory)
+    config, about = read_config(directory)
+    summary = read_summary(directory, config)
+    if summary is None:
+        raise ConfigError("directory", directory, f"is not finished: ssddl resume {directory}")
+    recorded = read_rows(directory)
+    if len(recorded) != config.rounds:
+        remedy = f"metrics.jsonl has {len(recorded)} rounds, the config {config.rounds}"
+        raise ConfigError("directory", directory, remedy)
+    prepared = prepare(config, same_parts(directory, about, parts))
+    explain = _environments(about, recipe_of(prepared)["data_sha256"])
+    state = first = first_state(prepared.simulation, None)
+    loop = compile_loop(prepared, first)
+    digests: list[str] = []
+    claimed = str(summary["run_sha256"])
+    for row, state in rounds(loop, first, 0):  # noqa: B007
+        on_round(row)
+        old = recorded[row["round"]]
+        differing = [n for n in row if n not in _NOT_COMPARED and old.get(n) != row[n]]
+        digests.append(row["aggregate_sha256"])
+        if differing:
+            where = f"round {row['round']}: {', '.join(differing)}"
+            return VerifyResult(False, len(digests), where, explain, None, claimed)
+    replayed = run_sha256(digests, state.params)
+    first_difference = None if replayed == claimed else "after the last round: run_sha256"
+    equal = first_difference is None
+    return VerifyResult(
+        equal, len(digests), first_difference, [] if equal else explain, replayed, claimed
+    )
+
+
+def _environments(about: dict[str, Any], data_sha256: str) -> list[str]:
+    """What differs between the environment of the record and this one, in words."""
+    old = {
+        **about.get("versions", {}),
+        "device": about.get("device"),
+        "data": about.get("data_sha256"),
+    }
+    new = {**versions(), "device": device_name(), "data": data_sha256}
+    return [
+        f"{name}: recorded {old.get(name)}, here {value}"
+        for name, value in new.items()
+        if old.get(name) != value
+    ]

@@ -1,0 +1,418 @@
+"""`ssddl plan`: its bytes are the run's, its proposals work, its sentences carry its numbers."""
+
+import itertools
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+import harness
+import ssddl_jax as sd
+from ssddl_jax import memory, planning
+from ssddl_jax.cli import main
+from ssddl_jax.planning import plan_report
+from ssddl_jax.population import load_data
+
+SCHEDULES = {"light": "0,1\n0,4\n1,2\n1,9\n9,3\n", "heavy": "1,0\n1,1\n1,2\n1,3\n1,4\n1,5\n1,6\n"}
+
+
+@pytest.fixture(scope="module")
+def config_of(tiny_file, tmp_path_factory):
+    """`config_of(**fields)`: a tiny run's config; `schedule` names one of SCHEDULES."""
+    folder = tmp_path_factory.mktemp("schedules")
+    for name, text in SCHEDULES.items():
+        (folder / name).write_text(text)
+
+    def make(schedule=None, **fields):
+        base = {
+            "data": str(tiny_file),
+            "model": "linear",
+            "participants": 12,
+            "group_size": 9,
+            "rounds": 2,
+            "eval_every": 2,
+            "max_dropout": 0.4,
+            "devices": 1,
+            "tile_size": 2,
+            "dropout_schedule": None if schedule is None else str(folder / schedule),
+        }
+        return sd.Config(**{**base, **fields})
+
+    return make
+
+
+# Bytes: planned == counted
+
+
+def check_bytes(config, folder):
+    """Runs the config; every byte and every void round must be as planned."""
+    report = plan_report(config)
+    result = sd.run(replace(config, out=str(folder / "run")), overwrite=True)
+    assert sum(row["bytes_up"] for row in result.metrics) == report["run_bytes_up"]
+    assert sum(row["bytes_down"] for row in result.metrics) == report["run_bytes_down"]
+    for key in (
+        "bytes_up_per_participant",
+        "bytes_down_per_participant",
+        "rounds_void",
+        "neighbours",
+        "fraction_bits",
+        "group_size",
+        "parameters",
+    ):
+        assert result.summary[key] == report[key], key
+    if config.protocol != "plain":
+        assert result.summary["max_colluders"] == report["max_colluders"]
+    return report
+
+
+# What differs in bytes: engine (must not), rule, graph, shares, transport, who vanishes.
+ENGINES = [("plain", "pairwise"), ("ssddl", "pairwise"), ("ssddl", "ideal"), ("ssddl", "reference")]
+RULES = [("retry", "complete"), ("retry", 4), ("retry", "auto")]
+RULES += [("reveal", "complete"), ("reveal", 4), ("shamir", "complete")]
+SENDING = list(itertools.product(("directed", "paired"), ("seeded", "explicit")))
+VANISHING = [{}, {"dropout": 0.2}, {"dropout": 0.6}, {"schedule": "light"}, {"schedule": "heavy"}]
+
+
+def legal(protocol, engine, rule):
+    """Engine ideal has no shares to open."""
+    return protocol == "plain" or engine != "ideal" or rule == "retry"
+
+
+def matrix():
+    """Every engine, rule, graph, shares and transport; who vanishes takes turns, in engine
+    reference, which compiles little, two at a time or three.
+    """
+    cells = itertools.product(ENGINES, RULES, SENDING, range(len(VANISHING)))
+    for (protocol, engine), (rule, graph), sending, which in cells:
+        turn = SENDING.index(sending) + RULES.index((rule, graph)) + which
+        if not legal(protocol, engine, rule):
+            continue
+        if protocol == "plain" and (sending != SENDING[0] or graph != "complete"):
+            continue  # nothing of it is sent
+        if protocol != "plain" and turn % (2 if engine == "reference" else 5):
+            continue
+        quick = engine == "reference" and turn % 8 == 0
+        cell = (protocol, engine, rule, graph, *sending, which)
+        marks = () if quick else pytest.mark.slow
+        yield pytest.param(*cell, id="-".join(map(str, cell)), marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "engine", "rule", "graph", "shares", "transport", "which"), list(matrix())
+)
+def test_bytes_are_those_that_a_run_counts(
+    config_of, tmp_path, protocol, engine, rule, graph, shares, transport, which
+):
+    fields = {"dropout_rule": rule, "neighbours": graph, "shares": shares, "transport": transport}
+    fields |= VANISHING[which]
+    if rule == "shamir":
+        fields["threshold"] = 5
+    if graph == "auto":  # what a group of nine can withstand
+        fields |= {"max_corrupt": 0.0, "max_dropout": 0.0, "sigma": 1, "eta": 1}
+    check_bytes(config_of(protocol=protocol, engine=engine, **fields), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("selection", ["random", "rotate"])
+@pytest.mark.parametrize("size", [5, "all"])
+@pytest.mark.parametrize("rule", ["retry", "reveal"])
+def test_bytes_follow_the_schedule_whatever_the_group(config_of, tmp_path, selection, size, rule):
+    config = config_of(
+        schedule="light",
+        selection=selection,
+        group_size=size,
+        dropout_rule=rule,
+        neighbours=4,
+        rounds=4,
+        transport="explicit",
+        max_dropout=0.2,
+    )
+    check_bytes(config, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_opened_keys_of_a_sparse_ring_and_its_falling_apart(config_of, tmp_path, seed):
+    """Two neighbours: a ring is cut by any two who do not stand together."""
+    config = config_of(
+        dropout_rule="reveal",
+        neighbours=2,
+        group_size=10,
+        dropout=0.3,
+        rounds=8,
+        seed=seed,
+        max_dropout=0.5,
+    )
+    report = check_bytes(config, tmp_path)
+    assert 0 < report["rounds_void"] <= 8
+
+
+def test_bytes_by_hand(config_of):
+    """Section 8's table, for nine members with 52 parameters."""
+
+    def bytes_of(**fields):
+        report = plan_report(config_of(**fields))
+        names = ("bytes_up_per_participant", "bytes_down_per_participant")
+        return *(report[name] for name in names), report["bytes_total"]
+
+    model, message = 4 * 52, 4 * 53
+    assert bytes_of(protocol="plain") == (model, model, 9 * 2 * model)
+    assert bytes_of() == (message, model, 9 * (message + model))
+    assert bytes_of(ring_bits=64) == (2 * message, model, 9 * (2 * message + model))
+    up, down = message + 8 * message, model + 8 * message
+    assert bytes_of(transport="explicit") == (up, down, 9 * (message + model + 8 * message))
+    shamir = {"dropout_rule": "shamir", "threshold": 5}
+    assert bytes_of(**shamir) == (up, down, 9 * (message + model + 8 * message))
+    # One of nine vanishes: two attempts of eight uploads; or 8 x 2 keys are opened.
+    assert bytes_of(dropout=0.15)[0] == 16 * message / 9
+    assert bytes_of(dropout=0.15, dropout_rule="reveal")[0] == (8 * message + 16 * 32) / 9
+
+
+def test_share_words_are_section_8s_in_one_attempt(config_of):
+    def words(**fields):
+        return plan_report(config_of(dropout=0.2, **fields))["share_words"]
+
+    assert words(protocol="plain") == 0
+    assert words() == 2 * words(shares="paired") == 2 * 9 * 8 * 53
+    assert words(transport="explicit") == 9 * 8 * 53
+    assert words(neighbours=4) == 2 * 9 * 4 * 53
+    assert words(engine="ideal") == 9 * 53
+    assert words(dropout_rule="shamir", threshold=5) == 9 * 4 * 53
+
+
+# What it says
+
+
+def test_the_server_its_members_and_all_links_add_up(config_of):
+    for fields in ({}, {"transport": "explicit"}, {"dropout_rule": "reveal"}):
+        report = plan_report(config_of(dropout=0.2, **fields))
+        ends = report["run_bytes_up"] + report["run_bytes_down"]
+        assert report["rounds"] * (report["bytes_total"] + report["bytes_peers"]) == ends
+        into, out = report["bytes_server_in"], report["bytes_server_out"]
+        assert report["bytes_total"] == into + out + report["bytes_peers"]
+
+
+def test_weighting_by_examples_takes_the_largest_weight(config_of):
+    """96 - 32 rows: a thirteenth each at most 6, or E, computed from ids however many there are."""
+    even = plan_report(config_of(weighting="examples"))
+    assert even["largest_sum"] == 9 * 6 * 2 ** even["fraction_bits"]
+    many = {"partition": "resample:20", "participants": 10**6, "group_size": 1000}
+    report = plan_report(config_of(weighting="examples", **many))
+    assert report["largest_sum"] == 1000 * 20 * 2 ** report["fraction_bits"]
+    assert not report["notes"]
+
+
+def test_population_above_the_dataset_is_planned_and_told(config_of):
+    for partition in ("iid", "dirichlet:0.5", "shards:2", "writers"):
+        report = plan_report(config_of(participants=10**6, partition=partition))
+        assert any("resample:E" in note for note in report["notes"]), partition
+
+
+def test_tolerance_carries_the_numbers(config_of):
+    def told(**fields):
+        return " ".join(plan_report(config_of(**fields))["tolerance"])
+
+    assert "at most 7 of the 9 members" in told()
+    assert "6 of 9 uploads: 3 may vanish" in told()
+    assert "late" in told()
+    assert "in the clear" in told(protocol="plain")
+    shamir = told(dropout_rule="shamir", threshold=5)
+    assert "at most 4 of the 9" in shamir
+    assert "5 of 9 uploads" in shamir
+    sparse = {"participants": 2000, "group_size": 1000, "partition": "resample:4"}
+    auto = told(**sparse, neighbours="auto", max_corrupt=0.1, max_dropout=0.05)
+    for text in ("k = ", "t = ", "gamma = 0.1", "delta = 0.05", "sigma = 40", "eta = 30", "2^-40"):
+        assert text in auto
+    assert "at most 100 members" in auto
+    assert "promise" in told(**sparse, neighbours=2)
+    assert "two parts" in told(neighbours=4, dropout_rule="reveal")
+
+
+def test_void_rounds_are_foretold(config_of):
+    report = plan_report(config_of(dropout=0.6))
+    assert report["rounds_void"] == 2
+    assert any("void" in note for note in report["notes"])
+
+
+def test_network_seconds(config_of):
+    report = plan_report(config_of(), (planning.user_network("8,4,250"),))
+    up, down = report["bytes_up_per_participant"], report["bytes_down_per_participant"]
+    assert report["network_seconds"] == {"yours": pytest.approx(up * 1e-6 + down * 2e-6 + 0.5)}
+
+    # One message after another: a retry adds who is left and another upload.
+    def messages(**fields):
+        return planning._messages(*planned(config_of(**fields)))
+
+    assert messages() == 2
+    assert messages(transport="explicit") == 3
+    assert messages(dropout=0.2) == 4
+    assert messages(dropout=0.2, transport="explicit") == 6
+    assert messages(dropout=0.2, dropout_rule="reveal") == 4
+    assert messages(dropout=0.2, dropout_rule="shamir", threshold=5) == 3
+
+
+def planned(config):
+    """(config, plan, forecast)."""
+    plan = sd.build_simulation(config, None, load_data(config)).plan
+    return config, plan, planning.forecast(config, plan)
+
+
+# What it refuses, and what it proposes
+
+
+def proposal(said, pattern):
+    """The number that a refusal proposes."""
+    found = re.search(pattern, said)
+    assert found, said
+    return found.group(1)
+
+
+def refusal(config):
+    """Its line; nothing may compile on the way to it."""
+    with harness.compilations() as seen, pytest.raises(sd.ConfigError) as caught:
+        plan_report(config)
+    assert not seen
+    return str(caught.value)
+
+
+WIDE = {"participants": 10**7, "partition": "resample:9"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "pattern", "field", "kind"),
+    [
+        ({"fraction_bits": 24, "clip": 500.0}, r"fraction_bits (\d+) fits", "fraction_bits", int),
+        (
+            {**WIDE, "group_size": "all", "clip": 300.0},
+            r"group of at most (\d+) fits",
+            "group_size",
+            int,
+        ),
+        ({**WIDE, "group_size": "all", "clip": 300.0}, r"ring_bits (\d+)", "ring_bits", int),
+        (
+            {"group_size": 10, "neighbours": "auto", "max_corrupt": 0.5, "max_dropout": 0.4},
+            r"works: max_dropout ([\d.]+\d)\b",
+            "max_dropout",
+            float,
+        ),
+        (
+            {"group_size": 10, "neighbours": "auto", "max_corrupt": 0.7, "max_dropout": 0.2},
+            r"max_corrupt ([\d.]+\d)[^\d]*$",
+            "max_corrupt",
+            float,
+        ),
+        (
+            {"group_size": 10, "dropout_rule": "shamir", "max_corrupt": 0.5, "max_dropout": 0.5},
+            r"works: max_dropout ([\d.]+\d)\b",
+            "max_dropout",
+            float,
+        ),
+    ],
+)
+def test_what_is_proposed_works(config_of, fields, pattern, field, kind):
+    said = refusal(config_of(**fields))
+    value = kind(proposal(said, pattern))
+    fields = {**fields, field: value}
+    if field == "ring_bits" or (field == "group_size" and "neighbours" not in fields):
+        fields["engine"] = "ideal"  # the graph of so many is another matter
+    plan_report(config_of(**fields))
+
+
+def test_the_nearest_group_is_proposed_and_no_larger_one_fits(config_of):
+    fields = {**WIDE, "group_size": "all", "clip": 300.0, "engine": "ideal"}
+    most = int(proposal(refusal(config_of(**fields)), r"group of at most (\d+) fits"))
+    plan_report(config_of(**{**fields, "group_size": most}))
+    refusal(config_of(**{**fields, "group_size": most + 1}))
+
+
+def test_memory_that_is_not_here_is_refused_with_what_fits(config_of, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1e9)
+    fields = {**WIDE, "participants": 10**6, "group_size": 50_000}
+    said = refusal(config_of(**fields))
+    assert "engine ideal" in said
+    plan_report(config_of(**fields, engine="ideal"))
+    most = int(proposal(said, r"group_size (\d+)"))
+    plan_report(config_of(**{**fields, "group_size": most}))
+    refusal(config_of(**{**fields, "group_size": most + 1}))
+
+
+def test_a_population_beyond_ids_or_memory_is_refused_at_once(config_of):
+    said = refusal(config_of(participants=2**31 - 1, partition="resample:20"))
+    assert said.startswith("participants = 2147483647")
+    most = int(proposal(said, r"at most (\d+)"))
+    assert 10**6 < most < 2**31
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2", "1,2,3,4", "a,2,3", "0,1,1", "1,1,-1", "nan,1,1"])
+def test_a_network_with_a_mistake(text, capsys):
+    assert main(["plan", "--network", text, "--no-calibration"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "UP,DOWN,LATENCY" in told.err
+    assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "needle"),
+    [
+        ("--devices 4096", "devices"),
+        ("--local-optimizer sdg", "local_optimizer"),
+        ("--server-optimizer men", "server_optimizer"),
+        ("--partition shard:3", "partition"),
+        ("--partition shards:100000", "partition"),
+    ],
+)
+def test_what_run_refuses_plan_refuses(flags, needle, tiny_file, capsys):
+    for command in ("plan", "run"):
+        few = ["--data", str(tiny_file), "--participants", "60"]
+        assert main([command, *few, *flags.split()]) == 2
+        assert needle in capsys.readouterr().err
+
+
+# On the command line
+
+
+def test_for_people_and_as_json(tiny_file, capsys):
+    flags = ["plan", "--data", str(tiny_file), "--model", "linear", "--participants", "20"]
+    flags += ["--group-size", "9", "--no-calibration", "--network", "5,6,7"]
+    with harness.compilations() as seen:
+        assert main(flags) == 0
+        shown = capsys.readouterr().out
+        assert main([*flags, "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert main([*flags, "--protocol", "plain"]) == 0
+        assert "in the clear" in capsys.readouterr().out
+    assert not seen
+    assert "not calibrated" in shown
+    assert "yours" in shown
+    assert set(report["network_seconds"]) == {"mobile", "home", "data centre", "yours"}
+    assert report["seconds_per_round"] is None
+    assert report["memory_mb"] > 0
+    assert set(report["memory_by_device"]) >= {"host"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "",
+        "--group-size 110 --partition resample:3",
+        "--group-size 110 --partition resample:3 --neighbours 4 --dropout 0.1 "
+        "--dropout-rule reveal",
+        "--group-size 70 --dropout-rule shamir --threshold 30",
+        "--group-size all --engine ideal --partition resample:3",
+        "--protocol plain --group-size 400 --partition resample:3",
+        "--engine reference --group-size 7",
+        "--group-size 100",  # more than the data has rows for
+    ],
+)
+def test_a_calibration_gives_a_time(flags, tiny_file, capsys):
+    """Any engine, rule and graph, group above and below what is timed itself."""
+    base = f"plan --data {tiny_file} --model linear --participants 500 --devices 1 --tile-size 2"
+    assert main([*base.split(), "--group-size", "9", *flags.split(), "--json"]) == 0
+    told = capsys.readouterr()
+    report = json.loads(told.out)
+    assert report["seconds_per_round"] > 0
+    assert "calibrating" in told.err
+    assert report["calibration"]["groups"] == sorted(set(report["calibration"]["groups"]))
