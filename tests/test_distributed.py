@@ -10,6 +10,7 @@ import time
 import pytest
 
 import ssddl_jax as sd
+from ssddl_jax import distributed
 from ssddl_jax.distributed import Cluster, checked
 
 RUN = ["run", "--model", "linear", "--participants", "12", "--group-size", "8", "--tile-size", "2"]
@@ -128,6 +129,20 @@ def test_a_killed_process_ends_the_run_with_one_line(tmp_path, lost):
     for pid in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "now", "named"),
+    [
+        ([None, -9], [1, -9], 1),  # killed, and seen at once
+        ([1, None], [1, -9], 1),  # the other one noticed first
+        ([-9, 1], [-9, 1], 0),
+        ([None, -6], [-6, -6], 1),  # nobody was killed: the first that ended
+        ([None, 1, None], [-6, 1, -6], 1),
+    ],
+)
+def test_the_process_that_was_killed_is_named(seen, now, named):
+    assert distributed._first(seen, now) == named
 
 
 @pytest.mark.slow

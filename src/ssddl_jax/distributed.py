@@ -164,14 +164,13 @@ def _watch(workers: list[subprocess.Popen[bytes]], noise: IO[bytes], directory: 
         if any(status not in (None, 0) for status in ended):
             break
         time.sleep(0.05)
-    first = next(i for i, status in enumerate(ended) if status not in (None, 0))
     deadline = time.monotonic() + _GRACE
     while workers[0].poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)  # process 0 may have a line to say
-    status = workers[0].poll()
-    if status == 2:
+    if workers[0].poll() == 2:
         return 2  # refused, and told
-    why = _reason(ended[first] or 0)
+    first = _first(ended, [worker.poll() for worker in workers])
+    why = _reason(workers[first].poll() or 0)
     who = f"process {first} of {len(workers)} here" if len(workers) > 1 else "this process"
     lost = "" if why.startswith("was killed") else ", or lost contact with the others"
     print(
@@ -184,6 +183,14 @@ def _watch(workers: list[subprocess.Popen[bytes]], noise: IO[bytes], directory: 
         noise.seek(0)
         sys.stderr.write(noise.read().decode(errors="replace"))
     return 1
+
+
+def _first(seen: Sequence[int | None], now: Sequence[int | None]) -> int:
+    """The worker to name: one that was killed from outside, which the others may have noticed
+    sooner than this process; else the first that was seen to end.
+    """
+    killed = [i for i, status in enumerate(now) if (status or 0) < 0 and status != -signal.SIGABRT]
+    return (killed or [i for i, status in enumerate(seen) if status])[0]
 
 
 def _reason(status: int) -> str:
