@@ -33,7 +33,7 @@ from ssddl_jax.stacked import (
     shamir_share,
     share,
 )
-from ssddl_jax.transcript import transcript
+from ssddl_jax.transcript import transcript, transcripts
 from ssddl_jax.verify import VerifyResult, verify
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "shamir_share",
     "share",
     "transcript",
+    "transcripts",
     "uploads_of",
     "verify",
 ]

@@ -1,6 +1,7 @@
 """`transcript`: every message of one round, in one file; the simulator's all-seeing view."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from ssddl_jax.compiling import compile_once, named
 from ssddl_jax.config import Config, check_path
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import flat_params
-from ssddl_jax.population import load_data
+from ssddl_jax.plan import Plan
+from ssddl_jax.population import Data, load_data
 from ssddl_jax.reference_round import reference_round
-from ssddl_jax.round import Info, State
+from ssddl_jax.round import Info, Recipe, Rows, State
 from ssddl_jax.sharing.base import Attempt, Scheme
 from ssddl_jax.sharing.pairwise import attempt_ring, partners_of
 from ssddl_jax.simulation import build_simulation, place
@@ -27,44 +29,80 @@ def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
     """The transcript of a round of the run that `config` describes; keys as `interface.md` says.
 
     Rounds before it are run streamed, as `run` runs them; of the round itself all rows are kept.
-    Raises `ConfigError` if there is nothing to show or it would not fit in memory.
+    `parts` are those of `build_simulation`, and `data`, `model`. Raises `ConfigError` if there is
+    nothing to show or it would not fit in memory.
     """
+    return transcripts(config, [round_], **parts)[0]
+
+
+def transcripts(config: Config, rounds: Sequence[int], **parts: Any) -> list[Arrays]:
+    """Transcripts of several rounds of one run, in the order of `rounds`."""
     if config.protocol == "plain":
         raise ConfigError("protocol", "plain", "has no shares to show; use ssddl")
-    if not 0 <= round_ < config.rounds:
-        raise ConfigError("round", round_, f"must be 0..{config.rounds - 1} (rounds count from 0)")
+    for round_ in rounds:
+        if not 0 <= round_ < config.rounds:
+            remedy = f"must be 0..{config.rounds - 1} (rounds count from 0)"
+            raise ConfigError("round", round_, remedy)
     host_data = parts.pop("data", None) or load_data(config)
     simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
     plan, recipe = simulation.plan, simulation.recipe
-    size = 12 * plan.size * plan.width
+    size = 12 * plan.size * plan.width * len(set(rounds))
     if size > _MOST_BYTES:
         remedy = f"a transcript would take {size >> 20} MiB; use a smaller group or model"
         raise ConfigError("group_size", plan.size, remedy)
     data = place(host_data, recipe)
     state: State = place(simulation.init(), recipe)
+    last = max(rounds)
     if config.engine == "reference":
         step = keep = reference_round(config, recipe)
     else:
         keep = compile_once(simulation.step_kept, state, data, donate=False).call
-        step = compile_once(named(simulation.step), state, data).call if round_ else keep
-    for _ in range(round_):
-        state, *_ = step(state, data)
-    after, info, rows = keep(state, data)
+        streams = len(set(rounds)) <= last  # some rounds are not shown
+        step = compile_once(named(simulation.step), state, data).call if streams else keep
+    shown: dict[int, Arrays] = {}
+    for round_ in range(last + 1):
+        if round_ in rounds:
+            after, info, rows = keep(state, data)
+            shown[round_] = _arrays(config, plan, recipe, data, state, after, info, rows)
+            state = after
+        else:
+            state, *_ = step(state, data)
+    return [shown[round_] for round_ in rounds]
+
+
+def _arrays(
+    config: Config,
+    plan: Plan,
+    recipe: Recipe,
+    data: Data,
+    state: State,
+    after: State,
+    info: Info,
+    rows: Rows,
+) -> Arrays:
+    """What a transcript holds; copies, for a state's buffers are donated to the next round."""
     weights = np.asarray(data.counts)[np.asarray(info.group)] if recipe.weighted else 1
+    final = partner_table(recipe.scheme, state, info.group, info.members, int(info.attempt))
+    first = final
+    if int(info.attempt):
+        first = partner_table(recipe.scheme, state, info.group, info.finite, 0)
     return {
-        "round": np.int32(round_),
+        "round": np.int32(state.round),
         "attempt": np.int32(info.attempt),
-        "chain": np.asarray(state.chain),
-        "group": np.asarray(info.group, np.int32),
-        "neighbours": partner_table(recipe.scheme, state, info),
-        "alive": np.asarray(info.alive),
+        "chain": np.array(state.chain),
+        "group": np.array(info.group, np.int32),
+        "neighbours": final,
+        "first_neighbours": first,
+        "alive": np.array(info.alive),
+        "finite": np.array(info.finite),
         "weights": np.broadcast_to(np.asarray(weights, np.uint32), plan.size).copy(),
-        "updates": np.asarray(rows.updates),
-        "encoded": np.asarray(rows.encoded),
-        "uploads": np.asarray(rows.uploads),
-        "aggregate": np.asarray(info.aggregate),
+        "updates": np.array(rows.updates),
+        "encoded": np.array(rows.encoded),
+        "uploads": np.array(rows.uploads),
+        "aggregate": np.array(info.aggregate),
         "fraction_bits": np.int32(plan.encoding.fraction_bits),
         "clip": np.float32(config.clip),
+        "prg": np.str_(config.prg),
         "prg_rounds": np.int32(plan.prg.rounds),
         "shares": np.str_(config.shares),
         "params_before": flat_params(state.params),
@@ -77,16 +115,18 @@ def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
     }
 
 
-def partner_table(scheme: Scheme, state: State, info: Info) -> np.ndarray:
-    """Global ids of each member's partners in the final attempt, i32 [n, k], padded with -1."""
+def partner_table(
+    scheme: Scheme, state: State, group: Any, members: Any, number: int
+) -> np.ndarray:
+    """Global ids of each member's partners in an attempt, i32 [n, k], padded with -1."""
     attempt = Attempt(
         chain=state.chain,
         public=state.public,
         round=state.round,
-        number=jnp.asarray(info.attempt, jnp.uint32),
-        ids=jnp.asarray(info.group, jnp.uint32),
-        members=jnp.asarray(info.members),
-        alive=jnp.asarray(info.alive),
+        number=jnp.uint32(number),
+        ids=jnp.asarray(group, jnp.uint32),
+        members=jnp.asarray(members),
+        alive=jnp.asarray(members),
     )
 
     @jax.jit

@@ -1,0 +1,1 @@
+"""What an adversary learns: attacks on gradients, and how well they do."""

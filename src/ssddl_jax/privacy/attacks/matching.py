@@ -1,0 +1,179 @@
+"""Gradient matching: look for the image whose gradient is the one that was seen.
+
+Two published attacks on one example's gradient, each one program for all targets. Axes: T targets,
+d parameters. Both keep the best image among those whose loss is finite, so whatever they are given
+(the noise that a masked upload decodes to, say) they give a finite image in [0, 1].
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Float32, Int32
+
+from ssddl_jax.models import Model, Params
+
+_SHAPE = (28, 28)
+_TINY, _HUGE = 1e-18, 1e15  # so that squares, and sums of them, stay finite
+
+Image = Float32[jax.Array, "28 28"]
+Gradient = Float32[jax.Array, " d"]
+Loss = Callable[[Image], jax.Array]
+
+
+class _Best(NamedTuple):
+    """The image f32 [28, 28] with the least finite loss so far, and that loss."""
+
+    image: jax.Array
+    loss: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("model", "steps", "restarts"))
+def dlg(
+    model: Model,
+    params: Params,
+    gradients: Float32[jax.Array, "T d"],
+    labels: Int32[jax.Array, " T"],
+    key: jax.Array,
+    steps: int = 200,
+    restarts: int = 2,
+) -> tuple[Float32[jax.Array, "T 28 28"], Float32[jax.Array, " T"]]:
+    """Deep leakage from gradients (Zhu et al. 2019), labels known by iDLG (Zhao et al. 2020).
+
+    From `restarts` random images for each target, `steps` of L-BFGS on the squared distance between
+    the image's gradient and the one observed, over the latter's squared norm. `gradients` are
+    -update / lr in `ravel_pytree` order. Gives the images of least loss, and that loss.
+    """
+
+    def one(observed: Gradient, label: jax.Array, key: jax.Array) -> _Best:
+        observed = _sound(observed)
+        size = _norm_of(observed)
+
+        def loss(image: Image) -> jax.Array:
+            apart = _gradient(model, params, image, label) - observed
+            return jnp.sum(jnp.square(apart / size))
+
+        return _lbfgs(loss, _start(key), steps)
+
+    def target(observed: Gradient, label: jax.Array, key: jax.Array) -> _Best:
+        tries = jax.vmap(one, in_axes=(None, None, 0))(
+            observed, label, jax.random.split(key, restarts)
+        )
+        best = jnp.argmin(tries.loss)
+        return _Best(tries.image[best], tries.loss[best])
+
+    found = jax.vmap(target)(gradients, labels, jax.random.split(key, len(labels)))
+    return jnp.clip(found.image, 0, 1), found.loss
+
+
+@functools.partial(jax.jit, static_argnames=("model", "steps"))
+def invert(
+    model: Model,
+    params: Params,
+    gradients: Float32[jax.Array, "T d"],
+    labels: Int32[jax.Array, " T"],
+    key: jax.Array,
+    steps: int = 500,
+    smoothness: float = 1e-3,
+    lr: float = 0.1,
+) -> Float32[jax.Array, "T 28 28"]:
+    """Inverting gradients (Geiping et al. 2020): the image whose gradient has the same direction.
+
+    `steps` of Adam on the sign of the gradient of 1 - cosine similarity + `smoothness` x total
+    variation, its rate a tenth after 3/8, 5/8 and 7/8 of them, the image clipped to [0, 1] after
+    each. The direction alone: neither lr nor the number of examples need be known.
+    """
+
+    def one(observed: Gradient, label: jax.Array, key: jax.Array) -> _Best:
+        observed = _sound(observed)
+        target = observed / _norm_of(observed)
+
+        def loss(image: Image) -> jax.Array:
+            gradient = _gradient(model, params, image, label)
+            cosine = jnp.vdot(gradient, target) / _norm_of(gradient)
+            return 1 - cosine + smoothness * _total_variation(image)
+
+        return _adam_on_signs(loss, jnp.clip(_start(key), 0, 1), steps, lr)
+
+    return jax.vmap(one)(gradients, labels, jax.random.split(key, len(labels))).image
+
+
+def _lbfgs(loss: Loss, start: Image, steps: int) -> _Best:
+    # Halving from the whole step costs one gradient where a search for curvature costs many.
+    search = optax.scale_by_backtracking_linesearch(
+        max_backtracking_steps=10, decrease_factor=0.5, increase_factor=2.0, store_grad=True
+    )
+    optimizer = optax.lbfgs(memory_size=20, linesearch=search)
+    value_and_grad = optax.value_and_grad_from_state(loss)
+
+    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+        image, state, best = carry
+        value, gradient = value_and_grad(image, state=state)
+        best = _better(best, image, value)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with counts
+            moves, state = optimizer.update(
+                gradient, state, image, value=value, grad=gradient, value_fn=loss
+            )
+        return (optax.apply_updates(image, moves), state, best), None
+
+    begin = (start, optimizer.init(start), _Best(start, jnp.float32(jnp.inf)))
+    (image, _, best), _ = lax.scan(step, begin, None, length=steps)
+    return _better(best, image, loss(image))
+
+
+def _adam_on_signs(loss: Loss, start: Image, steps: int, lr: float) -> _Best:
+    drops = {steps * eighths // 8: 0.1 for eighths in (3, 5, 7)}
+    optimizer = optax.adam(optax.piecewise_constant_schedule(lr, drops))
+
+    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+        image, state, best = carry
+        value, gradient = jax.value_and_grad(loss)(image)
+        best = _better(best, image, value)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with counts
+            moves, state = optimizer.update(jnp.sign(gradient), state)
+        return (jnp.clip(optax.apply_updates(image, moves), 0, 1), state, best), None
+
+    begin = (start, optimizer.init(start), _Best(start, jnp.float32(jnp.inf)))
+    (image, _, best), _ = lax.scan(step, begin, None, length=steps)
+    return _better(best, image, loss(image))
+
+
+def _better(best: _Best, image: Image, loss: jax.Array) -> _Best:
+    better = jnp.isfinite(loss) & jnp.all(jnp.isfinite(image)) & (loss < best.loss)
+    return _Best(jnp.where(better, image, best.image), jnp.where(better, loss, best.loss))
+
+
+def _gradient(model: Model, params: Params, image: Image, label: jax.Array) -> Gradient:
+    """dL/dparams f32 [d] of the cross entropy of one example, in `ravel_pytree` order."""
+
+    def loss(params: Params) -> jax.Array:
+        logits = model.apply(params, image[None])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, label[None])[0]
+
+    return ravel_pytree(jax.grad(loss)(params))[0]
+
+
+def _norm_of(vector: Gradient) -> jax.Array:
+    """Euclidean norm; 1 if it is too small to divide by."""
+    norm = jnp.linalg.norm(vector)
+    return jnp.where(norm > _TINY, norm, jnp.float32(1))
+
+
+def _sound(vector: Gradient) -> Gradient:
+    """The vector, each entry brought to where its square is finite; NaN as 0."""
+    return jnp.clip(jnp.nan_to_num(vector, nan=0.0), -_HUGE, _HUGE)
+
+
+def _total_variation(image: Image) -> jax.Array:
+    """Mean absolute difference of neighbours, down and across."""
+    down, across = jnp.diff(image, axis=0), jnp.diff(image, axis=1)
+    return jnp.mean(jnp.abs(down)) + jnp.mean(jnp.abs(across))
+
+
+def _start(key: jax.Array) -> Image:
+    return jax.random.normal(key, _SHAPE, jnp.float32)

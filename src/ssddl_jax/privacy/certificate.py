@@ -1,0 +1,201 @@
+"""The certificate: what a view determines, and what it leaves free, by linear algebra.
+
+Everything that is seen is linear in the honest members' updates and in randomness that the
+adversary does not know: every such share, or polynomial coefficient, is uniform and independent of
+the rest. Combinations of what was seen in which all of it cancels are the sums of updates that are
+*known*; everything else that was seen is uniform whatever the updates are. A participant is
+*determined* if its unit vector is in the span of the known sums, and *free* if its update can be
+anything: then, for every value of it, some updates of the others give the same view with the same
+probability.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt32
+
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.field import P
+from ssddl_jax.privacy.elimination import Matrix, combined, reduce_rows, residues
+from ssddl_jax.privacy.views import Adversary, Header, Message, View, pairs, visible
+
+_MOST_ENTRIES = 1 << 26
+Equation = tuple[Message, dict[int, int], dict[tuple[int, ...], int]]  # seen = updates + masks
+
+
+class Certificate(NamedTuple):
+    """What an adversary knows of the honest members after one round."""
+
+    honest: list[int]  # ids whose updates were shared
+    known: Matrix  # u64 [rank, honest], reduced: coefficients of the sums that are known
+    rank: int
+    determined: list[int]  # ids
+    free: list[int]  # ids
+
+    @property
+    def exposed(self) -> float:
+        """The share of honest members that are determined."""
+        return len(self.determined) / max(1, len(self.honest))
+
+
+class KnownSum(NamedTuple):
+    """sum of coefficient * update over honest members, and its words."""
+
+    coefficients: dict[int, int]
+    words: UInt32[np.ndarray, " W"]
+
+
+def modulus_of(header: Header) -> int:
+    """Of the arithmetic that shares are made in."""
+    return P if header.dropout_rule == "shamir" else 1 << header.ring_bits
+
+
+def certificate(header: Header, adversary: Adversary) -> Certificate:
+    """Who is determined and who is free, from public facts alone: no word of a message is used.
+
+    Raises `ConfigError` if the adversary's view cannot be taken, or the system is too large.
+    """
+    known = _solve(header, adversary)[0]
+    honest = _honest(header, adversary)
+    single = [row for row in known if np.count_nonzero(row) == 1]
+    determined = [honest[int(np.flatnonzero(row)[0])] for row in single]
+    free = [i for i in honest if i not in determined]
+    return Certificate(honest, known, len(known), sorted(determined), free)
+
+
+def known_sums(view: View) -> list[KnownSum]:
+    """The sums that the certificate says are known, computed from the view's words."""
+    header, modulus = view.header, modulus_of(view.header)
+    known, combination, equations = _solve(header, view.adversary)
+    if not len(known):
+        return []
+    values = np.stack([_right_side(view, equation) for equation in equations])
+    sums = combined(combination, values, modulus)
+    honest = _honest(header, view.adversary)
+    found = []
+    for row, value in zip(known, sums, strict=True):
+        signed = [int(c) if int(c) <= modulus // 2 else int(c) - modulus for c in row]
+        coefficients = {i: c for i, c in zip(honest, signed, strict=True) if c}
+        found.append(KnownSum(coefficients, _as_words(value, header)))
+    return found
+
+
+def recover(view: View) -> dict[int, UInt32[np.ndarray, " W"]]:
+    """The encoded updates of the determined members: id -> words, exact."""
+    sums = known_sums(view)
+    return {
+        next(iter(known.coefficients)): known.words
+        for known in sums
+        if len(known.coefficients) == 1 and next(iter(known.coefficients.values())) == 1
+    }
+
+
+def _honest(header: Header, adversary: Adversary) -> list[int]:
+    return [i for i in header.sharers if i not in adversary.coalition]
+
+
+def _solve(header: Header, adversary: Adversary) -> tuple[Matrix, Matrix, list[Equation]]:
+    """Known sums [rank, honest], what combines the equations to them, and the equations."""
+    modulus = modulus_of(header)
+    honest = {i: at for at, i in enumerate(_honest(header, adversary))}
+    equations = _equations(header, adversary)
+    labels = sorted({label for _, _, masks in equations for label in masks})
+    if len(equations) * (len(labels) + len(equations)) > _MOST_ENTRIES:
+        remedy = "is too large for an exact certificate; use a smaller group"
+        raise ConfigError("group_size", len(header.group), remedy)
+    column = {label: at for at, label in enumerate(labels)}
+    updates = np.zeros((len(equations), len(honest)), np.int64)
+    masks = np.zeros((len(equations), len(labels)), np.int64)
+    for row, (_, terms, unknown) in enumerate(equations):
+        for i, factor in terms.items():
+            updates[row, honest[i]] += factor
+        for label, factor in unknown.items():
+            masks[row, column[label]] += factor
+    cancelling = reduce_rows(masks, modulus).vanishing
+    left = combined(cancelling, residues(updates, modulus), modulus)
+    reduced = reduce_rows(left, modulus)
+    return reduced.rows, combined(reduced.combination, cancelling, modulus), equations
+
+
+def _equations(header: Header, adversary: Adversary) -> list[Equation]:
+    """What was seen, less what is known of it, in terms of honest updates and unknown masks.
+
+    The masks of a pair of honest members enter only as s_{j->i} - s_{i->j}: one unknown a pair.
+    """
+    seen = visible(header, adversary)
+    shares = {m[1:] for m in seen if m.kind in ("share", "opened")}
+    honest = set(_honest(header, adversary))
+    found: list[Equation] = []
+    for message in seen:
+        kind, attempt, sender, receiver = message
+        if kind == "aggregate":
+            found.append((message, {i: 1 for i in header.summed if i in honest}, {}))
+        elif header.dropout_rule == "shamir":
+            holder = sender if kind == "upload" else receiver
+            dealers = honest if kind == "upload" else {sender} & honest
+            if kind in ("upload", "share") and dealers:
+                point = header.slot(holder) + 1
+                degrees = range(1, header.threshold)
+                powers: dict[tuple[int, ...], int] = {
+                    (i, degree): pow(point, degree, P) for i in dealers for degree in degrees
+                }
+                found.append((message, dict.fromkeys(dealers, 1), powers))
+        elif kind == "upload" and sender in honest:
+            masks: dict[tuple[int, ...], int] = {}
+            for i, j in pairs(header, attempt):
+                if sender in (i, j) and (attempt, i, j) not in shares:
+                    masks[attempt, min(i, j), max(i, j)] = 1 if sender == max(i, j) else -1
+            found.append((message, {sender: 1}, masks))
+    return found
+
+
+def _right_side(view: View, equation: Equation) -> np.ndarray:
+    """The words of a seen message less what the adversary knows of it: u64 [words]."""
+    message, header, modulus = equation[0], view.header, modulus_of(view.header)
+    total = _as_values(view.words[message], header, message.kind)
+
+    def less(other: Message, sign: int) -> None:
+        nonlocal total
+        value = _as_values(view.words[other], header, other.kind)
+        total = combined(
+            np.array([[1, sign % modulus]], np.uint64), np.stack([total, value]), modulus
+        )[0]
+
+    own = [m for m in view.words if m.kind == "update"]
+    if message.kind == "aggregate":
+        for other in own:
+            if other.sender in header.summed:
+                less(other, -1)
+    elif header.dropout_rule == "shamir":
+        if message.kind == "upload":  # shares that the coalition dealt are known
+            for other in own:
+                less(Message("share", 0, other.sender, message.sender), -1)
+    else:
+        known = {m[1:]: m for m in view.words if m.kind in ("share", "opened")}
+        for (attempt, dealer, holder), other in known.items():  # seen twice, it counts once
+            if attempt == message.attempt and holder == message.sender:
+                less(other, -1)
+            elif attempt == message.attempt and dealer == message.sender:
+                less(other, 1)
+    return total
+
+
+def _as_values(words: np.ndarray, header: Header, kind: str) -> np.ndarray:
+    """Message words as u64 residues of the modulus."""
+    if header.dropout_rule == "shamir" and kind in ("update", "aggregate"):
+        return (words.view(np.int32).astype(np.int64) % P).astype(np.uint64)
+    if header.ring_bits == 32 or header.dropout_rule == "shamir":
+        return words.astype(np.uint64)
+    half = len(words) // 2
+    return words[:half].astype(np.uint64) | words[half:].astype(np.uint64) << np.uint64(32)
+
+
+def _as_words(values: np.ndarray, header: Header) -> np.ndarray:
+    """The inverse of `_as_values` for an update: words as they were encoded."""
+    if header.dropout_rule == "shamir":
+        signed = np.where(values > P // 2, values.astype(np.int64) - P, values.astype(np.int64))
+        return signed.astype(np.int32).view(np.uint32)
+    if header.ring_bits == 32:
+        return values.astype(np.uint32)
+    halves = [values & np.uint64(0xFFFFFFFF), values >> np.uint64(32)]
+    return np.concatenate(halves).astype(np.uint32)

@@ -1,0 +1,122 @@
+"""Exposure against coalition size and against rounds: who is determined, by linear algebra alone.
+
+Nothing is trained here. Against coalitions: one round's certificates for random coalitions that
+include the server. Against rounds: the sums of groups that change from round to round, of updates
+that do not (the case in which differencing works; where updates change, sums of them do not
+subtract). A participant is exposed once its unit vector is in the row space of the sums.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssddl_jax import graphs, randomness
+from ssddl_jax.field import P
+from ssddl_jax.privacy.certificate import certificate
+from ssddl_jax.privacy.elimination import reduce_rows
+from ssddl_jax.privacy.views import Adversary, Header
+
+
+class Exposure(NamedTuple):
+    """Shares of honest participants that are determined, by coalition size or by round."""
+
+    at: list[int]
+    mean: list[float]
+    least: list[float]
+    most: list[float]
+
+
+def full_header(size: int, neighbours: int, seed: int, round_: int = 0) -> Header:
+    """A round of n members without dropouts: complete if neighbours >= n - 1, else a ring of k."""
+    everybody = jnp.ones(size, bool)
+    slots = jnp.arange(size, dtype=jnp.int32)
+    if neighbours >= size - 1:
+        partners, valid = graphs.complete_partners(everybody, slots)
+    else:
+        public = randomness.public_key(seed)
+        words = randomness.ring_words(public, jnp.uint32(round_), jnp.uint32(0), size)
+        ring = graphs.make_ring(words, everybody)
+        partners, valid = graphs.ring_partners(ring, neighbours, slots)
+    return Header(
+        group=np.arange(size, dtype=np.int32),
+        finite=np.ones(size, bool),
+        alive=np.ones(size, bool),
+        partners=(np.asarray(jnp.where(valid, partners, -1)),),
+        dropout_rule="retry",
+        shares="directed",
+        threshold=0,
+        ring_bits=32,
+        void=False,
+        engine="pairwise",
+    )
+
+
+def by_coalition(size: int, neighbours: int, draws: int, seed: int) -> Exposure:
+    """Server and c random members, c = 0..n-1: share of the honest members that are determined."""
+    rng = np.random.default_rng([seed, size, neighbours])
+    found = []
+    for colluders in range(size):
+        header = full_header(size, neighbours, seed, colluders)
+        shares = []
+        for _ in range(draws):
+            chosen = rng.choice(size, colluders, replace=False)
+            coalition = frozenset(int(i) for i in chosen)
+            shares.append(certificate(header, Adversary(server=True, coalition=coalition)).exposed)
+        found.append(shares)
+    return _exposure(list(range(size)), found)
+
+
+def by_round(
+    participants: int, size: int, selection: str, rounds: int, seeds: list[int]
+) -> Exposure:
+    """The server alone, over rounds 1..R of changing groups and unchanging updates."""
+    runs = [
+        list(determined_by_round(groups(participants, size, selection, rounds, seed), participants))
+        for seed in seeds
+    ]
+    found = [[len(run[r]) / participants for run in runs] for r in range(rounds)]
+    return _exposure(list(range(1, rounds + 1)), found)
+
+
+def groups(
+    participants: int, size: int, selection: str, rounds: int, seed: int
+) -> list[np.ndarray]:
+    """The groups i32 [n] that SelectGroup draws in rounds 0..R-1."""
+    public = randomness.public_key(seed)
+    shuffled = jax.jit(randomness.shuffled, static_argnums=2)
+
+    def order(first: int) -> Any:
+        return np.asarray(shuffled(public, jnp.uint32(first), participants))
+
+    if selection == "random":
+        return [order(r)[:size] for r in range(rounds)]
+    each = participants // size
+    passes = [order(p) for p in range(-(-rounds // each))]
+    return [passes[r // each][r % each * size :][:size] for r in range(rounds)]
+
+
+def determined_by_round(chosen: list[np.ndarray], participants: int) -> Iterator[list[int]]:
+    """After each round the participants whose updates the sums so far determine.
+
+    Over the rationals, for sums below the headroom are known as integers: eliminated modulo
+    2^31 - 1, which differs only if that prime divides a minor.
+    """
+    known = np.zeros((0, participants), np.uint64)
+    for group in chosen:
+        row = np.zeros((1, participants), np.uint64)
+        row[0, group] = 1
+        known = reduce_rows(np.concatenate([known, row]), P).rows
+        single = np.count_nonzero(known, axis=1) == 1
+        yield sorted(int(np.flatnonzero(row)[0]) for row in known[single])
+
+
+def _exposure(at: list[int], found: list[list[float]]) -> Exposure:
+    return Exposure(
+        at,
+        [float(np.mean(shares)) for shares in found],
+        [min(shares) for shares in found],
+        [max(shares) for shares in found],
+    )

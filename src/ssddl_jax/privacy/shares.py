@@ -1,0 +1,152 @@
+"""A round's shares made again, one by one, from its transcript: for views of them."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt32
+
+from ssddl_jax.chacha import PRG
+from ssddl_jax.field import P
+from ssddl_jax.plan import load_prg
+from ssddl_jax.randomness import coefficient_keys, pair_keys
+from ssddl_jax.rings import RINGS
+from ssddl_jax.sharing.kernels import written
+
+if TYPE_CHECKING:
+    from ssddl_jax.privacy.views import Header, Message
+
+_AT_ONCE = 64  # keys expanded side by side
+Words = UInt32[np.ndarray, " W"]
+
+
+@functools.lru_cache(maxsize=32)
+def _expander(prg: PRG, width: int, nonce_word: int) -> Callable[[jax.Array], jax.Array]:
+    count = -(-width // 16)
+
+    @jax.jit
+    def expand(keys: jax.Array) -> jax.Array:
+        ones = jnp.ones(keys.shape[0], jnp.uint32)
+        columns = [keys[:, i] for i in range(8)]
+        lanes = written(prg, columns, ones, jnp.uint32(0), count, nonce_word)
+        return jnp.stack(lanes, axis=1).reshape(keys.shape[0], -1)[:, :width]
+
+    return expand
+
+
+def streams(
+    prg: PRG, keys: UInt32[np.ndarray, "K 8"], width: int, nonce_word: int = 0
+) -> UInt32[np.ndarray, "K W"]:
+    """The first `width` words under every key."""
+    expand = _expander(prg, width, nonce_word)
+    padded = np.concatenate([keys, np.zeros((-len(keys) % _AT_ONCE, 8), np.uint32)])
+    made = [expand(padded[at : at + _AT_ONCE]) for at in range(0, len(padded), _AT_ONCE)]
+    return np.concatenate(made)[: len(keys)]
+
+
+def _keys(
+    derive: Callable[..., jax.Array], chain: jax.Array, attempt: int, first: Any, second: Any
+) -> UInt32[np.ndarray, "K 8"]:
+    """Keys of pairs (first, second), in batches of one size: compiled once."""
+    pairs = np.stack([np.asarray(first, np.uint32), np.asarray(second, np.uint32)], axis=1)
+    padded = np.concatenate([pairs, np.zeros((-len(pairs) % _AT_ONCE, 2), np.uint32)])
+    made = [
+        derive(chain, jnp.uint32(attempt), *jnp.asarray(padded[at : at + _AT_ONCE].T))
+        for at in range(0, len(padded), _AT_ONCE)
+    ]
+    return np.concatenate(made)[: len(pairs)]
+
+
+_pair_keys, _coefficient_keys = jax.jit(pair_keys), jax.jit(coefficient_keys)
+
+
+class Shares:
+    """Shares of a round: those `expect`ed are made together, once."""
+
+    def __init__(self, transcript: dict[str, Any], header: "Header") -> None:
+        self._header = header
+        self._encoded = np.asarray(transcript["encoded"])
+        self._chain = jnp.asarray(transcript["chain"])
+        self._prg = load_prg(str(transcript["prg"]))
+        self._ring = RINGS[header.ring_bits]
+        self._shamir = header.dropout_rule == "shamir"
+        self._pads: dict[tuple[int, int, int], Words] = {}
+        self._coefficients: dict[int, np.ndarray] = {}
+
+    def expect(self, messages: "Iterable[Message]") -> None:
+        """Makes what these messages need."""
+        from ssddl_jax.privacy.views import pairs
+
+        needed = set()
+        for kind, attempt, sender, receiver in messages:
+            if self._shamir and kind in ("share", "upload"):
+                needed |= {(0, i, 0) for i in self._header.sharers}
+            elif kind in ("share", "opened"):
+                needed.add((attempt, sender, receiver))
+            elif kind == "upload" and self._made_again(attempt, sender):
+                around = pairs(self._header, attempt)
+                needed |= {(attempt, i, j) for i, j in around if sender in (i, j)}
+        if not needed:
+            return
+        if self._shamir:
+            self._make_coefficients()
+        else:
+            self._make_pads(sorted(needed))
+
+    def _made_again(self, attempt: int, sender: int) -> bool:
+        header = self._header
+        final = attempt == len(header.partners) - 1 and not header.void
+        return not (final and bool(header.alive[header.slot(sender)]))
+
+    def _make_pads(self, needed: list[tuple[int, int, int]]) -> None:
+        table = np.array(needed, np.uint32)
+        for attempt in np.unique(table[:, 0]):
+            rows = table[table[:, 0] == attempt]
+            keys = _keys(_pair_keys, self._chain, int(attempt), rows[:, 1], rows[:, 2])
+            made = streams(self._prg, keys, self._encoded.shape[1])
+            for (a, i, j), words in zip(rows.tolist(), made, strict=True):
+                self._pads[a, i, j] = words
+
+    def _make_coefficients(self) -> None:
+        """Coefficients of degree 1..t-1 of every dealer, u32 [t-1, W]: residues mod p."""
+        dealers = self._header.sharers
+        degrees = self._header.threshold - 1
+        ids = np.repeat(dealers, degrees)
+        degree = np.tile(np.arange(1, degrees + 1), len(dealers))
+        keys = _keys(_coefficient_keys, self._chain, 0, ids, degree)
+        width = self._encoded.shape[1]
+        found = streams(self._prg, keys, width) & np.uint32(P)
+        for nonce in (1, 2):
+            if np.any(found == P):
+                again = streams(self._prg, keys, width, nonce) & np.uint32(P)
+                found = np.where(found == P, again, found)
+        shaped = found.reshape(len(dealers), degrees, width)
+        self._coefficients = dict(zip(dealers, shaped, strict=True))
+
+    def share(self, attempt: int, dealer: int, holder: int) -> Words:
+        """s_{dealer -> holder}; shamir: f_dealer at the holder's point, a residue mod p."""
+        if not self._shamir:
+            return self._pads[attempt, dealer, holder]
+        words = self._encoded[self._header.slot(dealer)]
+        value = words.view(np.int32).astype(np.int64) % P
+        point = self._header.slot(holder) + 1
+        for degree, coefficient in enumerate(self._coefficients[dealer], start=1):
+            value = (value + coefficient.astype(np.int64) * pow(point, degree, P)) % P
+        return value.astype(np.uint32)
+
+    def upload(self, attempt: int, sender: int) -> Words:
+        """What a member sent, or would have sent, in an attempt."""
+        from ssddl_jax.privacy.views import pairs
+
+        if self._shamir:
+            held = [self.share(0, i, sender).astype(np.uint64) for i in self._header.sharers]
+            return (np.sum(held, axis=0) % np.uint64(P)).astype(np.uint32)
+        sent: Any = self._encoded[self._header.slot(sender)]
+        for i, j in pairs(self._header, attempt):
+            if sender in (i, j):
+                words = self._pads[attempt, i, j]
+                sent = self._ring.add(sent, words if j == sender else self._ring.negate(words))
+        return np.asarray(sent)

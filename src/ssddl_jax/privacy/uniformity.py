@@ -1,0 +1,139 @@
+"""Whether views look uniform and independent, as p-values (security: what the tests must catch).
+
+Views are words of Z_2^32, of a small ring or of the field, [views, members, words]. Every test has
+a null distribution that is known exactly or in the limit of many views, so its p-value is uniform
+for a healthy scheme. Nothing here is compiled: NumPy and SciPy in float64, on the host.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, UInt32
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+_BINS = 256
+_DITHER = 20240229  # seed of the positions inside a word; of no views
+
+
+class Uniformity(NamedTuple):
+    """P-values; each is already corrected for the number of tests that it stands for.
+
+    A healthy scheme rejects at level p with probability p (about, for chi-square in few views).
+    """
+
+    values: float  # chi-square: 256 bins of every word and, if 256^b words exist, every byte lane
+    position: float  # the same at each member's each word by itself: catches what stays the same
+    distribution: float  # Kolmogorov-Smirnov of all words against the uniform
+    serial: float  # correlation of neighbouring words, and of neighbouring views
+    members: float  # correlation between members, same word, all pairs
+    combined: float  # Sidak's minimum of the five
+    tests: int  # single tests behind `combined`
+
+
+def uniformity(rows: ArrayLike, modulus: int = 2**32) -> Uniformity:
+    """Tests u32 [views, members, words], each word below `modulus`, against independent uniforms.
+
+    Any two members and any two words must be independent: of members whose sum is fixed, as
+    uploads are, three or more are; of two, test one. A wide ring's limbs are words of 2^32. At
+    least 5 * 256 views, or chi-square at single positions is not yet a chi-square.
+
+    Raises `ValueError` for other shapes, too few views, words outside.
+    """
+    words = np.asarray(rows)
+    if words.ndim != 3:
+        raise ValueError(f"Argument 'rows' must be [views, members, words], not {words.shape}.")
+    if words.shape[0] < 5 * _BINS:
+        raise ValueError(
+            f"Argument 'rows' must hold at least {5 * _BINS} views, not {words.shape[0]}."
+        )
+    if words.dtype.kind != "u" or words.max() >= modulus:
+        raise ValueError(
+            f"Argument 'rows' must hold unsigned words below {modulus}, "
+            f"not {words.dtype} up to {words.max()}."
+        )
+    points = _spread(words, modulus)
+    centred = points - 0.5
+    lanes = _lanes(words, points, modulus)
+    tests = [
+        np.array([_chi_square(_counts(lane)) for lane in lanes]),
+        np.concatenate([_chi_square_each(lane) for lane in lanes]),
+        np.array([stats.kstest(points.reshape(-1), "uniform", method="asymp").pvalue]),
+        _two_sided(np.array(_serial(centred))),
+        _two_sided(_between_members(centred)),
+    ]
+    values, position, distribution, serial, members = (least(p) for p in tests)
+    combined = least(np.array([values, position, distribution, serial, members]))
+    count = sum(p.size for p in tests)
+    return Uniformity(values, position, distribution, serial, members, combined, count)
+
+
+def least(p_values: Float64[np.ndarray, " m"]) -> float:
+    """Sidak's p-value of the smallest of m: 1 - (1 - min p)^m; 1 if there are none."""
+    if p_values.size == 0:
+        return 1.0
+    smallest = min(float(p_values.min()), 1.0 - 1e-16)
+    return float(-np.expm1(p_values.size * np.log1p(-smallest)))
+
+
+def _spread(words: UInt32[np.ndarray, "v m w"], modulus: int) -> Float64[np.ndarray, "v m w"]:
+    """Words as points of [0, 1): each at a random place of its own interval 1 / modulus wide.
+
+    So that a ring of 256 values can be tested by what assumes a density, exactly.
+    """
+    inside = np.random.default_rng(_DITHER).random(words.shape)
+    return np.minimum((words + inside) / modulus, np.nextafter(1.0, 0.0))
+
+
+def _lanes(words: np.ndarray, points: np.ndarray, modulus: int) -> list[np.ndarray]:
+    """u8 [views, members, words]: the bin of every word, then its lower bytes where these are
+    uniform too (the upper byte is the bin).
+    """
+    lanes = [(points * _BINS).astype(np.uint8)]
+    bits = modulus.bit_length() - 1
+    if modulus == 1 << bits and bits % 8 == 0:
+        lanes += [(words >> shift).astype(np.uint8) for shift in range(0, bits - 8, 8)]
+    return lanes
+
+
+def _counts(lane: np.ndarray) -> np.ndarray:
+    """How often each of 256 values occurs."""
+    return np.bincount(lane.reshape(-1), minlength=_BINS)
+
+
+def _chi_square(counts: np.ndarray) -> float:
+    expected = counts.sum() / _BINS
+    return float(special.chdtrc(_BINS - 1, np.sum((counts - expected) ** 2) / expected))
+
+
+def _chi_square_each(lane: np.ndarray) -> np.ndarray:
+    """p-values at every member's every word."""
+    views = lane.shape[0]
+    columns = lane.reshape(views, -1).astype(np.int64)
+    count = columns.shape[1]
+    cells = columns + _BINS * np.arange(count)
+    counts = np.bincount(cells.reshape(-1), minlength=_BINS * count).reshape(count, _BINS)
+    return np.array([_chi_square(row) for row in counts])
+
+
+def _serial(centred: np.ndarray) -> list[np.ndarray]:
+    """z of the correlation between word w and w + 1, and between view v and v + 1."""
+    pairs = [(centred[..., :-1], centred[..., 1:]), (centred[:-1], centred[1:])]
+    return [_z(np.sum(a * b), a.size) for a, b in pairs if a.size]
+
+
+def _between_members(centred: np.ndarray) -> np.ndarray:
+    """z of the correlation between two members' same words, all pairs."""
+    views, members, words = centred.shape
+    flat = np.moveaxis(centred, 1, 0).reshape(members, -1)
+    first, second = np.triu_indices(members, 1)
+    return _z((flat @ flat.T)[first, second], views * words)
+
+
+def _z(products: np.ndarray, count: int) -> np.ndarray:
+    """A sum of `count` products of centred uniforms, each of variance 1 / 144, as a normal."""
+    return products * 12.0 / np.sqrt(count)
+
+
+def _two_sided(z: np.ndarray) -> np.ndarray:
+    return special.erfc(np.abs(z) / np.sqrt(2.0))

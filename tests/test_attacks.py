@@ -1,0 +1,247 @@
+"""Published attacks on gradients: exact where they must be, and no better than chance on noise."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from scipy.ndimage import gaussian_filter
+
+from ssddl_jax.data import load_dataset
+from ssddl_jax.local_training import mean_loss
+from ssddl_jax.models import load_model
+from ssddl_jax.privacy.attacks import images, labels, linear_layer, matching
+from ssddl_jax.privacy.attacks.lenet import LENET
+
+LR = 0.1
+MLP = load_model("mlp", (28, 28), 10)
+
+
+@functools.cache
+def dataset():
+    return load_dataset("mnist-small")
+
+
+def examples(count, start=0):
+    """Images f32 [count, 28, 28] in [0, 1] and labels i32 [count]."""
+    chosen = slice(start, start + count)
+    x = jnp.asarray(dataset().x_train[chosen], jnp.float32) / 255
+    return x, jnp.asarray(dataset().y_train[chosen])
+
+
+def mean_image(count):
+    mean = jnp.asarray(dataset().x_train.mean(axis=0) / 255, jnp.float32)
+    return jnp.broadcast_to(mean[None], (count, 28, 28))
+
+
+def start(model, seed=0):
+    return model.init(jax.random.key(seed), jnp.zeros((1, 28, 28), jnp.float32))
+
+
+def updates_of(model, params, x, y):
+    """One SGD step on each example alone: params_after - params_before, f32 [T, d]."""
+
+    @jax.jit
+    @jax.vmap
+    def update(image, label):
+        valid = jnp.ones((1,), bool)
+        gradient = jax.grad(mean_loss, argnums=1)(
+            model, params, image[None], label[None], valid
+        )
+        after = jax.tree.map(lambda p, g: p - LR * g, params, gradient)
+        return ravel_pytree(jax.tree.map(jnp.subtract, after, params))[0]
+
+    return update(x, y)
+
+
+def noise(shape, size, seed=0):
+    return jax.random.uniform(jax.random.key(seed), shape, jnp.float32, -size, size)
+
+
+def median(scores):
+    return float(np.median(np.asarray(scores)))
+
+
+# Metrics
+
+
+@pytest.mark.parametrize("offset", [0.5, 0.1, 0.01])
+def test_psnr_of_a_constant_offset(offset):
+    x = 0.4 * examples(3)[0]
+    np.testing.assert_allclose(images.mse(x + offset, x), offset**2, rtol=1e-4)
+    np.testing.assert_allclose(images.psnr(x + offset, x), -20 * np.log10(offset), rtol=1e-4)
+
+
+def test_equal_images_have_the_best_scores():
+    x, _ = examples(5)
+    assert np.all(np.asarray(images.psnr(x, x)) == images.MOST_PSNR)
+    np.testing.assert_allclose(images.ssim(x, x), 1, atol=1e-6)
+
+
+def test_ssim_of_flat_images_is_luminance_alone():
+    x, y = (jnp.full((1, 28, 28), value, jnp.float32) for value in (0.2, 0.6))
+    expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
+    np.testing.assert_allclose(images.ssim(x, y), expected, rtol=1e-3)
+
+
+def test_ssim_equals_scipys_filter():
+    x, _ = examples(6)
+    y = jnp.clip(x + noise(x.shape, 0.4), 0, 1)
+
+    def plain(a, b):
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        blur = functools.partial(gaussian_filter, sigma=1.5, radius=5)
+        ma, mb = blur(a), blur(b)
+        va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
+        top = (2 * ma * mb + 1e-4) * (2 * cov + 9e-4)
+        return (top / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))[5:-5, 5:-5].mean()
+
+    expected = [plain(a, b) for a, b in zip(np.asarray(x), np.asarray(y), strict=True)]
+    np.testing.assert_allclose(images.ssim(x, y), expected, atol=1e-4)
+
+
+# Labels
+
+
+@pytest.mark.parametrize("model", [MLP, LENET], ids=lambda model: model.name)
+def test_labels_are_certain_at_batch_one(model):
+    x, y = examples(50)
+    params = start(model)
+    gradients = -updates_of(model, params, x, y) / LR
+    found = labels.label_of(labels.last_bias(gradients, params, 10))
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, y)
+
+
+def test_last_bias_is_where_ravel_pytree_puts_it():
+    params = start(MLP)
+    params["params"]["Dense_2"]["bias"] = jnp.arange(10, dtype=jnp.float32)
+    vector = ravel_pytree(params)[0][None]
+    np.testing.assert_array_equal(labels.last_bias(vector, params, 10)[0], np.arange(10))
+    with pytest.raises(ValueError, match=r"no bias of shape \(11,\)"):
+        labels.last_bias(vector, params, 11)
+
+
+# The linear layer
+
+
+def test_first_layer_is_exact_at_batch_one():
+    x, y = examples(50)
+    params = start(MLP)
+    kernel, bias = linear_layer.first_layer(updates_of(MLP, params, x, y), params)
+    assert (kernel.shape, bias.shape) == ((50, 128, 784), (50, 128))
+    truths = x.reshape(50, 784)
+    for found in (linear_layer.input_of(kernel, bias), linear_layer.presented(kernel, bias)):
+        assert float(jnp.max(jnp.abs(found - truths))) < 1e-4
+
+
+def test_rows_without_a_gradient_give_zeros():
+    kernel, bias = jnp.ones((1, 3, 4), jnp.float32), jnp.zeros((1, 3), jnp.float32)
+    candidates = linear_layer.row_candidates(kernel, bias)
+    assert not np.any(candidates)
+    assert not np.any(linear_layer.plausible(candidates))
+    assert not np.any(linear_layer.presented(kernel, bias))
+
+
+@pytest.mark.parametrize("fraction_bits", [None, 20])
+def test_rows_of_a_sum_recover_members(fraction_bits):
+    members, groups = 3, 10
+    x, y = examples(members * groups)
+    params = start(MLP)
+    updates = updates_of(MLP, params, x, y)
+    if fraction_bits is not None:
+        updates = jnp.round(updates * 2.0**fraction_bits) / 2.0**fraction_bits
+    sums = updates.reshape(groups, members, -1).sum(axis=1)
+    kernel, bias = linear_layer.first_layer(sums, params)
+    candidates = linear_layer.row_candidates(kernel, bias)
+    truths = x.reshape(groups, members, 784)
+    found = jax.vmap(linear_layer.recovered)(candidates, truths)
+    assert float(jnp.mean(found.astype(jnp.float32))) > 0.9
+    # And without knowing any truth the attacker presents one of them.
+    shown = linear_layer.presented(kernel, bias)
+    least = jnp.min(jnp.max(jnp.abs(shown[:, None, :] - truths), axis=2), axis=1)
+    assert float(jnp.mean((least <= 0.02).astype(jnp.float32))) >= 0.9
+
+
+def test_recovered_wants_every_pixel_within_the_tolerance():
+    truths = jnp.asarray([[0.0, 0.5], [0.3, 0.3]], jnp.float32)
+    candidates = jnp.asarray([[0.015, 0.5], [0.3, 0.33]], jnp.float32)
+    assert linear_layer.recovered(candidates, truths).tolist() == [True, False]
+    assert linear_layer.recovered(candidates, truths, 0.05).tolist() == [True, True]
+
+
+# Gradient matching
+
+
+@functools.cache
+def targets():
+    """Twelve targets of lenet: images, labels, parameters, gradients as seen in updates."""
+    x, y = examples(12)
+    params = start(LENET)
+    return x, y, params, -updates_of(LENET, params, x, y) / LR
+
+
+@pytest.mark.slow
+def test_dlg_recovers_images():
+    x, y, params, gradients = targets()
+    found, losses = matching.dlg(LENET, params, gradients, y, jax.random.key(1))
+    assert found.dtype == jnp.float32
+    assert losses.shape == (12,)
+    assert median(images.psnr(found, x)) >= 20
+    assert median(images.ssim(found, x)) >= 0.9
+
+
+@pytest.mark.slow
+def test_inverting_gradients_recovers_images():
+    x, y, params, gradients = targets()
+    found = matching.invert(LENET, params, gradients, y, jax.random.key(1))
+    assert median(images.psnr(found, x)) >= 20
+    assert median(images.ssim(found, x)) >= 0.9
+
+
+def test_matching_is_the_same_for_the_same_key():
+    _, y, params, gradients = targets()
+    for attack in (matching.dlg, matching.invert):
+        once, again, other = (
+            jax.tree.leaves(attack(LENET, params, gradients[:2], y[:2], key, steps=5))[0]
+            for key in map(jax.random.key, (1, 1, 2))
+        )
+        np.testing.assert_array_equal(once, again)
+        assert np.any(once != other)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6, 3e38, float("nan"), 0.0])
+def test_noise_is_worth_no_more_than_the_mean_image(size):
+    x, y, params, gradients = targets()
+    x, y = x[:4], y[:4]
+    vectors = noise((4, gradients.shape[1]), 1.0) * jnp.float32(size)
+    key = jax.random.key(1)
+    found, losses = matching.dlg(LENET, params, vectors, y, key, steps=20)
+    inverted = matching.invert(LENET, params, vectors, y, key, steps=20)
+    best = median(images.psnr(mean_image(4), x))
+    assert np.all(np.isfinite(losses))
+    for image in (found, inverted):
+        assert np.all((np.asarray(image) >= 0) & (np.asarray(image) <= 1))
+        assert median(images.psnr(image, x)) <= best
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_noise_in_the_first_layer_is_worth_no_more_than_the_mean_image(size):
+    x, _ = examples(12)
+    params = start(MLP)
+    vectors = noise((12, ravel_pytree(params)[0].size), size)
+    layer = linear_layer.first_layer(vectors, params)
+    best = median(images.psnr(mean_image(12), x))
+    for attack in (linear_layer.input_of, linear_layer.presented):
+        image = jnp.clip(attack(*layer), 0, 1).reshape(12, 28, 28)
+        assert median(images.psnr(image, x)) <= best
+    assert not np.any(linear_layer.plausible(linear_layer.row_candidates(*layer)))
+
+
+def test_labels_of_noise_are_chance():
+    vectors = noise((1000, 10), 1e6, seed=3)
+    truth = jnp.asarray(dataset().y_train[:1000])
+    right = float(jnp.mean((labels.label_of(vectors) == truth).astype(jnp.float32)))
+    assert abs(right - 0.1) < 0.05

@@ -1,0 +1,254 @@
+"""The certificate against brute force: a tiny ring, every value of every secret.
+
+What brute force does is none of the package's: it plays the protocol's formulas over Z_q, with
+every choice of updates and shares, and asks which choices give the same view.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from ssddl_jax.field import P
+from ssddl_jax.privacy.certificate import certificate
+from ssddl_jax.privacy.elimination import combined, reduce_rows
+from ssddl_jax.privacy.exposure import by_coalition, by_round, full_header, groups
+from ssddl_jax.privacy.views import Adversary
+
+Q = 3
+
+
+def harary(n, k):
+    """Edges of n members in a ring, partners up to k/2 away; complete if k >= n - 1."""
+    reach = range(1, (n - 1 if k >= n - 1 else k // 2) + 1)
+    return sorted({tuple(sorted((i, (i + r) % n))) for i in range(n) for r in reach})
+
+
+def header_with(n, edges, **changes):
+    partners = np.full((n, max(1, n - 1)), -1, np.int32)
+    for i in range(n):
+        row = sorted({a + b - i for a, b in edges if i in (a, b)})
+        partners[i, : len(row)] = row
+    return full_header(n, n - 1, 0)._replace(partners=(partners,), **changes)
+
+
+def view_by_formula(x, s, n, edges, server, coalition, shares="directed"):
+    """All that server and coalition see: numbers mod Q, for arrays of choices x[i], s[i, j]."""
+    dealt = [(i, j) for i, j in edges] + (
+        [(j, i) for i, j in edges] if shares == "directed" else []
+    )
+    seen = [x[i] for i in coalition]
+    seen += [s[i, j] for i, j in dealt if i in coalition or j in coalition]
+    if server:
+        for i in range(n):
+            held = sum(s[a, b] for a, b in dealt if b == i)
+            seen.append((x[i] + held - sum(s[a, b] for a, b in dealt if a == i)) % Q)
+    if server or coalition:
+        seen.append(sum(x[i] for i in range(n)) % Q)
+    return seen
+
+
+def codes(columns, count):
+    total = np.zeros(count, np.int64)
+    for column in columns:
+        total = total * Q + column
+    return total
+
+
+@pytest.mark.parametrize(
+    ("n", "edges", "shares"),
+    [
+        (3, harary(3, 2), "directed"),
+        (3, [(0, 1)], "directed"),
+        (3, [(0, 1), (1, 2)], "paired"),
+        (4, harary(4, 3), "paired"),
+        (4, harary(4, 2), "paired"),
+        (4, [(0, 1), (2, 3)], "directed"),
+    ],
+)
+def test_every_coalition_by_playing_every_choice(n, edges, shares):
+    """The distribution of the view for each choice of updates: equal, or disjoint, as certified."""
+    dealt = [*edges, *((j, i) for i, j in edges if shares == "directed")]
+    grid = np.indices((Q,) * (n + len(dealt)), np.int8).reshape(n + len(dealt), -1).astype(int)
+    x = dict(enumerate(grid[:n]))
+    s = dict(zip(dealt, grid[n:], strict=True))
+    inputs = codes(grid[:n], grid.shape[1])
+    for size, server in itertools.product(range(n + 1), (True, False)):
+        for coalition in itertools.combinations(range(n), size):
+            seen = view_by_formula(x, s, n, edges, server, coalition, shares)
+            views = codes(seen, grid.shape[1]) if seen else np.zeros(grid.shape[1], int)
+            pairs, counts = np.unique(views * Q**n + inputs, return_counts=True)
+            view_of, input_of = pairs // Q**n, pairs % Q**n
+            found = certificate(
+                header_with(n, edges, shares=shares), Adversary(server, frozenset(coalition))
+            )
+            honest = [i for i in range(n) if i not in coalition]
+            first = view_of == view_of[0]
+            assert len(set(counts.tolist())) == 1  # what can be is equally likely
+            values = np.array(np.unravel_index(input_of[first], (Q,) * n))
+            for i in honest:
+                assert (len(set(values[i].tolist())) == 1) == (i in found.determined)
+                assert (len(set(values[i].tolist())) == Q) == (i in found.free)
+            assert first.sum() == Q ** (len(honest) - found.rank)
+
+
+def differences(n, edges, server, coalition):
+    """Honest updates, as vectors over Z_Q, that some shares hide completely: the view is zero.
+
+    Sums of the masks' effects on the honest uploads, share by share and value by value; what
+    touches the coalition is seen, so it must be zero.
+    """
+    honest = [i for i in range(n) if i not in coalition]
+    place = {i: at for at, i in enumerate(honest)}
+    everything = np.indices((Q,) * len(honest)).reshape(len(honest), Q ** len(honest)).T
+    if server:
+        reached = np.zeros((1, len(honest)), int)
+        for a, b in edges:
+            if a in place and b in place:
+                effect = np.zeros(len(honest), int)
+                effect[place[a]], effect[place[b]] = 1, Q - 1
+                moved = [(reached + value * effect) % Q for value in range(Q)]
+                reached = np.unique(np.concatenate(moved), axis=0)
+        everything = reached  # x = minus the masks
+    if server or coalition:
+        everything = everything[everything.sum(axis=1) % Q == 0]
+    return honest, everything
+
+
+GRAPHS = {
+    f"{name}-{n}": (n, edges)
+    for n in range(3, 8)
+    for name, edges in (
+        ("complete", harary(n, n - 1)),
+        ("ring", harary(n, 2)),
+        ("ring4", harary(n, 4)),
+        ("path", [(i, i + 1) for i in range(n - 1)]),
+        ("two parts", [(i, j) for i, j in harary(n, n - 1) if (i < n // 2) == (j < n // 2)]),
+    )
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_edge_is_exact_for_all_coalitions(name):
+    """Every coalition of n <= 7, with and without the server: rank, determined, known sums."""
+    n, edges = GRAPHS[name]
+    header = header_with(n, edges)
+    for size, server in itertools.product(range(n + 1), (True, False)):
+        for coalition in itertools.combinations(range(n), size):
+            honest, hidden = differences(n, edges, server, coalition)
+            found = certificate(header, Adversary(server, frozenset(coalition)))
+            assert found.honest == honest
+            fixed = [i for at, i in enumerate(honest) if not hidden[:, at].any()]
+            assert found.determined == fixed
+            assert len(hidden) == Q ** (len(honest) - found.rank)
+            signed = np.where(found.known > 1, -1, found.known.astype(np.int64))
+            assert not (hidden @ signed.T % Q).any()  # every known sum is really known
+            if server and name.startswith("complete") and honest:
+                assert bool(fixed) == (size == n - 1)  # free at n - 2, determined at n - 1
+
+
+def test_shamir_threshold_is_sharp():
+    """Fewer than t holders, even with the server, learn the total; t of them everything."""
+    header = full_header(7, 6, 0)._replace(dropout_rule="shamir", threshold=4)
+    for size in range(7):
+        for coalition in itertools.combinations(range(7), size):
+            found = certificate(header, Adversary(True, frozenset(coalition)))
+            exposed = size >= 4 or size == 6
+            assert found.determined == (found.honest if exposed else [])
+            assert found.rank == (len(found.honest) if exposed else 1)
+            if not exposed:
+                np.testing.assert_array_equal(found.known, np.ones((1, 7 - size)))
+
+
+@pytest.mark.parametrize(
+    ("n", "threshold", "q"), [(3, 2, 5), (4, 2, 5), pytest.param(3, 3, 5, marks=pytest.mark.slow)]
+)
+def test_shamir_by_playing_every_choice(n, threshold, q):
+    """Polynomials over a field of five: every secret, every coefficient, every coalition."""
+    count = n * threshold
+    grid = np.indices((q,) * count, np.int8).reshape(count, -1).astype(int)
+    polynomials = grid.reshape(n, threshold, -1)
+    points = np.array([[pow(j + 1, degree, q) for degree in range(threshold)] for j in range(n)])
+    shares = np.einsum("jd,idm->ijm", points, polynomials) % q  # dealer, holder
+    header = full_header(n, n - 1, 0)._replace(dropout_rule="shamir", threshold=threshold)
+    for size, server in itertools.product(range(n), (True, False)):
+        coalition = tuple(range(size))
+        seen = [polynomials[i, degree] for i in coalition for degree in range(threshold)]
+        seen += [shares[i, j] for i in range(size, n) for j in coalition]
+        seen += [shares[:, j].sum(0) % q for j in range(n)] if server else []
+        seen += [polynomials[:, 0].sum(0) % q] if server or coalition else []
+        views = np.zeros(grid.shape[1], np.int64)
+        for column in seen:
+            _, views = np.unique(views * q + column, return_inverse=True)
+        same = views == views[0]
+        found = certificate(header, Adversary(server, frozenset(coalition)))
+        for i in found.honest:
+            values = np.unique(polynomials[i, 0, same], return_counts=True)
+            assert (len(values[0]) == 1) == (i in found.determined)
+            assert (len(values[0]) == q and len(set(values[1].tolist())) == 1) == (i in found.free)
+
+
+@pytest.mark.parametrize("modulus", [1 << 32, 1 << 64, P])
+def test_elimination(modulus):
+    rng = np.random.default_rng(4)
+    matrix = rng.integers(-1, 2, (9, 6))
+    matrix[:, 5] = matrix[:, 0] - matrix[:, 1]
+    matrix[8] = matrix[0] + matrix[1] - matrix[2]
+    matrix = matrix.astype(np.int64)
+    if modulus != P:  # edges of a graph: the matrices that the ring's are
+        matrix = np.zeros((6, 8), np.int64)
+        for column, (i, j) in enumerate(harary(6, 4)[:8]):
+            matrix[i, column], matrix[j, column] = 1, -1
+    found = reduce_rows(matrix, modulus)
+    residues = (matrix.astype(object) % modulus).astype(np.uint64)
+    np.testing.assert_array_equal(combined(found.combination, residues, modulus), found.rows)
+    assert not combined(found.vanishing, residues, modulus).any()
+    assert len(found.rows) == np.linalg.matrix_rank(matrix)
+    for row, pivot in enumerate(found.pivots):
+        column = np.zeros(len(found.rows))
+        column[row] = 1
+        np.testing.assert_array_equal(found.rows[:, pivot], column)
+
+
+def test_what_cannot_be_divided_is_refused():
+    with pytest.raises(ArithmeticError, match="no entry"):
+        reduce_rows(np.array([[2, 4]]), 1 << 32)
+
+
+def test_exposure_against_coalitions():
+    complete = by_coalition(6, 5, draws=4, seed=1)
+    assert complete.at == [0, 1, 2, 3, 4, 5]
+    assert complete.most == [0, 0, 0, 0, 0, 1]
+    ring = by_coalition(8, 2, draws=20, seed=1)
+    assert ring.most[0] == ring.most[1] == 0
+    assert 0 < ring.mean[4] < ring.mean[6] < ring.mean[7] == 1
+
+
+def test_exposure_against_rounds():
+    """Differencing: exposed exactly when the unit vector is in the rational row space."""
+    for selection in ("random", "rotate"):
+        chosen = groups(9, 3, selection, 20, seed=5)
+        matrix = np.zeros((20, 9))
+        for row, group in zip(matrix, chosen, strict=True):
+            row[group] = 1
+        shown = by_round(9, 3, selection, 20, seeds=[5])
+        for r in range(20):
+            rank = np.linalg.matrix_rank(matrix[: r + 1])
+            units = [np.vstack([matrix[: r + 1], unit]) for unit in np.eye(9)]
+            exposed = sum(np.linalg.matrix_rank(rows) == rank for rows in units)
+            assert shown.mean[r] == exposed / 9
+        assert shown.mean[-1] == 1
+
+
+@pytest.mark.slow
+def test_groups_are_those_of_the_round():
+    import ssddl_jax as sd
+    from harness import tiny_data
+
+    for selection in ("random", "rotate"):
+        config = sd.Config(
+            participants=9, group_size=3, rounds=4, selection=selection, model="linear", seed=5
+        )
+        shown = sd.transcripts(config, [0, 1, 2, 3], data=tiny_data(9))
+        for mine, theirs in zip(shown, groups(9, 3, selection, 4, seed=5), strict=True):
+            np.testing.assert_array_equal(mine["group"], theirs)

@@ -1,0 +1,225 @@
+"""No classifier tells two worlds of one sum apart, and planted faults are told apart."""
+
+import ast
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import planted_faults as planted
+import ssddl_jax as sd
+from planted_faults import FAULTS, HEALTHY, THRESHOLD, VIEWS, views_of
+from ssddl_jax.field import from_signed
+from ssddl_jax.privacy.distinguisher import auc, chains, distinguish, features, uploads
+from ssddl_jax.sharing import SHARINGS, ideal, pairwise, shamir
+
+MARGIN = 0.02
+CAUGHT = 0.9
+SOURCE = Path(sd.__file__).parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_views_do_not_tell_the_world(name):
+    """AUC within 0.5 +- 0.02 on 20,000 held-out views: the margin is 4.9 standard errors."""
+    views = views_of(name)
+    found = distinguish(views.world0, views.world1)
+    assert found.held_out == VIEWS >= 10_000
+    assert abs(found.auc - 0.5) < MARGIN, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reused-pads", "edge-without-mask"])
+def test_planted_faults_tell_the_world(name):
+    views = views_of(name)
+    found = distinguish(views.world0, views.world1)
+    assert found.auc > CAUGHT, found
+
+
+def told_by_seeds(name, count):
+    """AUC of the update that trying all seeds finds, projected on what differs between worlds;
+    and the fraction of world 0's views in which it is found exactly.
+    """
+
+    def signed(words):
+        return np.asarray(words).astype(np.uint8).view(np.int8).astype(np.int64)
+
+    views, messages = views_of(name), planted.small_bytes()
+    first, second = (signed(words[:2]) for words in messages)
+    found = [signed(planted.found_by_seeds(w[:count])) for w in views[:2]]
+    scores = np.sum(np.concatenate(found) * (second - first)[None], axis=(1, 2))
+    exact = (found[0] == first[None]).all(axis=(1, 2)).mean()
+    return *auc(scores, np.repeat([False, True], count)), exact
+
+
+@pytest.mark.slow
+def test_small_seeds_are_found_by_trying_them():
+    """65,536 seeds give the updates themselves; where masks have whole keys, nothing."""
+    area, _, exact = told_by_seeds("small-seeds", 500)
+    assert area > CAUGHT
+    assert exact == 1
+    area, error, exact = told_by_seeds("byte-residuals", 2500)
+    assert abs(area - 0.5) < 4 * error
+    assert exact == 0
+
+
+@pytest.mark.parametrize(
+    ("builder", "kind"),
+    [
+        (pairwise, {}),
+        (pairwise, {"shares": "paired", "neighbours": 2}),
+        (ideal, {}),
+        (shamir, {"dropout_rule": "shamir"}),
+    ],
+    ids=["directed", "paired-ring", "ideal", "shamir"],
+)
+def test_views_hold_the_sum(builder, kind):
+    """Every view adds up to the messages' sum, and no two views are alike."""
+    scheme = planted.scheme_of(5, **kind)
+    messages, _ = planted.worlds(scheme)
+    rows = uploads(builder, scheme, messages, chains(3, 4))
+    assert rows.shape == (4, 5, 16)
+    assert rows.dtype == jnp.uint32
+    assert len(np.unique(np.asarray(rows))) > 310
+    for view in rows:
+        if builder is shamir:
+            points = jnp.arange(1, 6, dtype=jnp.uint32)
+            total = sd.shamir_reconstruct(view, points, THRESHOLD)
+            assert np.array_equal(total, from_signed(sd.aggregate(messages)))
+        else:
+            assert np.array_equal(sd.aggregate(view), sd.aggregate(messages))
+
+
+def test_views_are_the_packages_uploads():
+    """The real sharing layer, under the same chain, sends the same words."""
+    scheme = planted.scheme_of(5)
+    messages, _ = planted.worlds(scheme)
+    under = chains(3, 4)
+    rows = uploads(pairwise, scheme, messages, under)
+    assert np.array_equal(rows[2], jax.jit(sd.mask)(messages, under[2]))
+
+
+def test_one_dealers_shares_are_shamirs():
+    """With one dealer, upload j is its share for holder j: any t give its message."""
+    scheme = planted.scheme_of(5, dropout_rule="shamir")
+    messages, _ = planted.worlds(scheme)
+    dealer = jnp.array([True, False, False, False, False])
+    held = uploads(shamir, scheme, messages, chains(3, 4), dealer)[0]
+    points = jnp.arange(1, 6, dtype=jnp.uint32)
+    for start in range(3):
+        some = slice(start, start + THRESHOLD)
+        found = sd.shamir_reconstruct(held[some], points[some], THRESHOLD)
+        assert np.array_equal(found, from_signed(messages[0]))
+
+
+@pytest.mark.slow
+def test_residuals_are_sums_over_the_honest_edge():
+    """What is left of two honest uploads adds up to their messages; without the edge's mask it is
+    the messages.
+    """
+    messages, _ = planted.worlds(planted.scheme_of(5))
+    masked, bare = (views_of(name).world0 for name in ("residuals", "edge-without-mask"))
+    assert np.array_equal(masked.sum(1, dtype=jnp.uint32), bare.sum(1, dtype=jnp.uint32))
+    assert np.array_equal(bare, np.broadcast_to(messages[:2], bare.shape))
+    assert np.mean(np.asarray(masked) == np.asarray(bare)) < 1e-5
+
+
+def test_chains_are_distinct_and_repeat():
+    made = np.asarray(chains(2**40 + 1, 1000))
+    assert made.shape == (1000, 8)
+    assert len(np.unique(made, axis=0)) == 1000
+    assert np.array_equal(made[:10], chains(2**40 + 1, 10))
+    assert not np.any(made[:10] == np.asarray(chains(1, 10)))
+
+
+def drawn(seed, views=4000):
+    rng = np.random.default_rng([8, seed])
+    return rng.integers(0, 2**32, (views, 3, 4), dtype=np.uint32)
+
+
+def test_a_known_area_is_nearly_reached():
+    """One word of twelve is the larger of two in world 1: the best score's AUC is 2/3."""
+    zero, one = drawn(0), drawn(1)
+    one[:, 1, 2] = np.maximum(one[:, 1, 2], drawn(2)[:, 1, 2])
+    found = distinguish(zero, one)
+    assert found.held_out == 4000
+    assert 0.62 < found.auc < 2 / 3 + 4 * found.error
+
+
+def test_distinguishing_repeats():
+    zero, one = drawn(3, 500), drawn(4, 500)
+    assert distinguish(zero, one, 5) == distinguish(zero, one, 5)
+    assert distinguish(zero, one, 5) != distinguish(zero, one, 6)
+
+
+def test_features_see_rounds_and_members():
+    """Differences are taken in the ring: a constant one is one number, whatever the pad."""
+    views = drawn(5, 6)
+    rounds = jnp.asarray(np.stack([views, views + np.uint32(12)], axis=1))
+    made = np.asarray(features(rounds))
+    words, pairs = 2 * 3 * 4, 2 * 3 * 4  # of three members there are three pairs
+    assert made.shape == (6, 7 * words + pairs + 3 * 4)
+    assert made.dtype == np.float32
+    assert np.all(made[:, -12:] == np.float32(12 * 2.0**-31))
+    assert np.all(np.abs(made[:, :words]) <= 1)
+
+
+@pytest.mark.parametrize("levels", [2, 7, 10**6])
+def test_auc_against_sklearn(levels):
+    """With many ties, with some, with hardly any."""
+    rng = np.random.default_rng(levels)
+    labels = rng.random(600) < 0.3
+    scores = rng.integers(0, levels, 600) + labels * levels / 5
+    area, error = auc(np.floor(scores), labels)
+    assert area == pytest.approx(roc_auc_score(labels, np.floor(scores)), abs=1e-12)
+    assert 0 < error < 0.05
+
+
+def test_auc_by_hand():
+    assert auc([1, 2, 3, 4], [0, 0, 1, 1]) == (1.0, 0.0)
+    assert auc([1, 2, 3, 4], [1, 1, 0, 0]) == (0.0, 0.0)
+    assert auc([1, 1], [0, 1])[0] == 0.5
+    assert auc([1, 3, 2], [0, 0, 1])[0] == 0.5
+
+
+def test_standard_error_is_the_spread_of_areas():
+    """At no effect it is sqrt((m + 1) / (12 m0 m1)), and what repeats show."""
+    rng = np.random.default_rng(11)
+    labels = np.arange(400) % 2 == 0
+    found = np.array([auc(rng.random(400), labels) for _ in range(500)])
+    assert found[:, 1].mean() == pytest.approx(np.sqrt(401 / (12 * 200 * 200)), rel=0.02)
+    assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [([1, 2], [0, 1, 1], "as long as"), ([1, 2], [1, 1], "both kinds"), ([[1]], [[1]], "as long")],
+)
+def test_errors_of_auc(scores, labels, message):
+    with pytest.raises(ValueError, match=message):
+        auc(scores, labels)
+
+
+def test_errors_of_distinguish():
+    with pytest.raises(ValueError, match=r"alike, not \(4, 3, 4\) and \(5, 3, 4\)"):
+        distinguish(drawn(0, 4), drawn(0, 5))
+
+
+def test_no_fault_can_be_reached():
+    """Faults live in tests: the package's table holds its own builders, and no module of it
+    imports anything of the tests or has a planted name.
+    """
+    assert set(SHARINGS.values()) == {pairwise, ideal, shamir}
+    names = {name for name in vars(planted) if name.startswith(("byte_", "edge_", "float_"))}
+    names |= {name.replace("-", "_") for name in FAULTS} | {"from_seed", "found_by_seeds"}
+    assert {"float_shares", "edge_without_mask", "byte_ring_without_top", "small_seeds"} <= names
+    here = {path.stem for path in Path(__file__).parent.glob("*.py")} - {"conftest"}
+    for path in SOURCE.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        imported = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+        imported |= {str(n.module) for n in nodes if isinstance(n, ast.ImportFrom)}
+        assert not {part for name in imported for part in name.split(".")} & here, path
+        assert not {getattr(node, "name", None) for node in nodes} & names, path

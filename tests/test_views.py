@@ -1,0 +1,249 @@
+"""Views: each adversary sees these messages and no other; words are what was really sent."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import independent
+import ssddl_jax as sd
+from harness import tiny_data
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.privacy.certificate import known_sums, recover
+from ssddl_jax.privacy.exposure import full_header
+from ssddl_jax.privacy.views import Adversary, Message, header_of, view_of, visible
+
+N, GROUP = 9, 6
+SETTINGS = {
+    "complete": {},
+    "ring": {"neighbours": 2},
+    "paired": {"shares": "paired"},
+    "wide": {"ring_bits": 64, "weighting": "examples"},
+    "chacha8": {"prg": "chacha8"},
+    "retry": {"dropout": 0.2},
+    "retry ring paired": {"dropout": 0.2, "neighbours": 4, "shares": "paired"},
+    "reveal": {"dropout": 0.2, "dropout_rule": "reveal"},
+    "reveal wide": {"dropout": 0.2, "dropout_rule": "reveal", "ring_bits": 64},
+    "reveal two": {"dropout": 0.4, "max_dropout": 0.4, "dropout_rule": "reveal"},
+    "shamir": {"dropout": 0.2, "dropout_rule": "shamir", "threshold": 3},
+    "void": {"dropout": 0.6, "max_dropout": 0.0},
+    "void reveal": {"dropout": 0.6, "max_dropout": 0.0, "dropout_rule": "reveal"},
+}
+
+
+QUICK = ("ring", "retry", "reveal two", "shamir", "void")
+
+
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+EVERY = [name if name in QUICK else slow(name) for name in SETTINGS]
+
+
+def shown_by(**fields):
+    config = sd.Config(
+        participants=N, group_size=GROUP, model="linear", rounds=2, batch_size=2, **fields
+    )
+    return sd.transcript(config, 1, data=tiny_data(N))
+
+
+@pytest.fixture(scope="module")
+def transcript_of():
+    kept = {}
+
+    def get(name):
+        if name not in kept:
+            kept[name] = shown_by(**SETTINGS[name])
+        return kept[name]
+
+    return get
+
+
+def kinds(seen):
+    return {kind: sum(m.kind == kind for m in seen) for kind in {m.kind for m in seen}}
+
+
+def test_what_each_adversary_sees():
+    header = full_header(GROUP, GROUP - 1, seed=0)
+    ids = [int(i) for i in header.group]
+    assert kinds(visible(header, Adversary(server=True))) == {"upload": 6, "aggregate": 1}
+    one = visible(header, Adversary(coalition=frozenset(ids[:1])))
+    assert kinds(one) == {"update": 1, "share": 10, "aggregate": 1}
+    assert all(ids[0] in (m.sender, m.receiver) for m in one if m.kind == "share")
+    two = visible(header, Adversary(coalition=frozenset(ids[:2])))
+    assert kinds(two) == {"update": 2, "share": 18, "aggregate": 1}
+    both = visible(header, Adversary(server=True, coalition=frozenset(ids[:2])))
+    assert set(both) == set(two) | set(visible(header, Adversary(server=True)))
+    assert kinds(visible(header, Adversary(links=True))) == {"sealed": 36}
+    assert visible(header, Adversary()) == []
+
+
+def test_a_listener_sees_no_word(transcript_of):
+    view = view_of(transcript_of("ring"), Adversary(links=True))
+    assert view.words == {}
+    assert view.params is None
+    assert set(view.sealed.values()) == {transcript_of("ring")["encoded"].shape[1]}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_words_are_those_that_were_sent(transcript_of, name):
+    """Every share by `cryptography`'s ChaCha20, every upload from them."""
+    shown = transcript_of(name)
+    header = header_of(shown)
+    some = frozenset(header.sharers[:2])
+    view = view_of(shown, Adversary(server=True, coalition=some, late=True))
+    width, bits, rows = shown["encoded"].shape[1], header.ring_bits, list(header.group)
+    for message, words in view.words.items():
+        assert words.shape == (width,)
+        assert words.dtype == np.uint32
+        row = rows.index(message.sender) if message.sender >= 0 else None
+        if message.kind == "update":
+            np.testing.assert_array_equal(words, shown["encoded"][row])
+        elif message.kind == "aggregate":
+            np.testing.assert_array_equal(words, shown["aggregate"])
+        elif header.dropout_rule == "shamir":
+            dealers = header.sharers if message.kind == "upload" else [message.sender]
+            point = rows.index(message.sender if message.kind == "upload" else message.receiver)
+            total = sum(shamir_value(shown, header, i, point + 1) for i in dealers)
+            np.testing.assert_array_equal(words, total % independent.PRIME)
+        elif name != "chacha8" and message.kind in ("share", "opened"):
+            again = independent.share(shown["chain"], *message[1:], width)
+            np.testing.assert_array_equal(words, again)
+        elif name != "chacha8" and message.kind == "upload":
+            table = header.partners[message.attempt][row]
+            again = independent.upload(
+                shown["chain"],
+                message.attempt,
+                message.sender,
+                [int(j) for j in table if j >= 0],
+                shown["encoded"][row],
+                header.shares,
+                bits,
+            )
+            np.testing.assert_array_equal(words, again)
+
+
+def shamir_value(shown, header, dealer, point):
+    words = shown["encoded"][header.slot(dealer)]
+    total = words.view(np.int32).astype(object)
+    for degree in range(1, header.threshold):
+        key = independent.derive(shown["chain"], 0, dealer, degree, "SHAM")
+        drawn = independent.field_words(key, len(words)).astype(object)
+        total = total + drawn * pow(point, degree)
+    return total
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_known_sums_are_sums_of_updates(transcript_of, name):
+    """For every coalition of up to four members, with and without the server, and late uploads."""
+    shown = transcript_of(name)
+    header = header_of(shown)
+    bits = 32 if header.dropout_rule == "shamir" else header.ring_bits
+    encoded = {
+        int(i): independent.values_of(row, bits)
+        for i, row in zip(header.group, shown["encoded"], strict=True)
+    }
+    checked = 0
+    for size, server, late in itertools.product(range(5), (True, False), (True, False)):
+        coalition = frozenset(header.sharers[-size:] if size else [])
+        view = view_of(shown, Adversary(server=server, coalition=coalition, late=late and server))
+        for found in known_sums(view):
+            total = sum(factor * encoded[i] for i, factor in found.coefficients.items())
+            np.testing.assert_array_equal(found.words, independent.words_of(total, bits))
+            checked += 1
+    assert checked or header.void
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["retry", *(slow(name) for name in ("retry ring paired", "reveal", "reveal wide"))],
+)
+def test_a_late_upload_exposes_exactly_its_sender(transcript_of, name):
+    shown = transcript_of(name)
+    header = header_of(shown)
+    (gone,) = header.vanished
+    assert recover(view_of(shown, Adversary(server=True))) == {}
+    found = recover(view_of(shown, Adversary(server=True, late=True)))
+    assert list(found) == [gone]
+    np.testing.assert_array_equal(found[gone], shown["encoded"][header.slot(gone)])
+
+
+def test_two_late_uploads(transcript_of):
+    """reveal opens pads with survivors, not those between the vanished: their sum is exposed."""
+    shown = transcript_of("reveal two")
+    header = header_of(shown)
+    assert len(header.vanished) == 2
+    view = view_of(shown, Adversary(server=True, late=True))
+    assert recover(view) == {}
+    assert dict.fromkeys(header.vanished, 1) in [s.coefficients for s in known_sums(view)]
+
+
+def test_shamir_has_no_late_upload_to_fear(transcript_of):
+    shown = transcript_of("shamir")
+    header = header_of(shown)
+    assert recover(view_of(shown, Adversary(server=True, late=True))) == {}
+    some = frozenset(header.sharers[:3])  # as many as the threshold
+    found = recover(view_of(shown, Adversary(coalition=some)))
+    assert sorted(found) == sorted(set(header.sharers) - some)
+
+
+@pytest.mark.parametrize("name", ["void", slow("void reveal")])
+def test_a_void_round_gives_nothing(transcript_of, name):
+    shown = transcript_of(name)
+    assert shown["void"]
+    header = header_of(shown)
+    seen = visible(header, Adversary(server=True))
+    assert kinds(seen) == {"upload": len(header.survivors)}
+    assert known_sums(view_of(shown, Adversary(server=True))) == []
+
+
+def test_a_round_of_too_few_sends_nothing(transcript_of):
+    header = header_of(transcript_of("void"))._replace(finite=np.arange(6) < 2)
+    header = header._replace(alive=header.finite)
+    assert visible(header, Adversary(server=True)) == []
+
+
+@pytest.mark.slow
+def test_views_that_cannot_be_taken(transcript_of):
+    ideal = shown_by(engine="ideal")
+    assert len(view_of(ideal, Adversary(server=True)).words) == 7
+    for adversary in (
+        Adversary(coalition=frozenset([int(ideal["group"][0])])),
+        Adversary(server=True, late=True),
+        Adversary(links=True),
+    ):
+        with pytest.raises(ConfigError, match=r"engine = ideal: .*only the server's view"):
+            view_of(ideal, adversary)
+    absent = next(i for i in range(N) if i not in transcript_of("ring")["group"])
+    with pytest.raises(ConfigError, match=rf"coalition = {absent}: .*members"):
+        view_of(transcript_of("ring"), Adversary(coalition=frozenset([absent])))
+
+
+@pytest.mark.slow
+def test_the_reference_engine_gives_the_same_view(transcript_of):
+    slow, fast = shown_by(engine="reference", dropout=0.2), transcript_of("retry")
+    everything = Adversary(
+        server=True, coalition=frozenset(header_of(fast).sharers[:3]), late=True, links=True
+    )
+    a, b = view_of(slow, everything), view_of(fast, everything)
+    assert a.words.keys() == b.words.keys()
+    assert all(np.array_equal(a.words[m], b.words[m]) for m in a.words)
+
+
+@pytest.mark.slow
+def test_several_rounds_are_the_rounds_of_one_run():
+    config = sd.Config(participants=N, group_size=GROUP, model="linear", rounds=3, batch_size=2)
+    several = sd.transcripts(config, [2, 0, 1], data=tiny_data(N))
+    assert [int(shown["round"]) for shown in several] == [2, 0, 1]
+    for shown in several:
+        alone = sd.transcript(config, int(shown["round"]), data=tiny_data(N))
+        assert alone.keys() == shown.keys()
+        assert all(np.array_equal(alone[key], shown[key]) for key in alone)
+    np.testing.assert_array_equal(several[1]["params_after"], several[2]["params_before"])
+    assert np.any(several[1]["params_before"] != several[2]["params_before"])
+
+
+def test_messages_are_told_apart():
+    seen = [Message("share", 0, 1, 2), Message("share", 1, 1, 2), Message("share", 0, 2, 1)]
+    assert len(set(seen)) == 3
