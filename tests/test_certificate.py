@@ -249,6 +249,6 @@ def test_groups_are_those_of_the_round():
         config = sd.Config(
             participants=9, group_size=3, rounds=4, selection=selection, model="linear", seed=5
         )
-        shown = sd.transcripts(config, [0, 1, 2, 3], data=tiny_data(9))
+        shown = sd.transcripts(config, range(4), data=tiny_data(9))
         for mine, theirs in zip(shown, groups(9, 3, selection, 4, seed=5), strict=True):
             np.testing.assert_array_equal(mine["group"], theirs)

@@ -70,11 +70,10 @@ def test_small_seeds_are_found_by_trying_them():
     ("builder", "kind"),
     [
         (pairwise, {}),
-        (pairwise, {"shares": "paired", "neighbours": 2}),
         (ideal, {}),
         (shamir, {"dropout_rule": "shamir"}),
     ],
-    ids=["directed", "paired-ring", "ideal", "shamir"],
+    ids=["directed", "ideal", "shamir"],
 )
 def test_views_hold_the_sum(builder, kind):
     """Every view adds up to the messages' sum, and no two views are alike."""

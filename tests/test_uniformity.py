@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from planted_faults import FAULTS, HEALTHY, views_of
+from planted_faults import HEALTHY, views_of
 from ssddl_jax.field import P
 from ssddl_jax.privacy.uniformity import least, uniformity
 
@@ -36,20 +36,9 @@ def test_healthy_views_are_uniform(name):
     "name", ["reused-pads", "edge-without-mask", "float-shares", "top-never-occurs"]
 )
 def test_planted_faults_are_rejected(name):
+    """All but small seeds, which a search of the seeds finds: `test_distinguisher`."""
     found = uniformity(*seen(name))
     assert found.combined < REJECTED, found
-
-
-@pytest.mark.slow
-def test_small_seeds_look_uniform():
-    """What only a search of the seeds finds (`test_distinguisher`)."""
-    assert set(FAULTS) - {"small-seeds"} == {
-        "reused-pads",
-        "edge-without-mask",
-        "float-shares",
-        "top-never-occurs",
-    }
-    assert uniformity(*seen("small-seeds")).combined > REJECTED
 
 
 @pytest.mark.parametrize("modulus", [2**32, 256, P, 251 * 256])

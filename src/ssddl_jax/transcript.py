@@ -1,7 +1,7 @@
 """`transcript`: every message of one round, in one file; the simulator's all-seeing view."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,11 @@ def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
     `parts` are those of `build_simulation`, and `data`, `model`. Raises `ConfigError` if there is
     nothing to show or it would not fit in memory.
     """
-    return transcripts(config, [round_], **parts)[0]
+    return next(transcripts(config, [round_], **parts))
 
 
-def transcripts(config: Config, rounds: Sequence[int], **parts: Any) -> list[Arrays]:
-    """Transcripts of several rounds of one run, in the order of `rounds`."""
+def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterator[Arrays]:
+    """Transcripts of some rounds of one run, ascending, each as soon as it has been played."""
     if config.protocol == "plain":
         raise ConfigError("protocol", "plain", "has no shares to show; use ssddl")
     for round_ in rounds:
@@ -46,7 +46,7 @@ def transcripts(config: Config, rounds: Sequence[int], **parts: Any) -> list[Arr
     host_data = parts.pop("data", None) or load_data(config)
     simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
     plan, recipe = simulation.plan, simulation.recipe
-    size = 12 * plan.size * plan.width * len(set(rounds))
+    size = 12 * plan.size * plan.width
     if size > _MOST_BYTES:
         remedy = f"a transcript would take {size >> 20} MiB; use a smaller group or model"
         raise ConfigError("group_size", plan.size, remedy)
@@ -59,15 +59,13 @@ def transcripts(config: Config, rounds: Sequence[int], **parts: Any) -> list[Arr
         keep = compile_once(simulation.step_kept, state, data, donate=False).call
         streams = len(set(rounds)) <= last  # some rounds are not shown
         step = compile_once(named(simulation.step), state, data).call if streams else keep
-    shown: dict[int, Arrays] = {}
     for round_ in range(last + 1):
         if round_ in rounds:
             after, info, rows = keep(state, data)
-            shown[round_] = _arrays(config, plan, recipe, data, state, after, info, rows)
+            yield _arrays(config, plan, recipe, data, state, after, info, rows)
             state = after
         else:
             state, *_ = step(state, data)
-    return [shown[round_] for round_ in rounds]
 
 
 def _arrays(

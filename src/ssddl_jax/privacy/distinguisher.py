@@ -68,7 +68,7 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
 
 
 def chains(seed: int, count: int) -> UInt32[Array, "count 8"]:
-    """Independent chain states: words 0..7 of ChaCha20, key the seed's S_0, nonce (i, 0, "VIEW")."""
+    """Independent chain states: words 0..7 of ChaCha20 under S_0 (seed), nonce (i, 0, "VIEW")."""
     return _chains(initial_chain(seed), count)
 
 

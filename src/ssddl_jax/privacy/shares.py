@@ -144,9 +144,9 @@ class Shares:
         if self._shamir:
             held = [self.share(0, i, sender).astype(np.uint64) for i in self._header.sharers]
             return (np.sum(held, axis=0) % np.uint64(P)).astype(np.uint32)
-        sent: Any = self._encoded[self._header.slot(sender)]
+        sent = jnp.asarray(self._encoded[self._header.slot(sender)])
         for i, j in pairs(self._header, attempt):
             if sender in (i, j):
-                words = self._pads[attempt, i, j]
+                words = jnp.asarray(self._pads[attempt, i, j])
                 sent = self._ring.add(sent, words if j == sender else self._ring.negate(words))
         return np.asarray(sent)

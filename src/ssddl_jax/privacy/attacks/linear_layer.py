@@ -20,6 +20,7 @@ Bias = Float32[jax.Array, "T rows"]
 # Greatest pixel error that passes for exact: five grey levels in 256. Sums of quantised updates
 # carry about 0.01; other images differ from a member's by far more (about 1.0).
 EXACT_TO_THE_EYE = 0.02
+_AGREE = 0.005
 
 
 @jax.jit
@@ -65,9 +66,9 @@ def plausible(
 def presented(kernel: Kernel, bias: Bias) -> Float32[jax.Array, "T inputs"]:
     """The one input that the attacker would show from a sum, chosen without knowing the truth.
 
-    First choice: a plausible row with which another agrees (root mean square difference within
-    `EXACT_TO_THE_EYE`), since rows that mix several members mix them differently. Otherwise a
-    plausible row, otherwise any; ties go to the largest |dL/db|, which rounding hurts least.
+    A plausible row of the largest set that agree (root mean square difference within 0.005): rows
+    of one member agree, rows that mix several mix them differently. Ties go to the largest |dL/db|,
+    which rounding hurts least; without a plausible row that alone decides.
     """
     candidates = row_candidates(kernel, bias)
     able = plausible(candidates)
@@ -75,12 +76,11 @@ def presented(kernel: Kernel, bias: Bias) -> Float32[jax.Array, "T inputs"]:
     products = jnp.einsum("tri,tsi->trs", kept, kept, precision=lax.Precision.HIGHEST)
     norms = jnp.diagonal(products, axis1=1, axis2=2)
     apart = (norms[:, :, None] + norms[:, None, :] - 2 * products) / kept.shape[-1]
-    close = (apart <= EXACT_TO_THE_EYE**2) & able[:, :, None] & able[:, None, :]
-    agreed = jnp.sum(close.astype(jnp.int32), axis=-1) > 1  # every able row agrees with itself
+    close = (apart <= _AGREE**2) & able[:, :, None] & able[:, None, :]
+    agree = jnp.sum(close.astype(jnp.float32), axis=-1)
     sizes = jnp.abs(bias)
     share = sizes / jnp.maximum(jnp.max(sizes, axis=1, keepdims=True), jnp.float32(1e-30))
-    rank = share + 2 * able.astype(jnp.float32) + 4 * agreed.astype(jnp.float32)
-    return _take(candidates, jnp.argmax(rank, axis=1))
+    return _take(candidates, jnp.argmax(agree + share / 2, axis=1))
 
 
 @jax.jit

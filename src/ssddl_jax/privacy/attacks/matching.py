@@ -7,7 +7,7 @@ d parameters. Both keep the best image among those whose loss is finite, so what
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,9 @@ class _Best(NamedTuple):
 
     image: jax.Array
     loss: jax.Array
+
+
+_Carry = tuple[jax.Array, Any, _Best]  # image, the optimizer's state, best so far
 
 
 @functools.partial(jax.jit, static_argnames=("model", "steps", "restarts"))
@@ -109,37 +112,39 @@ def _lbfgs(loss: Loss, start: Image, steps: int) -> _Best:
         max_backtracking_steps=10, decrease_factor=0.5, increase_factor=2.0, store_grad=True
     )
     optimizer = optax.lbfgs(memory_size=20, linesearch=search)
-    value_and_grad = optax.value_and_grad_from_state(loss)
 
-    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+    def step(carry: _Carry, _: None) -> tuple[_Carry, None]:
         image, state, best = carry
-        value, gradient = value_and_grad(image, state=state)
-        best = _better(best, image, value)
+        value, gradient = optax.tree.get(state, "value"), optax.tree.get(state, "grad")
         with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with counts
             moves, state = optimizer.update(
                 gradient, state, image, value=value, grad=gradient, value_fn=loss
             )
-        return (optax.apply_updates(image, moves), state, best), None
+        image = cast(jax.Array, optax.apply_updates(image, moves))
+        return (image, state, _better(best, image, optax.tree.get(state, "value"))), None
 
-    begin = (start, optimizer.init(start), _Best(start, jnp.float32(jnp.inf)))
-    (image, _, best), _ = lax.scan(step, begin, None, length=steps)
-    return _better(best, image, loss(image))
+    value, gradient = jax.value_and_grad(loss)(start)
+    state = optax.tree.set(optimizer.init(start), value=value, grad=gradient)
+    begin = _better(_Best(start, jnp.float32(jnp.inf)), start, value)
+    (_, _, best), _ = lax.scan(step, (start, state, begin), None, length=steps)
+    return best
 
 
 def _adam_on_signs(loss: Loss, start: Image, steps: int, lr: float) -> _Best:
     drops = {steps * eighths // 8: 0.1 for eighths in (3, 5, 7)}
     optimizer = optax.adam(optax.piecewise_constant_schedule(lr, drops))
 
-    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+    def step(carry: _Carry, _: None) -> tuple[_Carry, None]:
         image, state, best = carry
         value, gradient = jax.value_and_grad(loss)(image)
         best = _better(best, image, value)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with counts
             moves, state = optimizer.update(jnp.sign(gradient), state)
-        return (jnp.clip(optax.apply_updates(image, moves), 0, 1), state, best), None
+        image = cast(jax.Array, optax.apply_updates(image, moves))
+        return (jnp.clip(image, 0, 1), state, best), None
 
-    begin = (start, optimizer.init(start), _Best(start, jnp.float32(jnp.inf)))
-    (image, _, best), _ = lax.scan(step, begin, None, length=steps)
+    begin = _Best(start, jnp.float32(jnp.inf))
+    (image, _, best), _ = lax.scan(step, (start, optimizer.init(start), begin), None, length=steps)
     return _better(best, image, loss(image))
 
 
