@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ssddl_jax import distributed
-from ssddl_jax.cli import directories, measuring, planning, training
+from ssddl_jax.cli import attacking, directories, measuring, planning, training
 from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.cores import use_all_cores
 from ssddl_jax.errors import ConfigError, RunError, one_line
@@ -25,12 +25,12 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "plan": (planning.plan, "a run before it runs: headroom, bytes, memory, tolerance, time"),
     "bench": (measuring.bench, "one timed measurement: bench share, bench round"),
     "scale": (measuring.scale, "participant-count sweep: seconds, memory, bytes; table and plot"),
+    "attack": (attacking.attack, "what each adversary can do to what it really sees"),
     "compile": (measuring.compile_, "compiles the round for devices that are not here"),
     "data": (training.data, "which datasets are here, how to get the others"),
 }
 LATER = {
     "compare": "SSDDL beside its rivals",
-    "attack": "what each adversary can do",
 }
 
 

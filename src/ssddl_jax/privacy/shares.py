@@ -43,7 +43,9 @@ def streams(
     """The first `width` words under every key."""
     expand = _expander(prg, width, nonce_word)
     padded = np.concatenate([keys, np.zeros((-len(keys) % _AT_ONCE, 8), np.uint32)])
-    made = [expand(padded[at : at + _AT_ONCE]) for at in range(0, len(padded), _AT_ONCE)]
+    made = [
+        expand(jnp.asarray(padded[at : at + _AT_ONCE])) for at in range(0, len(padded), _AT_ONCE)
+    ]
     return np.concatenate(made)[: len(keys)]
 
 

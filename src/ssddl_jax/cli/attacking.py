@@ -1,0 +1,67 @@
+"""The command `ssddl attack`."""
+
+import dataclasses
+
+from ssddl_jax.cli.options import (
+    Parser,
+    add_config_flags,
+    json_flag,
+    parse,
+    print_json,
+    read_config,
+    say,
+    whole,
+)
+from ssddl_jax.config import Config
+from ssddl_jax.errors import ConfigError
+
+# Fields that an attack's rounds take from the user; the others are the study's own.
+_TAKEN = ("data", "participants", "group_size", "shares", "prg", "clip", "learning_rate", "seed")
+
+
+def attack(arguments: list[str]) -> int:
+    """`ssddl attack`."""
+    parser = Parser(
+        prog="ssddl attack",
+        description="What each adversary can do with what it really sees: plays rounds, takes the "
+        "views,\nand tries published attacks on them. Writes a table and a picture.",
+    )
+    add = parser.add_argument
+    add("--targets", default="8", metavar="T", help="participants attacked [%(default)s]")
+    add("--batch", default="1", metavar="B", help="examples of a member's one step [%(default)s]")
+    add("--sizes", default="2,3,5,10,25,50,100", metavar="N,N,...", help="members of the sums "
+        "attacked [%(default)s]")  # fmt: skip
+    add("--out", metavar="DIR", help="folder for attack.json, .md, .png; by default a new one")
+    add("--overwrite", action="store_true", help="an `out` that exists is reused")
+    json_flag(parser)
+    hidden = [f.name for f in dataclasses.fields(Config) if f.name not in _TAKEN]
+    add_config_flags(parser, hidden=hidden)
+    options = parse(parser, arguments)
+    targets, batch = whole("targets", options.targets), whole("batch", options.batch)
+    sizes = [whole("sizes", part) for part in options.sizes.split(",")]
+    if batch < 1:
+        raise ConfigError("batch", batch, "must be at least 1")
+    from pathlib import Path
+
+    from ssddl_jax.directory import check_output, new_directory
+
+    directory = Path(options.out) if options.out else new_directory("attack")
+    overwrite = options.overwrite
+    del options.out, options.overwrite
+    own = {"group_size": 5} if "group_size" not in vars(options) and not options.config else {}
+    given = read_config(options, **own)
+    kept = {name: getattr(given, name) for name in _TAKEN}
+    from ssddl_jax.privacy import results
+    from ssddl_jax.privacy.study import attack_config, check, study
+
+    config = attack_config(Config(**kept), batch)
+    check(config, targets, sizes)
+    check_output(directory, overwrite)
+    found = study(config, targets, sizes, say)
+    numbers = results.write(found, directory)
+    if options.json:
+        print_json(numbers)
+    else:
+        print(results.markdown(found))
+    say(f"written to {directory}: attack.png, attack.md, attack.json; {found.seconds:.0f} s")
+    return 0

@@ -1,0 +1,132 @@
+"""A study as JSON, and as tables for people."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ssddl_jax.environment import device_name, versions
+from ssddl_jax.privacy.attacks import images
+from ssddl_jax.privacy.study import Leak, Score, Study
+
+ROUNDS_NOTE = (
+    "One step of every member on its own batch; the server's update is left out, so that all "
+    "rounds start from the same parameters: the best case for the attacker. A simulation."
+)
+
+NEAREST_NOTE = (
+    "`relu rows` is scored against the member of the sum whose input it is nearest to (anybody's "
+    "input is a leak), the mean image beside the same member; all else against the target."
+)
+
+
+def as_json(study: Study) -> dict[str, Any]:
+    """Every number of a study."""
+    config = study.config
+    return {
+        "settings": {
+            "data": config.data,
+            "participants": config.participants,
+            "group_size": config.group,
+            "batch_size": config.batch_size,
+            "learning_rate": config.learning_rate,
+            "shares": config.shares,
+            "prg": config.prg,
+            "seed": config.seed,
+            "targets": len(study.truths),
+            "note": ROUNDS_NOTE,
+        },
+        "mean_image": score_json(study.mean_image),
+        "attacks": [score_json(score) for score in study.scores],
+        "recovered_share": [leak_json(leak) for leak in study.leaks],
+        "across_rounds": [
+            {
+                "what": found.name,
+                "rounds": found.rounds,
+                "targets": found.targets,
+                "exact": found.exact,
+                "psnr": [float(x) for x in images.psnr(found.images, found.truths)],
+            }
+            for found in study.recovered
+        ],
+        "exposure_by_coalition": {name: e._asdict() for name, e in study.coalitions.items()},
+        "exposure_by_round": {name: e._asdict() for name, e in study.rounds.items()},
+        "seconds": study.seconds,
+        "device": device_name(),
+        "versions": versions(),
+    }
+
+
+def score_json(score: Score) -> dict[str, Any]:
+    """One attack on one surface."""
+    kept = score._asdict()
+    del kept["images"]
+    return {
+        **kept,
+        "each": [float(x) for x in score.each],
+        "whose": [int(i) for i in score.whose],
+        "beats_mean_image": score.beats_mean_image,
+    }
+
+
+def leak_json(leak: Leak) -> dict[str, Any]:
+    """Recovered share of a sum's examples."""
+    return leak._asdict()
+
+
+def write(study: Study, directory: Path) -> dict[str, Any]:
+    """Writes attack.json, attack.md and attack.png into a folder; returns the JSON's content."""
+    from ssddl_jax.privacy.figure import draw
+
+    found = as_json(study)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "attack.json").write_text(json.dumps(found, indent=1) + "\n")
+    (directory / "attack.md").write_text(markdown(study))
+    draw(study, directory / "attack.png")
+    return found
+
+
+def markdown(study: Study) -> str:
+    """Tables for people."""
+    base = study.mean_image.psnr
+    lines = [
+        f"{len(study.truths)} targets, batch {study.config.batch_size}; PSNR in dB, mean (95 % "
+        f"interval); the mean image has {_spread(base)}",
+        "",
+        "| attack | on | covered | PSNR | SSIM | label (iDLG) | better than the mean image |",
+        "|---|---|---|---:|---:|---:|---|",
+    ]
+    for s in study.scores:
+        lines.append(
+            f"| {s.attack} | {s.surface} | {'yes' if s.covered else 'no'} | {_spread(s.psnr)} "
+            f"| {s.ssim['mean']:.2f} | {100 * s.label_accuracy['mean']:.0f} % "
+            f"| {'YES' if s.beats_mean_image else 'no'} |"
+        )
+    lines += ["", NEAREST_NOTE, "", *leak_table(study.leaks), ""]
+    for found in study.recovered:
+        lines.append(
+            f"- {found.name}: {found.exact} of {found.targets} updates recovered exactly"
+            + (f", from {found.rounds} rounds' sums" if found.rounds > 1 else "")
+        )
+    return "\n".join([*lines, "", ROUNDS_NOTE, ""])
+
+
+def leak_table(leaks: list[Leak]) -> list[str]:
+    """Recovered share: one row a batch size, one column a group size."""
+    sizes = sorted({leak.members for leak in leaks})
+    at = {(leak.batch, leak.members): leak for leak in leaks}
+    head = " | ".join(f"n = {size}" for size in sizes)
+    lines = [
+        "Share of a sum's examples that its ReLU rows give, every pixel to 0.02:",
+        "",
+        f"| batch | {head} |",
+        "|---:|" + "---:|" * len(sizes),
+    ]
+    for batch in sorted({leak.batch for leak in leaks}):
+        row = [at.get((batch, size)) for size in sizes]
+        cells = ["" if leak is None else f"{100 * leak.share['mean']:.1f} %" for leak in row]
+        lines.append(f"| {batch} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _spread(value: dict[str, float]) -> str:
+    return f"{value['mean']:.1f} ({value['low']:.1f}, {value['high']:.1f})"
