@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
+
+import measure
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 MARGIN = 0.02  # of a healthy case's AUC around 0.5
@@ -39,7 +40,6 @@ def uniform(views: Any) -> dict[str, float]:
 def searched(views: Any, count: int) -> dict[str, float]:
     """AUC of the update that trying all seeds finds, projected on what differs between worlds."""
     import planted_faults as planted
-
     from ssddl_jax.privacy.distinguisher import auc
 
     def signed(words: Any) -> np.ndarray:
@@ -78,7 +78,6 @@ def main() -> None:
     sys.path.insert(0, str(TESTS))
 
     import planted_faults as planted
-
     from ssddl_jax.privacy.distinguisher import distinguish
 
     if options.tiny:
@@ -99,11 +98,10 @@ def main() -> None:
         row |= {"healthy": healthy, "verdict": verdict, "right": right}
         cases[name] = row | {"seconds": time.perf_counter() - begin}
         wrong += [] if right else [name]
-    rows = [
-        [name, r["auc"], 1.96 * r["error"], r["held_out"], r["uniformity"]["combined"]]
-        + [r["verdict"]]
-        for name, r in cases.items()
-    ]
+    rows = []
+    for name, r in cases.items():
+        p = r["uniformity"]["combined"]
+        rows.append([name, r["auc"], 1.96 * r["error"], r["held_out"], p, r["verdict"]])
     print(measure.table(HEAD, rows))
     print(f"wrong: {', '.join(wrong) or 'none'}{' (not enforced)' if options.tiny else ''}")
     measure.record(options.out, cores, {"cases": cases, "wrong": wrong})

@@ -29,8 +29,8 @@ def attack(arguments: list[str]) -> int:
     add = parser.add_argument
     add("--targets", default="8", metavar="T", help="participants attacked [%(default)s]")
     add("--batch", default="1", metavar="B", help="examples of a member's one step [%(default)s]")
-    add("--sizes", default="2,3,5,10,25,50,100", metavar="N,N,...", help="members of the sums "
-        "attacked [%(default)s]")  # fmt: skip
+    add("--sizes", metavar="N,N,...", help="members of the sums attacked [2,3,5,10,25,50,100, as "
+        "far as participants go]")  # fmt: skip
     add("--out", metavar="DIR", help="folder for attack.json, .md, .png; by default a new one")
     add("--overwrite", action="store_true", help="an `out` that exists is reused")
     json_flag(parser)
@@ -38,7 +38,9 @@ def attack(arguments: list[str]) -> int:
     add_config_flags(parser, hidden=hidden)
     options = parse(parser, arguments)
     targets, batch = whole("targets", options.targets), whole("batch", options.batch)
-    sizes = [whole("sizes", part) for part in options.sizes.split(",")]
+    sizes = None
+    if options.sizes is not None:
+        sizes = [whole("sizes", part) for part in options.sizes.split(",")]
     if batch < 1:
         raise ConfigError("batch", batch, "must be at least 1")
     from pathlib import Path
@@ -52,9 +54,10 @@ def attack(arguments: list[str]) -> int:
     given = read_config(options, **own)
     kept = {name: getattr(given, name) for name in _TAKEN}
     from ssddl_jax.privacy import results
-    from ssddl_jax.privacy.study import attack_config, check, study
+    from ssddl_jax.privacy.study import SIZES, attack_config, check, study
 
     config = attack_config(Config(**kept), batch)
+    sizes = sizes or [size for size in SIZES if size <= config.participants]
     check(config, targets, sizes)
     check_output(directory, overwrite)
     found = study(config, targets, sizes, say)

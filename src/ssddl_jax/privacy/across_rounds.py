@@ -50,9 +50,8 @@ def differencing(played: Played, targets: list[int]) -> Recovered:
     weights = reduced.combination[[alone[target] for target in solved]]
     found = combined(weights, residues(sums, P), P).astype(np.int64)
     words = np.where(found > P // 2, found - P, found).astype(np.int32)
-    truths = np.stack(
-        [played.first[t]["encoded"][header_of(played.first[t]).slot(t)] for t in solved]
-    )
+    encoded = [played.first[t]["encoded"][header_of(played.first[t]).slot(t)] for t in solved]
+    truths = np.array(encoded, np.uint32).reshape(words.shape)
     exact = int(np.sum(np.all(words.view(np.uint32) == truths, axis=1)))
     kernel, bias = first_layer(words[:, :-1].astype(np.float32), played.params)
     images = np.asarray(input_of(kernel, bias)).reshape(-1, 28, 28)

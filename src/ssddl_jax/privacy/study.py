@@ -257,13 +257,14 @@ def _dense_guess(
 def _matched(
     match: Callable[..., jax.Array], surfaces: list[Surface], deep: Played, config: Config
 ) -> list[Guess]:
-    """One call for all surfaces: gradients are -update / learning rate."""
-    vectors = jnp.asarray(np.concatenate([surface.vectors for surface in surfaces]))
-    gradients = vectors / jnp.float32(-config.learning_rate)
-    named = labels.label_of(labels.last_bias(gradients, deep.params, 10))
-    found = np.asarray(match(deep.params, gradients, named, jax.random.key(1)))
-    split = len(surfaces)
-    return list(zip(np.split(found, split), np.split(np.asarray(named), split), strict=True))
+    """A call for each surface, of one compiled program; gradients are -update / learning rate."""
+    found = []
+    for surface in surfaces:
+        gradients = jnp.asarray(surface.vectors) / jnp.float32(-config.learning_rate)
+        named = labels.label_of(labels.last_bias(gradients, deep.params, 10))
+        shown = np.asarray(match(deep.params, gradients, named, jax.random.key(1)))
+        found.append((shown, np.asarray(named)))
+    return found
 
 
 def _dlg(params: Any, gradients: jax.Array, named: jax.Array, key: jax.Array) -> jax.Array:

@@ -1,0 +1,175 @@
+"""ssddl attack: what leaks and what does not, by the study's own numbers; and its command line."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ssddl_jax as sd
+from ssddl_jax.cli import main
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.population import load_data
+from ssddl_jax.privacy.across_rounds import differencing, late_upload
+from ssddl_jax.privacy.attacks import images, linear_layer
+from ssddl_jax.privacy.study import attack_config, interval, leak_of, study
+from ssddl_jax.privacy.surfaces import play, surfaces_of
+
+TARGETS = [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def played():
+    """Rounds of 5 of 12 participants, one real image each, from unchanging parameters."""
+    config = attack_config(sd.Config(participants=12, group_size=5, seed=3))
+    return config, play(config, "mlp", load_data(config), least=16)
+
+
+@pytest.fixture(scope="module")
+def surfaces(played):
+    return {s.name: s for s in surfaces_of(played[1], TARGETS, [2, 3, 5, 12], seed=0)}
+
+
+def inputs_of(surface, params):
+    kernel, bias = linear_layer.first_layer(surface.vectors, params)
+    return np.asarray(linear_layer.input_of(kernel, bias)).reshape(-1, 28, 28)
+
+
+def test_surfaces_are_what_their_names_say(played, surfaces):
+    """Each against the float updates that only the simulator knows, within the rounding."""
+    rounds = played[1]
+    bits = int(rounds.first[0]["fraction_bits"])
+    update = {
+        i: shown["updates"][list(shown["group"]).index(i)].astype(np.float64)
+        for i, shown in rounds.first.items()
+    }
+    for name, surface in surfaces.items():
+        assert len(surface.vectors) == len(TARGETS)
+        for vector, members, target in zip(surface.vectors, surface.groups, TARGETS, strict=True):
+            assert target in members
+            assert len(set(members)) == surface.members
+            mean = np.mean([update[i] for i in members], axis=0)
+            close = np.max(np.abs(vector - mean)) < 2.0**-bits
+            assert close == (name != "one upload")
+    assert surfaces["sum of 5"].groups[0] == [int(i) for i in rounds.first[0]["group"]]
+    assert {s.name for s in surfaces.values() if s.covered} == {"one upload"}
+
+
+def test_the_linear_layer_gives_the_input_exactly_and_an_upload_gives_nothing(played, surfaces):
+    truths = played[1].images[TARGETS, 0]
+    plain = inputs_of(surfaces["plain update"], played[1].params)
+    assert np.max(np.abs(plain - truths)) < 1e-4
+    alone = inputs_of(surfaces["server + n-1"], played[1].params)
+    assert np.max(np.abs(alone - truths)) < 1e-4
+    upload = inputs_of(surfaces["one upload"], played[1].params)
+    mean = load_data(played[0]).images.mean(0, keepdims=True).astype(np.float32) / 255
+    found = np.asarray(images.psnr(np.clip(upload, 0, 1), truths))
+    assert np.all(found < np.asarray(images.psnr(np.broadcast_to(mean, truths.shape), truths)))
+
+
+def test_small_sums_leak_inputs(played, surfaces):
+    shares = [
+        leak_of(played[1], surfaces[name], 1).share["mean"]
+        for name in ("sum of 2", "server + n-2", "sum of 3", "sum of 5", "sum of 12")
+    ]
+    assert shares[0] == shares[1] == 1
+    assert shares[2] >= 0.9
+    assert shares[3] >= 0.7
+    assert shares[4] < shares[3]
+    assert leak_of(played[1], surfaces["one upload"], 1).share["mean"] == 0
+
+
+def test_differencing_is_exact_once_the_sums_determine_everybody(played):
+    found = differencing(played[1], TARGETS)
+    assert found.exact == found.targets == len(TARGETS)
+    assert np.max(np.abs(found.images - found.truths)) < 1e-2
+    few = played[1]._replace(groups=played[1].groups[:4], aggregates=played[1].aggregates[:4])
+    assert differencing(few, TARGETS).exact == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["retry", "reveal"])
+def test_a_late_upload_gives_its_sender_away(played, rule):
+    config = played[0]
+    found = late_upload(config, load_data(config), rule)
+    assert found.exact == found.targets == 1
+    assert np.max(np.abs(found.images - found.truths)) < 1e-2
+
+
+def test_intervals():
+    values = np.arange(40) % 2
+    found = interval(values)
+    assert found["mean"] == found["median"] == 0.5
+    assert 0.3 < found["low"] < 0.5 < found["high"] < 0.7
+    assert interval([2.0, 2.0]) == {"mean": 2.0, "low": 2.0, "high": 2.0, "median": 2.0}
+
+
+@pytest.mark.slow
+def test_the_study_shows_what_is_covered_and_what_is_not():
+    """Twelve targets, every attack: success without sharing, the baseline on an upload."""
+    config = attack_config(sd.Config(participants=24, group_size=5, seed=5))
+    found = study(config, 12, [5, 24])
+    by = {(s.attack, s.surface): s for s in found.scores}
+    for attack in ("linear layer", "relu rows", "dlg", "inverting gradients"):
+        plain, upload = by[attack, "plain update"], by[attack, "one upload"]
+        assert plain.beats_mean_image
+        assert plain.label_accuracy["mean"] == 1
+        assert plain.psnr["median"] >= (20 if attack in ("dlg", "inverting gradients") else 99)
+        assert upload.over_mean_image["high"] <= 0
+        assert upload.label_accuracy["low"] <= 0.1 < 0.5 or upload.label_accuracy["mean"] <= 0.25
+        assert by[attack, "server + n-1"].beats_mean_image
+    shares = {leak.members: leak.share["mean"] for leak in found.leaks}
+    assert shares[5] > 0.5 > shares[24]
+    assert [r.exact == r.targets for r in found.recovered] == [True] * 3
+    assert found.coalitions["complete graph"].mean[-2:] == [0, 1]
+    assert found.rounds["random"].mean[-1] == 1
+
+
+@pytest.mark.slow
+def test_the_command_writes_numbers_tables_and_a_picture(tmp_path, capsys):
+    out = tmp_path / "attack"
+    arguments = ["attack", "--participants", "8", "--group-size", "3", "--targets", "2"]
+    assert main([*arguments, "--out", str(out), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == json.loads((out / "attack.json").read_text())
+    assert {row["attack"] for row in shown["attacks"]} == {
+        "linear layer",
+        "relu rows",
+        "dlg",
+        "inverting gradients",
+    }
+    assert (out / "attack.png").stat().st_size > 50_000
+    assert "| dlg | plain update |" in (out / "attack.md").read_text()
+    assert main([*arguments, "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+REFUSED = {
+    "one target": ("--targets 1", ["targets = 1", "2..100"]),
+    "too many targets": ("--targets 101", ["targets = 101", "2..100"]),
+    "no number": ("--targets many", ["targets", "whole number"]),
+    "a sum of one": ("--sizes 1,5", ["sizes = 1", "2..100"]),
+    "a sum of too many": ("--sizes 5,101", ["sizes = 101", "2..100"]),
+    "nothing in sizes": ("--sizes ,", ["sizes", "whole number"]),
+    "empty batch": ("--batch 0", ["batch = 0", "at least 1"]),
+    "groups that never change": ("--participants 5 --targets 3 --sizes 2", ["group_size = 5"]),
+    "a field that is fixed": ("--model cnn", ["--model is not an option"]),
+    "no such data": ("--data nowhere.npz", ["nowhere.npz"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_in_one_line(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments, wanted = REFUSED[name]
+    assert main(["attack", *arguments.split()]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.strip().splitlines()) == 1 or name == "no such data"
+    assert all(part in shown.err for part in wanted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_another_shape_are_refused(tiny_file):
+    config = attack_config(sd.Config(participants=8, group_size=3, data=str(tiny_file)))
+    with pytest.raises(ConfigError, match="28 x 28"):
+        play(config, "mlp", load_data(config))
