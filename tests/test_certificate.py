@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssddl_jax.field import P
-from ssddl_jax.privacy.certificate import certificate
+from ssddl_jax.privacy.certificate import certificate, over_rounds
 from ssddl_jax.privacy.elimination import combined, reduce_rows
 from ssddl_jax.privacy.exposure import by_coalition, by_round, full_header, groups
 from ssddl_jax.privacy.views import Adversary
@@ -238,6 +238,32 @@ def test_exposure_against_rounds():
             exposed = sum(np.linalg.matrix_rank(rows) == rank for rows in units)
             assert shown.mean[r] == exposed / 9
         assert shown.mean[-1] == 1
+
+
+@pytest.mark.parametrize("ring_bits", [32, 64])
+def test_over_rounds_with_a_coalition(ring_bits):
+    """Rational row space of all rounds' parts: groups of 4 of 7 in rings, the server and one."""
+    rng = np.random.default_rng(6)
+    rounds, rows = [], []
+    for _ in range(9):
+        ids = np.sort(rng.choice(7, 4, replace=False)).astype(np.int32)
+        path = header_with(4, [(0, 1), (1, 2), (2, 3)], ring_bits=ring_bits)
+        named = np.where(path.partners[0] >= 0, ids[path.partners[0]], -1)
+        header = path._replace(group=ids, partners=(named,))
+        colluder = int(ids[1]) if ids[1] == 3 else None
+        adversary = Adversary(True, frozenset(() if colluder is None else (3,)))
+        rounds.append(certificate(header, adversary))
+        parts = [ids] if colluder is None else [ids[:1], ids[2:]]
+        rows += [np.isin(np.arange(7), part).astype(float) for part in parts]
+        found = over_rounds(rounds)
+        seen = sorted({i for done in rounds for i in done.honest})
+        rank = np.linalg.matrix_rank(np.array(rows))
+        exposed = [
+            i for i in seen if np.linalg.matrix_rank(np.vstack([*rows, np.eye(7)[i]])) == rank
+        ]
+        assert (found.rank, found.determined) == (rank, exposed)
+        assert sorted([*found.determined, *found.free]) == seen
+    assert exposed
 
 
 @pytest.mark.slow

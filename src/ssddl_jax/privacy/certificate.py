@@ -9,6 +9,7 @@ anything: then, for every value of it, some updates of the others give the same 
 probability.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class Certificate(NamedTuple):
     rank: int
     determined: list[int]  # ids
     free: list[int]  # ids
+    modulus: int  # of the coefficients
 
     @property
     def exposed(self) -> float:
@@ -56,11 +58,38 @@ def certificate(header: Header, adversary: Adversary) -> Certificate:
     Raises `ConfigError` if the adversary's view cannot be taken, or the system is too large.
     """
     known = _solve(header, adversary)[0]
-    honest = _honest(header, adversary)
+    return _certificate(_honest(header, adversary), known, modulus_of(header))
+
+
+def _certificate(honest: list[int], known: Matrix, modulus: int) -> Certificate:
     single = [row for row in known if np.count_nonzero(row) == 1]
-    determined = [honest[int(np.flatnonzero(row)[0])] for row in single]
+    determined = sorted(honest[int(np.flatnonzero(row)[0])] for row in single)
     free = [i for i in honest if i not in determined]
-    return Certificate(honest, known, len(known), sorted(determined), free)
+    return Certificate(honest, known, len(known), determined, free, modulus)
+
+
+def _signed(residues: Matrix, modulus: int) -> np.ndarray:
+    """Residues of -1, 0, 1 and other small integers as such, i64."""
+    negative = residues > np.uint64(modulus // 2)
+    below = (np.uint64(modulus & (1 << 64) - 1) - residues).astype(np.int64)  # 2^64 is 0
+    return np.where(negative, -below, residues.astype(np.int64))
+
+
+def over_rounds(rounds: Sequence[Certificate]) -> Certificate:
+    """What one adversary knows after several rounds, if every participant's update stays the same.
+
+    Over the rationals: a sum below the headroom is known as an integer, so that sums subtract and
+    divide. Computed modulo 2^31 - 1, which differs only if that prime divides a minor.
+    """
+    honest = sorted({i for found in rounds for i in found.honest})
+    column = {participant: at for at, participant in enumerate(honest)}
+    rows = np.zeros((sum(found.rank for found in rounds), len(honest)), np.int64)
+    at = 0
+    for found in rounds:
+        columns = [column[i] for i in found.honest]
+        rows[at : at + found.rank, columns] = _signed(found.known, found.modulus)
+        at += found.rank
+    return _certificate(honest, reduce_rows(rows, P).rows, P)
 
 
 def known_sums(view: View) -> list[KnownSum]:
@@ -74,7 +103,7 @@ def known_sums(view: View) -> list[KnownSum]:
     honest = _honest(header, view.adversary)
     found = []
     for row, value in zip(known, sums, strict=True):
-        signed = [int(c) if int(c) <= modulus // 2 else int(c) - modulus for c in row]
+        signed = _signed(row, modulus).tolist()
         coefficients = {i: c for i, c in zip(honest, signed, strict=True) if c}
         found.append(KnownSum(coefficients, _as_words(value, header)))
     return found
@@ -125,6 +154,11 @@ def _equations(header: Header, adversary: Adversary) -> list[Equation]:
     seen = visible(header, adversary)
     shares = {m[1:] for m in seen if m.kind in ("share", "opened")}
     honest = set(_honest(header, adversary))
+    around: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for attempt in range(len(header.partners)):
+        for pair in pairs(header, attempt):
+            for end in pair:
+                around.setdefault((attempt, end), []).append(pair)
     found: list[Equation] = []
     for message in seen:
         kind, attempt, sender, receiver = message
@@ -142,8 +176,8 @@ def _equations(header: Header, adversary: Adversary) -> list[Equation]:
                 found.append((message, dict.fromkeys(dealers, 1), powers))
         elif kind == "upload" and sender in honest:
             masks: dict[tuple[int, ...], int] = {}
-            for i, j in pairs(header, attempt):
-                if sender in (i, j) and (attempt, i, j) not in shares:
+            for i, j in around.get((attempt, sender), []):
+                if (attempt, i, j) not in shares:
                     masks[attempt, min(i, j), max(i, j)] = 1 if sender == max(i, j) else -1
             found.append((message, {sender: 1}, masks))
     return found
