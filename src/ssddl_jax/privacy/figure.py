@@ -8,6 +8,7 @@ import numpy as np
 
 from ssddl_jax.privacy.study import Score, Study
 
+_CLEAR = 3.0  # dB above the mean image
 _INK, _RED, _GREEN = "#222222", "#b2182b", "#1b7837"
 
 
@@ -32,11 +33,11 @@ def draw(study: Study, path: Path) -> None:
     for row, (name, target, scores) in zip(axes, shown, strict=True):
         _image(row[0], study.truths[target], f"{name}\ntarget {target}", _INK)
         for axis, score in zip(row[1:], scores, strict=True):
-            _image(axis, score.images[target], *_label(score, study, target))
+            _image(axis, score.images[target], *_label(score, target))
     base = study.mean_image.psnr["mean"]
     top.suptitle(
         f"What an attacker makes of one target: PSNR in dB (the mean image has {base:.1f} on "
-        "average; red: 3 dB more than that)",
+        "average; red: 3 dB more than it has there)",
         fontsize=10,
     )
     _curves(bottom, study)
@@ -51,11 +52,12 @@ def _image(axis: Any, image: np.ndarray, label: str, color: str) -> None:
     axis.set_xlabel(label, fontsize=8, color=color, labelpad=2)
 
 
-def _label(score: Score, study: Study, target: int) -> tuple[str, str]:
+def _label(score: Score, target: int) -> tuple[str, str]:
     psnr = float(score.each[target])
-    better = psnr > study.mean_image.psnr["mean"] + 3
     text = "exact" if psnr >= 60 else f"{psnr:.1f}"
-    return text + ("" if score.own[target] else ", another's"), _RED if better else _GREEN
+    return text + ("" if score.own[target] else ", another's"), _RED if score.above[
+        target
+    ] >= _CLEAR else _GREEN
 
 
 def _typical(scores: list[Score]) -> int:

@@ -14,8 +14,8 @@ ROUNDS_NOTE = (
 )
 
 NEAREST_NOTE = (
-    "`relu rows` is scored against the member of the sum whose input it is nearest to (anybody's "
-    "input is a leak), the mean image beside the same member; all else against the target."
+    "`relu rows` is scored against the member of the sum whose input it is nearest to, for "
+    "anybody's input is a leak, and so is the mean image beside it; all else against the target."
 )
 
 
@@ -59,7 +59,7 @@ def as_json(study: Study) -> dict[str, Any]:
 def score_json(score: Score) -> dict[str, Any]:
     """One attack on one surface."""
     kept = score._asdict()
-    del kept["images"]
+    del kept["images"], kept["above"]
     return {
         **kept,
         "each": [float(x) for x in score.each],

@@ -44,9 +44,10 @@ class Score(NamedTuple):
     psnr: dict[str, float]  # dB; with the median
     ssim: dict[str, float]
     label_accuracy: dict[str, float]
-    over_mean_image: dict[str, float]  # dB above the mean image, paired by target
+    over_mean_image: dict[str, float]  # dB above the mean image, pair by pair
     images: Float32[np.ndarray, "T 28 28"]
     each: Float32[np.ndarray, " T"]  # PSNR
+    above: Float32[np.ndarray, " T"]  # PSNR less the mean image's
     whose: Int32[np.ndarray, " T"]  # the participant that each image is scored against
 
     @property
@@ -119,7 +120,8 @@ def study(
     for surface in dense:
         guess = _dense_guess(linear_layer.presented, surface, played, data.classes)
         whose = _nearest(guess[0], surface, played)
-        scores.append(_score("relu rows", surface, guess, whose, played, average))
+        blind = _nearest(np.broadcast_to(average, truths.shape), surface, played)
+        scores.append(_score("relu rows", surface, guess, whose, played, average, blind))
     tell("rounds with the net of DLG")
     deep = play(replace(config, selection="rotate"), LENET, data)
     small = surfaces_of(deep, ids, sizes, config.seed)
@@ -215,11 +217,16 @@ def _score(
     whose: np.ndarray,
     played: Played,
     average: np.ndarray,
+    blind: np.ndarray | None = None,
 ) -> Score:
-    """Scores images against the examples of the participants in `whose`."""
+    """Scores images against the examples of the participants in `whose`, and the mean image
+    against those in `blind`, which by default are the same.
+    """
+    blind = whose if blind is None else blind
     truths, shown = played.images[whose, 0], np.clip(np.asarray(guess[0]), 0, 1)
     mse, psnr, ssim = (np.asarray(f(shown, truths)) for f in (images.mse, images.psnr, images.ssim))
-    base = np.asarray(images.psnr(np.broadcast_to(average, truths.shape), truths))
+    behind = np.broadcast_to(average, truths.shape)
+    base = np.asarray(images.psnr(behind, played.images[blind, 0]))
     return Score(
         attack,
         surface.name,
@@ -232,6 +239,7 @@ def _score(
         interval(psnr - base),
         shown,
         psnr,
+        psnr - base,
         whose,
     )
 
