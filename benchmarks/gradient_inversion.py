@@ -25,7 +25,8 @@ def main() -> None:
     from ssddl_jax.population import load_data
     from ssddl_jax.privacy import results
     from ssddl_jax.privacy.figure import draw
-    from ssddl_jax.privacy.study import SIZES, attack_config, leak_of, study
+    from ssddl_jax.privacy.scoring import leak_of
+    from ssddl_jax.privacy.study import SIZES, attack_config, study
     from ssddl_jax.privacy.surfaces import play, surfaces_of
 
     people, targets = (12, 3) if options.tiny else (100, options.targets)

@@ -11,7 +11,8 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.population import load_data
 from ssddl_jax.privacy.across_rounds import differencing, late_upload
 from ssddl_jax.privacy.attacks import images, linear_layer
-from ssddl_jax.privacy.study import attack_config, interval, leak_of, study
+from ssddl_jax.privacy.scoring import interval, leak_of
+from ssddl_jax.privacy.study import attack_config, study
 from ssddl_jax.privacy.surfaces import play, surfaces_of
 
 TARGETS = [0, 1, 2]
@@ -153,6 +154,7 @@ REFUSED = {
     "empty batch": ("--batch 0", ["batch = 0", "at least 1"]),
     "groups that never change": ("--participants 5 --targets 3 --sizes 2", ["group_size = 5"]),
     "a field that is fixed": ("--model cnn", ["--model is not an option"]),
+    "everybody": ("--participants 1000000", ["participants = 1000000", "at most 500"]),
     "no such data": ("--data nowhere.npz", ["nowhere.npz"]),
 }
 

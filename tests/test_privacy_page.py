@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from ssddl_jax.privacy.results import leak_table
-from ssddl_jax.privacy.study import Leak
+from ssddl_jax.privacy.scoring import Leak
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "privacy.md").read_text()

@@ -1,5 +1,6 @@
 """The command `ssddl attack`."""
 
+import argparse
 import dataclasses
 
 from ssddl_jax.cli.options import (
@@ -17,6 +18,7 @@ from ssddl_jax.errors import ConfigError
 
 # Fields that an attack's rounds take from the user; the others are the study's own.
 _TAKEN = ("data", "participants", "group_size", "shares", "prg", "clip", "learning_rate", "seed")
+_GROUP = 5
 
 
 def attack(arguments: list[str]) -> int:
@@ -31,10 +33,14 @@ def attack(arguments: list[str]) -> int:
     add("--batch", default="1", metavar="B", help="examples of a member's one step [%(default)s]")
     add("--sizes", metavar="N,N,...", help="members of the sums attacked [2,3,5,10,25,50,100, as "
         "far as participants go]")  # fmt: skip
+    add("--group-size", metavar="N", default=argparse.SUPPRESS, help="members of a round; in the "
+        f"last surfaces all but one or two collude [{_GROUP}]")  # fmt: skip
     add("--out", metavar="DIR", help="folder for attack.json, .md, .png; by default a new one")
     add("--overwrite", action="store_true", help="an `out` that exists is reused")
     json_flag(parser)
-    hidden = [f.name for f in dataclasses.fields(Config) if f.name not in _TAKEN]
+    hidden = [
+        f.name for f in dataclasses.fields(Config) if f.name not in _TAKEN or f.name == "group_size"
+    ]
     add_config_flags(parser, hidden=hidden)
     options = parse(parser, arguments)
     targets, batch = whole("targets", options.targets), whole("batch", options.batch)
@@ -50,8 +56,9 @@ def attack(arguments: list[str]) -> int:
     directory = Path(options.out) if options.out else new_directory("attack")
     overwrite = options.overwrite
     del options.out, options.overwrite
-    own = {"group_size": 5} if "group_size" not in vars(options) and not options.config else {}
-    given = read_config(options, **own)
+    if "group_size" not in vars(options) and not options.config:
+        options.group_size = str(_GROUP)
+    given = read_config(options)
     kept = {name: getattr(given, name) for name in _TAKEN}
     from ssddl_jax.privacy import results
     from ssddl_jax.privacy.study import SIZES, attack_config, check, study

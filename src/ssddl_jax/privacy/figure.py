@@ -6,7 +6,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from ssddl_jax.privacy.study import Score, Study
+from ssddl_jax.privacy.scoring import Score
+from ssddl_jax.privacy.study import Study
 
 _CLEAR = 3.0  # dB above the mean image
 _INK, _RED, _GREEN = "#222222", "#b2182b", "#1b7837"

@@ -6,7 +6,8 @@ from typing import Any
 
 from ssddl_jax.environment import device_name, versions
 from ssddl_jax.privacy.attacks import images
-from ssddl_jax.privacy.study import Leak, Score, Study
+from ssddl_jax.privacy.scoring import Leak, Score
+from ssddl_jax.privacy.study import Study
 
 ROUNDS_NOTE = (
     "One step of every member on its own batch; the server's update is left out, so that all "

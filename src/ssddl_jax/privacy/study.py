@@ -13,60 +13,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int32
-from scipy.stats import bootstrap  # type: ignore[attr-defined]
+from jaxtyping import Float32
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.privacy import across_rounds, exposure
-from ssddl_jax.privacy.attacks import images, labels, linear_layer, matching
+from ssddl_jax.privacy.attacks import labels, linear_layer, matching
 from ssddl_jax.privacy.attacks.lenet import LENET
-from ssddl_jax.privacy.surfaces import Played, Surface, play, surfaces_of
+from ssddl_jax.privacy.scoring import Guess, Leak, Score, leak_of, nearest, score_of
+from ssddl_jax.privacy.surfaces import Played, Surface, check_images, play, surfaces_of
 
 SIZES = (2, 3, 5, 10, 25, 50, 100)
 DLG_STEPS, DLG_RESTARTS, INVERSION_STEPS = 150, 2, 500
 _DIFFERENCING = 1.3  # rounds for each participant, at least: then sums determine everybody
-_LEVEL = 0.95
-
-# Of vectors [T, d] (mean updates) the attacker's images [T, 28, 28] and labels [T].
-Guess = tuple[Float32[np.ndarray, "T 28 28"], Int32[np.ndarray, " T"]]
-
-
-class Score(NamedTuple):
-    """One attack on one surface, over all targets; intervals are of the mean, 95 %."""
-
-    attack: str
-    surface: str
-    members: int
-    covered: bool
-    mse: dict[str, float]
-    psnr: dict[str, float]  # dB; with the median
-    ssim: dict[str, float]
-    label_accuracy: dict[str, float]
-    over_mean_image: dict[str, float]  # dB above the mean image, pair by pair
-    images: Float32[np.ndarray, "T 28 28"]
-    each: Float32[np.ndarray, " T"]  # PSNR
-    above: Float32[np.ndarray, " T"]  # PSNR less the mean image's
-    whose: Int32[np.ndarray, " T"]  # the participant that each image is scored against
-
-    @property
-    def own(self) -> np.ndarray:
-        """bool [T]: scored against the target itself (targets are 0..T-1)."""
-        return self.whose == np.arange(len(self.whose))
-
-    @property
-    def beats_mean_image(self) -> bool:
-        """Whether the whole interval lies above the mean image."""
-        return self.over_mean_image["low"] > 0
-
-
-class Leak(NamedTuple):
-    """Share of the examples in a sum that its ReLU rows give to within 0.02 a pixel."""
-
-    members: int
-    batch: int
-    share: dict[str, float]
+_MOST = 500  # participants
 
 
 class Study(NamedTuple):
@@ -85,6 +46,9 @@ class Study(NamedTuple):
 
 def check(config: Config, targets: int, sizes: list[int]) -> None:
     """Refuses what cannot be studied."""
+    if config.participants > _MOST:
+        remedy = f"must be at most {_MOST}: a study keeps everybody's update"
+        raise ConfigError("participants", config.participants, remedy)
     if not 2 <= targets <= config.participants:
         remedy = f"must be 2..{config.participants} (participants): intervals need two"
         raise ConfigError("targets", targets, remedy)
@@ -104,6 +68,7 @@ def study(
     check(config, targets, sizes)
     begin = time.perf_counter()
     data = load_data(config)
+    check_images(config, data)
     ids = list(range(targets))
     tell(f"rounds of {config.group} of {config.participants} participants, mlp")
     played = play(config, "mlp", data, least=int(_DIFFERENCING * config.participants))
@@ -112,25 +77,26 @@ def study(
     middle = Surface("mean image", 0, True, np.zeros((targets, 0), np.float32), [])
     commonest = np.full(targets, np.bincount(data.labels).argmax(), np.int32)
     guess = (np.broadcast_to(average, truths.shape), commonest)
-    base = _score("mean image", middle, guess, np.array(ids), played, average)
+    base = score_of("mean image", middle, guess, np.array(ids), played, average)
     scores = []
     for surface in dense:
         guess = _dense_guess(linear_layer.input_of, surface, played, data.classes)
-        scores.append(_score("linear layer", surface, guess, np.array(ids), played, average))
+        scores.append(score_of("linear layer", surface, guess, np.array(ids), played, average))
     for surface in dense:
         guess = _dense_guess(linear_layer.presented, surface, played, data.classes)
-        whose = _nearest(guess[0], surface, played)
-        blind = _nearest(np.broadcast_to(average, truths.shape), surface, played)
-        scores.append(_score("relu rows", surface, guess, whose, played, average, blind))
+        whose = nearest(guess[0], surface, played)
+        blind = nearest(np.broadcast_to(average, truths.shape), surface, played)
+        scores.append(score_of("relu rows", surface, guess, whose, played, average, blind))
     tell("rounds with the net of DLG")
     deep = play(replace(config, selection="rotate"), LENET, data)
     small = surfaces_of(deep, ids, sizes, config.seed)
     for name, match in (("dlg", _dlg), ("inverting gradients", _invert)):
         tell(f"{name}: {targets} targets, {len(small)} surfaces")
         for surface, guess in zip(small, _matched(match, small, deep, config), strict=True):
-            scores.append(_score(name, surface, guess, np.array(ids), deep, average))
+            scores.append(score_of(name, surface, guess, np.array(ids), deep, average))
     tell("differencing, late uploads, exposure")
-    recovered = [across_rounds.differencing(played, ids)]
+    # Of several examples a gradient's rounding depends on their order: rounds would not repeat.
+    recovered = [across_rounds.differencing(played, ids)] if config.batch_size == 1 else []
     recovered += [across_rounds.late_upload(config, data, rule) for rule in ("retry", "reveal")]
     coalitions, rounds = exposures(config)
     return Study(
@@ -138,7 +104,11 @@ def study(
         truths,
         base,
         scores,
-        [leak_of(played, surface, 1) for surface in dense if surface.name.startswith("sum")],
+        [
+            leak_of(played, surface, config.batch_size)
+            for surface in dense
+            if surface.name.startswith("sum")
+        ],
         recovered,
         coalitions,
         rounds,
@@ -156,17 +126,6 @@ def attack_config(config: Config, batch: int = 1) -> Config:
         local_epochs=1,
         rounds=max(100, 10 * config.participants),
     )
-
-
-def leak_of(played: Played, surface: Surface, batch: int) -> Leak:
-    """How many of a sum's examples its rows give, by sum, with an interval over sums."""
-    kernel, bias = linear_layer.first_layer(jnp.asarray(surface.vectors), played.params)
-    candidates = linear_layer.row_candidates(kernel, bias)
-    shares = []
-    for rows, members in zip(candidates, surface.groups, strict=True):
-        truths = jnp.asarray(played.images[members].reshape(len(members) * batch, -1))
-        shares.append(float(np.mean(np.asarray(linear_layer.recovered(rows, truths)))))
-    return Leak(surface.members, batch, interval(shares))
 
 
 def exposures(
@@ -187,70 +146,9 @@ def exposures(
     return coalitions, rounds
 
 
-def interval(values: Any) -> dict[str, float]:
-    """Mean, median and the 95 % interval of the mean: bootstrap, from a fixed generator."""
-    values = np.asarray(values, np.float64)
-    mean = float(values.mean())
-    low = high = mean
-    if len(values) > 1 and np.ptp(values) > 0:
-        drawn = bootstrap(
-            (values,),
-            np.mean,
-            confidence_level=_LEVEL,
-            n_resamples=2000,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        )
-        low, high = (float(end) for end in drawn.confidence_interval)
-    return {"mean": mean, "low": low, "high": high, "median": float(np.median(values))}
-
-
 def _mean_image(data: Data) -> np.ndarray:
     scale = 255 if data.images.dtype == np.uint8 else 1
     return np.asarray(data.images.mean(axis=0) / scale, np.float32)
-
-
-def _score(
-    attack: str,
-    surface: Surface,
-    guess: Guess,
-    whose: np.ndarray,
-    played: Played,
-    average: np.ndarray,
-    blind: np.ndarray | None = None,
-) -> Score:
-    """Scores images against the examples of the participants in `whose`, and the mean image
-    against those in `blind`, which by default are the same.
-    """
-    blind = whose if blind is None else blind
-    truths, shown = played.images[whose, 0], np.clip(np.asarray(guess[0]), 0, 1)
-    mse, psnr, ssim = (np.asarray(f(shown, truths)) for f in (images.mse, images.psnr, images.ssim))
-    behind = np.broadcast_to(average, truths.shape)
-    base = np.asarray(images.psnr(behind, played.images[blind, 0]))
-    return Score(
-        attack,
-        surface.name,
-        surface.members,
-        surface.covered,
-        interval(mse),
-        interval(psnr),
-        interval(ssim),
-        interval(guess[1] == played.labels[np.arange(len(whose)), 0]),
-        interval(psnr - base),
-        shown,
-        psnr,
-        psnr - base,
-        whose,
-    )
-
-
-def _nearest(shown: np.ndarray, surface: Surface, played: Played) -> np.ndarray:
-    """The member of each sum whose example an image is nearest to: anybody's input is a leak."""
-    found = []
-    for image, members in zip(shown, surface.groups, strict=True):
-        apart = np.mean(np.square(played.images[members, 0] - image[None]), axis=(1, 2))
-        found.append(members[int(np.argmin(apart))])
-    return np.array(found)
 
 
 def _dense_guess(

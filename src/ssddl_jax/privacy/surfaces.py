@@ -61,9 +61,7 @@ def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
     """Plays a config with partition resample:E, from unchanging parameters, until everybody has
     been in a group; at least so many rounds, at most the config's.
     """
-    if tuple(data.shape) != SHAPE:
-        remedy = "attacks are shown on images of 28 x 28, such as mnist-small, mnist, fashion-mnist"
-        raise ConfigError("data", config.data, remedy)
+    check_images(config, data)
     model = load_model(model, SHAPE, data.classes) if isinstance(model, str) else model
     first: dict[int, Arrays] = {}
     groups, aggregates = [], []
@@ -78,6 +76,13 @@ def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
     images, labels = examples_of(config, data)
     params = model.init(model_key(config.seed), jnp.zeros((1, *SHAPE), jnp.float32))
     return Played(model, params, images, labels, first, groups, aggregates)
+
+
+def check_images(config: Config, data: Data) -> None:
+    """Refuses data that are not images of 28 x 28."""
+    if tuple(data.shape) != SHAPE:
+        remedy = "attacks are shown on images of 28 x 28, such as mnist-small, mnist, fashion-mnist"
+        raise ConfigError("data", config.data, remedy)
 
 
 def examples_of(config: Config, data: Data) -> tuple[np.ndarray, np.ndarray]:
