@@ -50,7 +50,16 @@ NAMES = {
 }
 NAMES |= {"examples", "local_steps", "repeats", "dimension", "coordinator", "launcher", "owners"}
 UNKNOWN = ("is not a field of the config", "is not an option", "error: ssddl")  # a name of no field
-NAMES |= {"processes", "process_index", "directory", "network", *Config.__dataclass_fields__}
+NAMES |= {
+    "processes",
+    "process_index",
+    "directory",
+    "network",
+    "targets",
+    "sizes",
+    "batch",
+    *Config.__dataclass_fields__,
+}
 
 
 class Stopped(BaseException):

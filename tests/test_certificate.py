@@ -147,6 +147,79 @@ def test_the_edge_is_exact_for_all_coalitions(name):
                 assert bool(fixed) == (size == n - 1)  # free at n - 2, determined at n - 1
 
 
+def seen_by_formula(n, graphs, alive, rule, adversary):
+    """[x | masks] rows of all that is seen of a round with dropouts, by protocol section 5: every
+    share of every attempt is a column; real matrices, for their entries are -1, 0, 1.
+    """
+    shares = [(a, *pair) for a, g in enumerate(graphs) for i, j in g for pair in ((i, j), (j, i))]
+    column = {share: n + at for at, share in enumerate(shares)}
+    unit = np.eye(n + len(shares))
+    rows = [unit[i] for i in adversary.coalition]
+    for a, i, j in shares:
+        opened = rule == "reveal" and adversary.server and alive[i] != alive[j]
+        if i in adversary.coalition or j in adversary.coalition or opened:
+            rows.append(unit[column[a, i, j]])
+    last = len(graphs) - 1
+    for a in range(len(graphs)):
+        for i in range(n):
+            if adversary.server and (alive[i] or (adversary.late and a == 0)):
+                held = sum(unit[column[s]] for s in shares if s[0] == a and s[2] == i)
+                dealt = sum(unit[column[s]] for s in shares if s[0] == a and s[1] == i)
+                rows.append(unit[i] + held - dealt)
+    if adversary.server or adversary.coalition:
+        rows.append(sum(unit[i] for i in range(n) if alive[i]))
+    assert last == (rule == "retry" and not all(alive))
+    return np.array(rows, float).reshape(-1, n + len(shares))
+
+
+@pytest.mark.parametrize("rule", ["retry", "reveal"])
+@pytest.mark.parametrize("neighbours", [2, 4])
+@pytest.mark.parametrize("gone", [(), (1,), (1, 4), (0, 1)])
+def test_dropouts_against_a_dense_model(rule, neighbours, gone):
+    """Nothing is missing from a view, or too much in it: every coalition, late or not, n = 5, 6."""
+    n = 6 if neighbours == 4 else 5
+    alive = np.array([i not in gone for i in range(n)])
+    graphs = [harary(n, neighbours)]
+    header = header_with(n, graphs[0], dropout_rule=rule, alive=alive)
+    if gone and rule == "retry":  # another ring, among the survivors
+        left = [i for i in (3, 0, 4, 2, 5, 1) if i < n and i not in gone]
+        again = {tuple(sorted((left[a], left[b]))) for a, b in harary(len(left), 2)}
+        graphs.append(sorted(again))
+        header = header._replace(
+            partners=(header.partners[0], header_with(n, graphs[1]).partners[0])
+        )
+    for size, server, late in itertools.product(range(n), (True, False), (True, False)):
+        for coalition in itertools.combinations(range(n), size):
+            adversary = Adversary(server, frozenset(coalition), late=late and server)
+            rows = seen_by_formula(n, graphs, alive, rule, adversary)
+            masks, updates = rows[:, n:], rows[:, :n]
+            rank = np.linalg.matrix_rank(rows) - np.linalg.matrix_rank(masks) if len(rows) else 0
+            found = certificate(header, adversary)
+            assert found.rank == rank - size
+            target = np.zeros(rows.shape[1])
+            for i in found.honest:
+                target[:] = 0
+                target[i] = 1
+                fixed = len(rows) and np.linalg.matrix_rank(
+                    np.vstack([rows, target])
+                ) == np.linalg.matrix_rank(rows)
+                assert bool(fixed) == (i in found.determined)
+            assert updates.shape[1] == n
+
+
+def test_two_honest_members_must_stay_to_the_end():
+    """n - 2 colluders of 5, and one of the two honest vanished: the other is exposed."""
+    for rule in ("retry", "reveal"):
+        alive = np.arange(5) < 4
+        header = header_with(5, harary(5, 4), dropout_rule=rule, alive=alive)
+        if rule == "retry":
+            again = header_with(5, [pair for pair in harary(5, 4) if 4 not in pair]).partners[0]
+            header = header._replace(partners=(header.partners[0], again))
+        found = certificate(header, Adversary(True, frozenset({0, 1, 2})))
+        assert found.determined == [3]
+        assert certificate(header, Adversary(True, frozenset({0, 1}))).determined == []
+
+
 def test_shamir_threshold_is_sharp():
     """Fewer than t holders, even with the server, learn the total; t of them everything."""
     header = full_header(7, 6, 0)._replace(dropout_rule="shamir", threshold=4)

@@ -89,7 +89,7 @@ MISTAKES = {
     "flag without a value": ("run --rounds", ["--rounds", "--help"]),
     "stray word": ("run quickly", ["quickly"]),
     "unknown command": ("rum", ["command", "rum", "run"]),
-    "command not built": ("attack runs/x", ["attack", "not built yet"]),
+    "command not built": ("compare runs/x", ["compare", "not built yet"]),
     "no run to resume": ("resume runs/x", ["directory", "runs/x", "config.toml"]),
     "rival not built": ("run --protocol secagg", ["protocol", "secagg", "not built yet"]),
     "unknown protocol": ("run --protocol plane", ["protocol", "plane", "plain"]),

@@ -103,6 +103,7 @@ def _arrays(
         "prg": np.str_(config.prg),
         "prg_rounds": np.int32(plan.prg.rounds),
         "shares": np.str_(config.shares),
+        "transport": np.str_(config.transport),
         "params_before": flat_params(state.params),
         "params_after": flat_params(after.params),
         "void": np.bool_(info.void),

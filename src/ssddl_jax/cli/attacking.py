@@ -13,12 +13,12 @@ from ssddl_jax.cli.options import (
     say,
     whole,
 )
-from ssddl_jax.config import Config
+from ssddl_jax.config import Config, read_toml
 from ssddl_jax.errors import ConfigError
 
 # Fields that an attack's rounds take from the user; the others are the study's own.
 _TAKEN = ("data", "participants", "group_size", "shares", "prg", "clip", "learning_rate", "seed")
-_GROUP = 5
+_GROUP, _TARGETS = 5, 8
 
 
 def attack(arguments: list[str]) -> int:
@@ -29,7 +29,7 @@ def attack(arguments: list[str]) -> int:
         "views,\nand tries published attacks on them. Writes a table and a picture.",
     )
     add = parser.add_argument
-    add("--targets", default="8", metavar="T", help="participants attacked [%(default)s]")
+    add("--targets", metavar="T", help=f"participants attacked [{_TARGETS}, or all if fewer]")
     add("--batch", default="1", metavar="B", help="examples of a member's one step [%(default)s]")
     add("--sizes", metavar="N,N,...", help="members of the sums attacked [2,3,5,10,25,50,100, as "
         "far as participants go]")  # fmt: skip
@@ -43,7 +43,8 @@ def attack(arguments: list[str]) -> int:
     ]
     add_config_flags(parser, hidden=hidden)
     options = parse(parser, arguments)
-    targets, batch = whole("targets", options.targets), whole("batch", options.batch)
+    batch = whole("batch", options.batch)
+    targets = None if options.targets is None else whole("targets", options.targets)
     sizes = None
     if options.sizes is not None:
         sizes = [whole("sizes", part) for part in options.sizes.split(",")]
@@ -56,17 +57,22 @@ def attack(arguments: list[str]) -> int:
     directory = Path(options.out) if options.out else new_directory("attack")
     overwrite = options.overwrite
     del options.out, options.overwrite
-    if "group_size" not in vars(options) and not options.config:
+    told = read_toml(options.config) if options.config else {}
+    if "group_size" not in {**told, **vars(options)}:
         options.group_size = str(_GROUP)
+    passed_over = sorted(set(told) - {*_TAKEN, "out"})
     given = read_config(options)
     kept = {name: getattr(given, name) for name in _TAKEN}
     from ssddl_jax.privacy import results
     from ssddl_jax.privacy.study import SIZES, attack_config, check, study
 
     config = attack_config(Config(**kept), batch)
+    targets = min(_TARGETS, config.participants) if targets is None else targets
     sizes = sizes or [size for size in SIZES if size <= config.participants]
     check(config, targets, sizes)
     check_output(directory, overwrite)
+    if passed_over:
+        say(f"not used of {options.config}, a study has its own: {', '.join(passed_over)}")
     found = study(config, targets, sizes, say)
     numbers = results.write(found, directory)
     if options.json:

@@ -61,12 +61,20 @@ def differencing(played: Played, targets: list[int]) -> Recovered:
 
 def late_upload(config: Config, data: Data, rule: Literal["retry", "reveal"]) -> Recovered:
     """One member vanishes after sharing, and its upload reaches the server after all."""
-    dropout = 1 / config.group
+    size = max(4, config.group)  # three must stay
+    dropout = 1.5 / size  # floor(p n) is 1
     config = replace(
-        config, model="linear", dropout_rule=rule, dropout=dropout, max_dropout=dropout, rounds=1
+        config,
+        model="linear",
+        group_size=size,
+        dropout_rule=rule,
+        dropout=dropout,
+        max_dropout=dropout,
+        rounds=1,
     )
     shown = transcript(config, 0, data=data)
     header = header_of(shown)
+    assert len(header.vanished) == 1
     found = recover(view_of(shown, Adversary(server=True, late=True)))
     gone = [i for i in header.vanished if i in found]
     exact = sum(np.array_equal(found[i], shown["encoded"][header.slot(i)]) for i in gone)

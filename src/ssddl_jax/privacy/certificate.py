@@ -78,8 +78,9 @@ def _signed(residues: Matrix, modulus: int) -> np.ndarray:
 def over_rounds(rounds: Sequence[Certificate]) -> Certificate:
     """What one adversary knows after several rounds, if every participant's update stays the same.
 
-    Over the rationals: a sum below the headroom is known as an integer, so that sums subtract and
-    divide. Computed modulo 2^31 - 1, which differs only if that prime divides a minor.
+    `rounds`: certificates of one coalition, whose members count as such in every round. Over the
+    rationals: a sum below the headroom is known as an integer, so that sums subtract and divide.
+    Computed modulo 2^31 - 1, which differs only if that prime divides a minor.
     """
     honest = sorted({i for found in rounds for i in found.honest})
     column = {participant: at for at, participant in enumerate(honest)}

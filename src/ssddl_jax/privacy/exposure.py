@@ -51,6 +51,7 @@ def full_header(size: int, neighbours: int, seed: int, round_: int = 0) -> Heade
         ring_bits=32,
         void=False,
         engine="pairwise",
+        transport="seeded",
     )
 
 

@@ -22,7 +22,7 @@ class Score(NamedTuple):
     attack: str
     surface: str
     members: int
-    covered: bool
+    claim: str
     mse: dict[str, float]
     psnr: dict[str, float]  # dB; with the median
     ssim: dict[str, float]
@@ -40,8 +40,8 @@ class Score(NamedTuple):
 
     @property
     def beats_mean_image(self) -> bool:
-        """Whether the whole interval lies above the mean image."""
-        return self.over_mean_image["low"] > 0
+        """Whether the whole interval lies above the mean image; one value has no interval."""
+        return self.over_mean_image["low"] > 0 and self.over_mean_image["count"] > 1
 
 
 class Leak(NamedTuple):
@@ -62,7 +62,8 @@ def score_of(
     blind: np.ndarray | None = None,
 ) -> Score:
     """Scores images against the nearest example of the participants in `whose`, and the mean
-    image against that of those in `blind`, by default the same.
+    image against that of those in `blind`, by default the same; with `blind` it is sums that are
+    scored, each once.
     """
     shown = np.clip(np.asarray(guess[0]), 0, 1)
     truths = _nearest_example(shown, whose, played)
@@ -71,16 +72,17 @@ def score_of(
     seen = _nearest_example(behind, whose if blind is None else blind, played)
     base = np.asarray(images.psnr(behind, seen))
     named = np.any(guess[1][:, None] == played.labels[: len(whose)], axis=1)
+    one_each = list(range(len(whose))) if blind is None else distinct(surface)
     return Score(
         attack,
         surface.name,
         surface.members,
-        surface.covered,
-        interval(mse),
-        interval(psnr),
-        interval(ssim),
+        surface.claim,
+        interval(mse[one_each]),
+        interval(psnr[one_each]),
+        interval(ssim[one_each]),
         interval(named),
-        interval(psnr - base),
+        interval((psnr - base)[one_each]),
         shown,
         psnr,
         psnr - base,
@@ -109,14 +111,23 @@ def leak_of(played: Played, surface: Surface, batch: int) -> Leak:
     kernel, bias = linear_layer.first_layer(jnp.asarray(surface.vectors), played.params)
     candidates = linear_layer.row_candidates(kernel, bias)
     shares = []
-    for rows, members in zip(candidates, surface.groups, strict=True):
+    for at in distinct(surface):
+        rows, members = candidates[at], surface.groups[at]
         truths = jnp.asarray(played.images[members].reshape(len(members) * batch, -1))
         shares.append(float(np.mean(np.asarray(linear_layer.recovered(rows, truths)))))
     return Leak(surface.members, batch, interval(shares))
 
 
+def distinct(surface: Surface) -> list[int]:
+    """Positions of the first of each group: targets of one sum are one observation of it."""
+    first: dict[tuple[int, ...], int] = {}
+    for at, members in enumerate(surface.groups):
+        first.setdefault(tuple(sorted(members)), at)
+    return list(first.values())
+
+
 def interval(values: Any) -> dict[str, float]:
-    """Mean, median and the 95 % interval of the mean: bootstrap, from a fixed generator."""
+    """Mean, median, count, and the 95 % interval of the mean: bootstrap, fixed generator."""
     values = np.asarray(values, np.float64)
     mean = float(values.mean())
     low = high = mean
@@ -130,4 +141,5 @@ def interval(values: Any) -> dict[str, float]:
             rng=np.random.default_rng(0),
         )
         low, high = (float(end) for end in drawn.confidence_interval)
-    return {"mean": mean, "low": low, "high": high, "median": float(np.median(values))}
+    median = float(np.median(values))
+    return {"mean": mean, "low": low, "high": high, "median": median, "count": len(values)}

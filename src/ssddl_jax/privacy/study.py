@@ -74,7 +74,7 @@ def study(
     played = play(config, "mlp", data, least=int(_DIFFERENCING * config.participants))
     dense = surfaces_of(played, ids, sizes, config.seed)
     truths, average = played.images[ids, 0], _mean_image(data)
-    middle = Surface("mean image", 0, True, np.zeros((targets, 0), np.float32), [])
+    middle = Surface("mean image", 0, "", np.zeros((targets, 0), np.float32), [])
     commonest = np.full(targets, np.bincount(data.labels).argmax(), np.int32)
     guess = (np.broadcast_to(average, truths.shape), commonest)
     base = score_of("mean image", middle, guess, np.array(ids), played, average)
@@ -138,7 +138,7 @@ def exposures(
         "ring, 8 partners": exposure.by_coalition(size, 8, 40, config.seed),
         "ring, 4 partners": exposure.by_coalition(size, 4, 40, config.seed),
     }
-    seeds = [config.seed + i for i in range(5)]
+    seeds = [(config.seed + i) % 2**64 for i in range(5)]
     rounds = {
         name: exposure.by_round(people, people // 4, name, 80, seeds)
         for name in ("random", "rotate")

@@ -32,7 +32,8 @@ from ssddl_jax.privacy.views import SERVER, Adversary, Message, header_of, view_
 from ssddl_jax.randomness import model_key, public_key, resampled_rows
 from ssddl_jax.transcript import Arrays, transcripts
 
-SHAPE = (28, 28)
+SHAPE, CLASSES = (28, 28), 10
+ONLY_THE_SUM = "only the sum"
 
 
 class Surface(NamedTuple):
@@ -40,7 +41,7 @@ class Surface(NamedTuple):
 
     name: str
     members: int  # updates in each vector's sum
-    covered: bool  # whether the claim says that nothing is learned of the target from it
+    claim: str  # what the protocol's claim says of it
     vectors: Float32[np.ndarray, "T d"]
     groups: list[list[int]]  # whose updates are in it
 
@@ -83,6 +84,9 @@ def check_images(config: Config, data: Data) -> None:
     if tuple(data.shape) != SHAPE:
         remedy = "attacks are shown on images of 28 x 28, such as mnist-small, mnist, fashion-mnist"
         raise ConfigError("data", config.data, remedy)
+    if data.classes != CLASSES:
+        remedy = f"has {data.classes} classes; the attacked nets have {CLASSES}"
+        raise ConfigError("data", config.data, remedy)
 
 
 def examples_of(config: Config, data: Data) -> tuple[np.ndarray, np.ndarray]:
@@ -105,14 +109,16 @@ def surfaces_of(played: Played, targets: list[int], sizes: list[int], seed: int)
     rng = np.random.default_rng([seed, len(targets)])
     group = len(played.groups[0])
     plain, uploads, pairs, singles = [], [], [], []
-    partners, everybody = [], []
+    partners, everybody, aggregates = [], [], []
     for target in targets:
         shown = played.first[target]
         header = header_of(shown)
         others = [i for i in header.sharers if i != target]
-        plain.append(shown["updates"][header.slot(target)])
+        clip = shown["clip"]  # without sharing an update is clipped, too
+        plain.append(np.clip(shown["updates"][header.slot(target)], -clip, clip))
         bits = int(shown["fraction_bits"])
         server = view_of(shown, Adversary(server=True))
+        aggregates.append(server.words[Message("aggregate", 0, SERVER, SERVER)])
         uploads.append(decoded(server.words[Message("upload", 0, target, SERVER)], bits, 1))
         all_but_two = Adversary(server=True, coalition=frozenset(others[1:]))
         (both,) = known_sums(view_of(shown, all_but_two))
@@ -123,20 +129,20 @@ def surfaces_of(played: Played, targets: list[int], sizes: list[int], seed: int)
         everybody.append(header.sharers)
     alone = [[target] for target in targets]
     found = [
-        Surface("plain update", 1, False, np.stack(plain), alone),
-        Surface("one upload", 1, True, np.stack(uploads), alone),
+        Surface("plain update", 1, "no claim", np.stack(plain), alone),
+        Surface("one upload", 1, "tells nothing", np.stack(uploads), alone),
     ]
     for size in sorted(set(sizes)):
         if size == group:
             members = everybody
-            sums = [played.first[t]["aggregate"] for t in targets]
+            sums = aggregates
         else:
             members = [_with_others(t, size, played, rng) for t in targets]
             sums = [_sum_of(group_ids, played) for group_ids in members]
         means = np.stack([decoded(total, bits, size) for total in sums])
-        found.append(Surface(f"sum of {size}", size, False, means, members))
-    found.append(Surface("server + n-2", 2, False, np.stack(pairs), partners))
-    found.append(Surface("server + n-1", 1, False, np.stack(singles), alone))
+        found.append(Surface(f"sum of {size}", size, ONLY_THE_SUM, means, members))
+    found.append(Surface("server + n-2", 2, ONLY_THE_SUM, np.stack(pairs), partners))
+    found.append(Surface("server + n-1", 1, "beyond the claim", np.stack(singles), alone))
     return found
 
 

@@ -24,7 +24,7 @@ class Adversary(NamedTuple):
 
     server: bool = False
     coalition: frozenset[int] = frozenset()  # participant ids
-    late: bool = False  # uploads of the vanished reach the server after all
+    late: bool | frozenset[int] = False  # the vanished (or these) whose uploads still reach it
     links: bool = False  # sees that messages travel, encrypted
 
 
@@ -41,6 +41,7 @@ class Header(NamedTuple):
     ring_bits: int
     void: bool
     engine: str
+    transport: str
 
     def slot(self, participant: int) -> int:
         """The slot of a member."""
@@ -75,7 +76,7 @@ class Message(NamedTuple):
     upload     what a member sent the server
     opened     a share whose key the survivors opened to the server (rule reveal)
     aggregate  the round's sum: the server's, and through the new parameters everybody's
-    sealed     an encrypted message on a link: its words are not seen
+    parameters the model sent to a member: a listener's only
     """
 
     kind: str
@@ -90,7 +91,7 @@ class View(NamedTuple):
     header: Header
     adversary: Adversary
     words: dict[Message, UInt32[np.ndarray, " W"]]  # as sent
-    sealed: dict[Message, int]  # encrypted messages: how many words
+    sealed: dict[Message, int]  # encrypted messages on links: how many words
     params: Float32[np.ndarray, " d"] | None  # the round's parameters; None on the links alone
     fraction_bits: int
 
@@ -112,6 +113,7 @@ def header_of(transcript: dict[str, Any]) -> Header:
         ring_bits=int(transcript["ring_bits"]),
         void=bool(transcript["void"]),
         engine=str(transcript["engine"]),
+        transport=str(transcript["transport"]),
     )
 
 
@@ -120,7 +122,8 @@ def visible(header: Header, adversary: Adversary) -> list[Message]:
 
     Of a void round the server has the survivors' uploads of attempt 0 if somebody vanished, which
     was noticed only then; if too few could share in the first place nothing was sent. Under retry
-    it has the survivors' uploads of both attempts: a cautious reading.
+    it has the survivors' uploads of both attempts: a cautious reading. Engine ideal makes the
+    final attempt only.
     """
     strangers = sorted(adversary.coalition - {int(i) for i in header.group})
     if strangers:
@@ -129,30 +132,61 @@ def visible(header: Header, adversary: Adversary) -> list[Message]:
     if header.engine == "ideal" and (adversary.coalition or adversary.late or adversary.links):
         remedy = "has no shares: only the server's view can be taken; use engine pairwise"
         raise ConfigError("engine", "ideal", remedy)
-    sent = not header.void or bool(header.vanished)
+    late = header.vanished if adversary.late is True else sorted(adversary.late or ())
+    strangers = sorted(set(late) - set(header.vanished))
+    if strangers or (late and not adversary.server):
+        remedy = "late uploads are of the vanished, and reach the server"
+        raise ConfigError("late", ", ".join(map(str, strangers or late)), remedy)
+    sent = _anything_sent(header)
     seen = [Message("update", 0, i, i) for i in header.sharers if i in adversary.coalition]
     if not sent:
         return seen
     seen += _shares_seen(header, adversary.coalition)
     if adversary.server:
-        seen += uploads_sent(header, adversary.late)
+        seen += uploads_sent(header, late)
         if header.dropout_rule == "reveal" and not header.void:
             seen += _opened(header)
     if (adversary.server or adversary.coalition) and not header.void:
         last = len(header.partners) - 1
         seen.append(Message("aggregate", last, SERVER, SERVER))
-    if adversary.links:
-        seen += [m._replace(kind="sealed") for m in _on_links(header)]
     return seen
 
 
-def uploads_sent(header: Header, late: bool) -> list[Message]:
-    """Uploads that reach the server; with `late` ones, those of the vanished in attempt 0, too."""
-    attempts = range(len(header.partners))
+def sealed(header: Header, late: list[int], width: int, dimension: int) -> dict[Message, int]:
+    """What travels on the links, encrypted: who writes to whom, and how many words.
+
+    Shares travel only under transport explicit and rule shamir; seeded, both ends derive them.
+    """
+    found = {Message("parameters", 0, SERVER, int(i)): dimension for i in header.group}
+    if not _anything_sent(header):
+        return found
+    if header.transport == "explicit" or header.dropout_rule == "shamir":
+        for attempt in range(len(header.partners)):
+            for i, j in pairs(header, attempt):
+                if i != j:
+                    found[Message("share", attempt, i, j)] = width
+    found.update(dict.fromkeys(uploads_sent(header, late), width))
+    if header.dropout_rule == "reveal" and not header.void:
+        alive = set(header.survivors)
+        for message in _opened(header):
+            told_by = message.sender if message.sender in alive else message.receiver
+            key = Message("opened", 0, told_by, SERVER)
+            found[key] = found.get(key, 0) + 8
+    return found
+
+
+def uploads_sent(header: Header, late: list[int]) -> list[Message]:
+    """Uploads that reach the server; late ones are of attempt 0."""
+    last = len(header.partners) - 1
+    attempts = [last] if header.engine == "ideal" else range(last + 1)
     seen = [Message("upload", a, i, SERVER) for a in attempts for i in header.survivors]
-    if late:
-        seen += [Message("upload", 0, i, SERVER) for i in header.vanished]
-    return seen
+    return seen + [Message("upload", 0, i, SERVER) for i in late]
+
+
+def _anything_sent(header: Header) -> bool:
+    if header.engine == "ideal":
+        return not header.void
+    return not header.void or bool(header.vanished)
 
 
 def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
@@ -188,17 +222,6 @@ def _opened(header: Header) -> list[Message]:
     ]
 
 
-def _on_links(header: Header) -> list[Message]:
-    """All that travels encrypted between members, and to the server."""
-    shares = [
-        Message("share", a, i, j)
-        for a in range(len(header.partners))
-        for i, j in pairs(header, a)
-        if i != j
-    ]
-    return shares + uploads_sent(header, late=False)
-
-
 def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
     """The view of an adversary of the round of a transcript.
 
@@ -211,7 +234,7 @@ def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
     seen = visible(header, adversary)
     rows = {int(i): slot for slot, i in enumerate(header.group)}
     made = Shares(transcript, header)
-    made.expect(message for message in seen if message.kind != "sealed")
+    made.expect(seen)
     last = len(header.partners) - 1
     words: dict[Message, np.ndarray] = {}
     for message in seen:
@@ -226,13 +249,15 @@ def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
             kept = header.alive[slot] and message.attempt == last and not header.void
             sent = np.asarray(transcript["uploads"])[slot]
             words[message] = sent if kept else made.upload(message.attempt, message.sender)
-    width = np.asarray(transcript["encoded"]).shape[1]
+    (width, dimension) = (np.asarray(transcript[k]).shape[1] for k in ("encoded", "updates"))
+    late = header.vanished if adversary.late is True else sorted(adversary.late or ())
+    links = sealed(header, late, width, dimension) if adversary.links else {}
     everybody = adversary.server or bool(adversary.coalition)
     return View(
         header=header,
         adversary=adversary,
         words=words,
-        sealed={message: width for message in seen if message.kind == "sealed"},
+        sealed=links,
         params=np.asarray(transcript["params_before"]) if everybody else None,
         fraction_bits=int(transcript["fraction_bits"]),
     )
