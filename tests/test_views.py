@@ -174,8 +174,8 @@ def share_of(shown, attempt, dealer, holder):
     if int(shown["prg_rounds"]) == 20:
         return independent.share(shown["chain"], attempt, dealer, holder, width)
     key = independent.derive(shown["chain"], attempt, dealer, holder, "PAIR").tolist()
-    blocks = reference.blocks_of(key, list(range(-(-width // 16))), (0, 0, 0), 8)
-    return np.array(blocks, np.uint32).T.reshape(-1)[:width] if len(blocks[0]) == 16 else None
+    rows = reference.blocks_of(key, list(range(-(-width // 16))), (0, 0, 0), 8)
+    return np.array(rows, np.uint32).reshape(-1)[:width]
 
 
 def shamir_value(shown, header, dealer, point):
