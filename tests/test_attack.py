@@ -167,6 +167,8 @@ REFUSED = {
     "groups that never change": ("--participants 5 --targets 3 --sizes 2", ["group_size = 5"]),
     "a field that is fixed": ("--model cnn", ["--model is not an option"]),
     "everybody": ("--participants 1000000", ["participants = 1000000", "at most 500"]),
+    "no room": ("--clip 1e9", ["fraction_bits", "smaller clip"]),
+    "no generator": ("--prg chacha9", ["prg = chacha9"]),
     "no such data": ("--data nowhere.npz", ["nowhere.npz"]),
 }
 
@@ -178,7 +180,7 @@ def test_refused_in_one_line(name, tmp_path, monkeypatch, capsys):
     assert main(["attack", *arguments.split()]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert len(shown.err.strip().splitlines()) == 1 or name == "no such data"
+    assert len(shown.err.strip().splitlines()) == 1
     assert all(part in shown.err for part in wanted)
     assert list(tmp_path.iterdir()) == []
 

@@ -71,9 +71,14 @@ def attack(arguments: list[str]) -> int:
     sizes = sizes or [size for size in SIZES if size <= config.participants]
     check(config, targets, sizes)
     check_output(directory, overwrite)
-    if passed_over:
-        say(f"not used of {options.config}, a study has its own: {', '.join(passed_over)}")
-    found = study(config, targets, sizes, say)
+    first = [f"not used of {options.config}, a study has its own: {', '.join(passed_over)}"]
+
+    def tell(text: str) -> None:
+        if passed_over and first:
+            say(first.pop())
+        say(text)
+
+    found = study(config, targets, sizes, tell)
     numbers = results.write(found, directory)
     if options.json:
         print_json(numbers)

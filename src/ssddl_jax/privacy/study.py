@@ -17,12 +17,14 @@ from jaxtyping import Float32
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.headroom import headroom
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.privacy import across_rounds, exposure
 from ssddl_jax.privacy.attacks import labels, linear_layer, matching
 from ssddl_jax.privacy.attacks.lenet import LENET
 from ssddl_jax.privacy.scoring import Guess, Leak, Score, leak_of, nearest, score_of
 from ssddl_jax.privacy.surfaces import Played, Surface, check_images, play, surfaces_of
+from ssddl_jax.simulation import build_simulation
 
 SIZES = (2, 3, 5, 10, 25, 50, 100)
 DLG_STEPS, DLG_RESTARTS, INVERSION_STEPS = 150, 2, 500
@@ -69,6 +71,7 @@ def study(
     begin = time.perf_counter()
     data = load_data(config)
     check_images(config, data)
+    build_simulation(config, None, data)  # what cannot be played is refused here
     ids = list(range(targets))
     tell(f"rounds of {config.group} of {config.participants} participants, mlp")
     played = play(config, "mlp", data, least=int(_DIFFERENCING * config.participants))
@@ -117,9 +120,19 @@ def study(
 
 
 def attack_config(config: Config, batch: int = 1) -> Config:
-    """The config of a study's rounds: E = `batch` examples each, one local step."""
+    """The config of a study's rounds: E = `batch` examples each, one local step, and as many
+    binary places as a sum of everybody leaves room for.
+    """
+    room = headroom(
+        clip=config.clip,
+        fraction_bits="auto",
+        group_size=config.participants,
+        weight_max=1,
+        kind="ring",
+    )
     return replace(
         config,
+        fraction_bits=room.fraction_bits,
         model="mlp",
         partition=f"resample:{batch}",
         batch_size=batch,
