@@ -47,7 +47,7 @@ def main() -> None:
     if options.picture:
         draw(found, Path(options.picture))
     numbers = results.as_json(found)
-    numbers["recovered_share"] = [results.leak_json(leak) for leak in leaks]
+    numbers["recovered_share"] = [leak._asdict() for leak in leaks]
     measure.record(options.out, cores, numbers)
 
 

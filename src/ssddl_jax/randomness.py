@@ -86,6 +86,24 @@ def shuffled(public: Key, first: Array | int, count: int) -> Int32[Array, " coun
     return jnp.argsort(drawn, stable=True)
 
 
+def selected(
+    public: Key, round_: Array, size: int, everybody: int, selection: str
+) -> Int32[Array, " size"]:
+    """Ids of a round's group: `size` of `everybody` without replacement.
+
+    `rotate`: a pass is floor(N / n) rounds over one shuffled order (what is left over, fewer than n
+    participants, sits that pass out: our reading).
+    """
+    if size == everybody:
+        return jnp.arange(size, dtype=jnp.int32)
+    if selection == "random":
+        return shuffled(public, round_, everybody)[:size]
+    per_pass = jnp.uint32(everybody // size)
+    order = shuffled(public, round_ // per_pass, everybody)
+    start = (round_ % per_pass).astype(jnp.int32) * size
+    return jax.lax.dynamic_slice(order, (start,), (size,))
+
+
 def ring_words(public: Key, round_: Array, attempt: Array, count: int) -> UInt32[Array, " count"]:
     """GRPH words of an attempt, one a slot: members ordered by them stand in a ring."""
     return words(public, _nonce(round_, attempt, tag("GRPH")), count)

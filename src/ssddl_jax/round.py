@@ -102,21 +102,9 @@ def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
 
 
 def SelectGroup(recipe: Recipe, state: State) -> Group:
-    """n of N without replacement, from public words, and who of them will vanish.
-
-    `rotate`: a pass is floor(N / n) rounds over one shuffled order (what is left over, fewer than n
-    participants, sits that pass out: our reading).
-    """
+    """n of N without replacement, from public words, and who of them will vanish."""
     size, everybody = recipe.scheme.size, recipe.participants
-    if size == everybody:
-        ids = jnp.arange(size, dtype=jnp.int32)
-    elif recipe.selection == "random":
-        ids = randomness.shuffled(state.public, state.round, everybody)[:size]
-    else:
-        per_pass = jnp.uint32(everybody // size)
-        order = randomness.shuffled(state.public, state.round // per_pass, everybody)
-        start = (state.round % per_pass).astype(jnp.int32) * size
-        ids = lax.dynamic_slice(order, (start,), (size,))
+    ids = randomness.selected(state.public, state.round, size, everybody, recipe.selection)
     if recipe.schedule is None:
         vanished = randomness.vanished_slots(
             state.public, state.round, size, recipe.scheme.vanishing

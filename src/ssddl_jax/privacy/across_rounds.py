@@ -12,8 +12,9 @@ from ssddl_jax.population import Data
 from ssddl_jax.privacy.attacks.linear_layer import first_layer, input_of
 from ssddl_jax.privacy.certificate import recover
 from ssddl_jax.privacy.elimination import combined, reduce_rows, residues
+from ssddl_jax.privacy.messages import Adversary, header_of
 from ssddl_jax.privacy.surfaces import Played, examples_of
-from ssddl_jax.privacy.views import Adversary, header_of, view_of
+from ssddl_jax.privacy.views import view_of
 from ssddl_jax.transcript import transcript
 
 

@@ -18,7 +18,8 @@ from jaxtyping import UInt32
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.field import P
 from ssddl_jax.privacy.elimination import Matrix, combined, reduce_rows, residues
-from ssddl_jax.privacy.views import Adversary, Header, Message, View, pairs, visible
+from ssddl_jax.privacy.messages import Adversary, Header, Message, pairs, visible
+from ssddl_jax.privacy.views import View
 
 _MOST_ENTRIES = 1 << 26
 Equation = tuple[Message, dict[int, int], dict[tuple[int, ...], int]]  # seen = updates + masks

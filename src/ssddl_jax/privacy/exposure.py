@@ -7,7 +7,7 @@ subtract). A participant is exposed once its unit vector is in the row space of 
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from ssddl_jax import graphs, randomness
 from ssddl_jax.field import P
 from ssddl_jax.privacy.certificate import certificate
 from ssddl_jax.privacy.elimination import reduce_rows
-from ssddl_jax.privacy.views import Adversary, Header
+from ssddl_jax.privacy.messages import Adversary, Header
 
 
 class Exposure(NamedTuple):
@@ -87,16 +87,12 @@ def groups(
 ) -> list[np.ndarray]:
     """The groups i32 [n] that SelectGroup draws in rounds 0..R-1."""
     public = randomness.public_key(seed)
-    shuffled = jax.jit(randomness.shuffled, static_argnums=2)
 
-    def order(first: int) -> Any:
-        return np.asarray(shuffled(public, jnp.uint32(first), participants))
+    @jax.jit
+    def group(round_: jax.Array) -> jax.Array:
+        return randomness.selected(public, round_, size, participants, selection)
 
-    if selection == "random":
-        return [order(r)[:size] for r in range(rounds)]
-    each = participants // size
-    passes = [order(p) for p in range(-(-rounds // each))]
-    return [passes[r // each][r % each * size :][:size] for r in range(rounds)]
+    return [np.asarray(group(jnp.uint32(round_))) for round_ in range(rounds)]
 
 
 def determined_by_round(chosen: list[np.ndarray], participants: int) -> Iterator[list[int]]:

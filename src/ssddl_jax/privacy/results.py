@@ -43,7 +43,7 @@ def as_json(study: Study) -> dict[str, Any]:
         },
         "mean_image": score_json(study.mean_image),
         "attacks": [score_json(score) for score in study.scores],
-        "recovered_share": [leak_json(leak) for leak in study.leaks],
+        "recovered_share": [leak._asdict() for leak in study.leaks],
         "across_rounds": [
             {
                 "what": found.name,
@@ -72,11 +72,6 @@ def score_json(score: Score) -> dict[str, Any]:
         "whose": [int(i) for i in score.whose],
         "beats_mean_image": score.beats_mean_image,
     }
-
-
-def leak_json(leak: Leak) -> dict[str, Any]:
-    """Recovered share of a sum's examples."""
-    return leak._asdict()
 
 
 def write(study: Study, directory: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,10 @@ from jaxtyping import UInt32
 from ssddl_jax.chacha import PRG
 from ssddl_jax.field import P
 from ssddl_jax.plan import load_prg
+from ssddl_jax.privacy.messages import Header, Message, pairs
 from ssddl_jax.randomness import coefficient_keys, pair_keys
 from ssddl_jax.rings import RINGS
 from ssddl_jax.sharing.kernels import written
-
-if TYPE_CHECKING:
-    from ssddl_jax.privacy.views import Header, Message
 
 _AT_ONCE = 64  # keys expanded side by side
 Words = UInt32[np.ndarray, " W"]
@@ -68,7 +66,7 @@ _pair_keys, _coefficient_keys = jax.jit(pair_keys), jax.jit(coefficient_keys)
 class Shares:
     """Shares of a round: those `expect`ed are made together, once."""
 
-    def __init__(self, transcript: dict[str, Any], header: "Header") -> None:
+    def __init__(self, transcript: dict[str, Any], header: Header) -> None:
         self._header = header
         self._encoded = np.asarray(transcript["encoded"])
         self._chain = jnp.asarray(transcript["chain"])
@@ -78,17 +76,15 @@ class Shares:
         self._pads: dict[tuple[int, int, int], Words] = {}
         self._coefficients: dict[int, np.ndarray] = {}
 
-    def expect(self, messages: "Iterable[Message]") -> None:
+    def expect(self, messages: Iterable[Message]) -> None:
         """Makes what these messages need."""
-        from ssddl_jax.privacy.views import pairs
-
         needed = set()
         for kind, attempt, sender, receiver in messages:
             if self._shamir and kind in ("share", "upload"):
                 needed |= {(0, i, 0) for i in self._header.sharers}
             elif kind in ("share", "opened"):
                 needed.add((attempt, sender, receiver))
-            elif kind == "upload" and self._made_again(attempt, sender):
+            elif kind == "upload" and not self._header.counted(attempt, sender):
                 around = pairs(self._header, attempt)
                 needed |= {(attempt, i, j) for i, j in around if sender in (i, j)}
         if not needed:
@@ -97,11 +93,6 @@ class Shares:
             self._make_coefficients()
         else:
             self._make_pads(sorted(needed))
-
-    def _made_again(self, attempt: int, sender: int) -> bool:
-        header = self._header
-        final = attempt == len(header.partners) - 1 and not header.void
-        return not (final and bool(header.alive[header.slot(sender)]))
 
     def _make_pads(self, needed: list[tuple[int, int, int]]) -> None:
         table = np.array(needed, np.uint32)
@@ -141,8 +132,6 @@ class Shares:
 
     def upload(self, attempt: int, sender: int) -> Words:
         """What a member sent, or would have sent, in an attempt."""
-        from ssddl_jax.privacy.views import pairs
-
         if self._shamir:
             held = [self.share(0, i, sender).astype(np.uint64) for i in self._header.sharers]
             return (np.sum(held, axis=0) % np.uint64(P)).astype(np.uint32)

@@ -28,7 +28,8 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.models import Model, Params, load_model
 from ssddl_jax.population import Data, as_float
 from ssddl_jax.privacy.certificate import known_sums, recover
-from ssddl_jax.privacy.views import SERVER, Adversary, Message, header_of, view_of
+from ssddl_jax.privacy.messages import SERVER, Adversary, Message, header_of
+from ssddl_jax.privacy.views import view_of
 from ssddl_jax.randomness import model_key, public_key, resampled_rows
 from ssddl_jax.transcript import Arrays, transcripts
 

@@ -1,88 +1,26 @@
-"""Views: exactly what an adversary of a round sees, and nothing else (protocol section 7).
+"""Views: exactly what an adversary of a round sees, with its words, and nothing else.
 
-    header = header_of(transcript)            who took part: public facts, no message
-    seen = visible(header, adversary)         which messages this adversary sees
-    view = view_of(transcript, adversary)     the same messages, with their words
+    view = view_of(transcript, adversary)
 
-The analysis of a view (`certificate`) and every attack take a `View` or a `Header`, never the
-transcript, which is the simulator's own and shows everything. Honest but curious parties; messages
-between participants are encrypted, so that whoever listens learns who wrote to whom, and how much.
+What a view determines (`certificate`) and what coalitions know is computed from a `View` or a
+`Header`, never from the transcript, which is the simulator's own and shows everything.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, UInt32
+from jaxtyping import Float32, UInt32
 
-from ssddl_jax.errors import ConfigError
-
-SERVER = -1  # stands for the server as a sender or receiver
-
-
-class Adversary(NamedTuple):
-    """Who looks: any union of the server, some participants, and a listener on all links."""
-
-    server: bool = False
-    coalition: frozenset[int] = frozenset()  # participant ids
-    late: bool | frozenset[int] = False  # the vanished (or these) whose uploads still reach it
-    links: bool = False  # sees that messages travel, encrypted
-
-
-class Header(NamedTuple):
-    """Who took part in a round: public to server and participants; slots are positions 0..n-1."""
-
-    group: Int32[np.ndarray, " n"]  # global ids
-    finite: Bool[np.ndarray, " n"]  # dealt shares in attempt 0
-    alive: Bool[np.ndarray, " n"]  # uploaded in the final attempt
-    partners: tuple[Int32[np.ndarray, "n k"], ...]  # ids by attempt, padded with -1
-    dropout_rule: str
-    shares: str
-    threshold: int
-    ring_bits: int
-    void: bool
-    engine: str
-    transport: str
-
-    def slot(self, participant: int) -> int:
-        """The slot of a member."""
-        return int(np.flatnonzero(self.group == participant)[0])
-
-    @property
-    def sharers(self) -> list[int]:
-        """Ids of those who dealt shares in attempt 0."""
-        return [int(i) for i in self.group[self.finite]]
-
-    @property
-    def survivors(self) -> list[int]:
-        """Ids of those who uploaded in the final attempt."""
-        return [int(i) for i in self.group[self.alive]]
-
-    @property
-    def vanished(self) -> list[int]:
-        """Ids of those who shared in attempt 0 and did not upload."""
-        return [int(i) for i in self.group[self.finite & ~self.alive]]
-
-    @property
-    def summed(self) -> list[int]:
-        """Ids of those whose updates the aggregate holds."""
-        return self.sharers if self.dropout_rule == "shamir" else self.survivors
-
-
-class Message(NamedTuple):
-    """One thing seen, by what it is; `kind` is
-
-    update     a member's own encoded update (sender = receiver)
-    share      what the dealer (sender) gave the holder (receiver)
-    upload     what a member sent the server
-    opened     a share whose key the survivors opened to the server (rule reveal)
-    aggregate  the round's sum: the server's, and through the new parameters everybody's
-    parameters the model sent to a member: a listener's only
-    """
-
-    kind: str
-    attempt: int
-    sender: int
-    receiver: int
+from ssddl_jax.privacy.messages import (
+    Adversary,
+    Header,
+    Message,
+    header_of,
+    late_ids,
+    sealed,
+    visible,
+)
+from ssddl_jax.privacy.shares import Shares
 
 
 class View(NamedTuple):
@@ -96,146 +34,17 @@ class View(NamedTuple):
     fraction_bits: int
 
 
-def header_of(transcript: dict[str, Any]) -> Header:
-    """The public facts of a transcript."""
-    retried = bool(transcript["attempt"]) and not transcript["void"]
-    tables = [np.asarray(transcript["first_neighbours"])]
-    if retried:
-        tables.append(np.asarray(transcript["neighbours"]))
-    return Header(
-        group=np.asarray(transcript["group"]),
-        finite=np.asarray(transcript["finite"]),
-        alive=np.asarray(transcript["alive"]),
-        partners=tuple(tables),
-        dropout_rule=str(transcript["dropout_rule"]),
-        shares=str(transcript["shares"]),
-        threshold=int(transcript["threshold"]),
-        ring_bits=int(transcript["ring_bits"]),
-        void=bool(transcript["void"]),
-        engine=str(transcript["engine"]),
-        transport=str(transcript["transport"]),
-    )
-
-
-def visible(header: Header, adversary: Adversary) -> list[Message]:
-    """The messages that an adversary sees. Raises `ConfigError` where there is none to be had.
-
-    Of a void round the server has the survivors' uploads of attempt 0 if somebody vanished, which
-    was noticed only then; if too few could share in the first place nothing was sent. Under retry
-    it has the survivors' uploads of both attempts: a cautious reading. Engine ideal makes the
-    final attempt only.
-    """
-    strangers = sorted(adversary.coalition - {int(i) for i in header.group})
-    if strangers:
-        remedy = "the coalition must be members of the round's group"
-        raise ConfigError("coalition", ", ".join(map(str, strangers)), remedy)
-    if header.engine == "ideal" and (adversary.coalition or adversary.late or adversary.links):
-        remedy = "has no shares: only the server's view can be taken; use engine pairwise"
-        raise ConfigError("engine", "ideal", remedy)
-    late = header.vanished if adversary.late is True else sorted(adversary.late or ())
-    strangers = sorted(set(late) - set(header.vanished))
-    if strangers or (late and not adversary.server):
-        remedy = "late uploads are of the vanished, and reach the server"
-        raise ConfigError("late", ", ".join(map(str, strangers or late)), remedy)
-    sent = _anything_sent(header)
-    seen = [Message("update", 0, i, i) for i in header.sharers if i in adversary.coalition]
-    if not sent:
-        return seen
-    seen += _shares_seen(header, adversary.coalition)
-    if adversary.server:
-        seen += uploads_sent(header, late)
-        if header.dropout_rule == "reveal" and not header.void:
-            seen += _opened(header)
-    if (adversary.server or adversary.coalition) and not header.void:
-        last = len(header.partners) - 1
-        seen.append(Message("aggregate", last, SERVER, SERVER))
-    return seen
-
-
-def sealed(header: Header, late: list[int], width: int, dimension: int) -> dict[Message, int]:
-    """What travels on the links, encrypted: who writes to whom, and how many words.
-
-    Shares travel only under transport explicit and rule shamir; seeded, both ends derive them.
-    """
-    found = {Message("parameters", 0, SERVER, int(i)): dimension for i in header.group}
-    if not _anything_sent(header):
-        return found
-    if header.transport == "explicit" or header.dropout_rule == "shamir":
-        for attempt in range(len(header.partners)):
-            for i, j in pairs(header, attempt):
-                if i != j:
-                    found[Message("share", attempt, i, j)] = width
-    found.update(dict.fromkeys(uploads_sent(header, late), width))
-    if header.dropout_rule == "reveal" and not header.void:
-        alive = set(header.survivors)
-        for message in _opened(header):
-            told_by = message.sender if message.sender in alive else message.receiver
-            key = Message("opened", 0, told_by, SERVER)
-            found[key] = found.get(key, 0) + 8
-    return found
-
-
-def uploads_sent(header: Header, late: list[int]) -> list[Message]:
-    """Uploads that reach the server; late ones are of attempt 0."""
-    last = len(header.partners) - 1
-    attempts = [last] if header.engine == "ideal" else range(last + 1)
-    seen = [Message("upload", a, i, SERVER) for a in attempts for i in header.survivors]
-    return seen + [Message("upload", 0, i, SERVER) for i in late]
-
-
-def _anything_sent(header: Header) -> bool:
-    if header.engine == "ideal":
-        return not header.void
-    return not header.void or bool(header.vanished)
-
-
-def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
-    """(dealer, holder) of every share of an attempt: ids."""
-    if header.dropout_rule == "shamir":
-        return [(i, j) for i in header.sharers for j in header.sharers]
-    table = header.partners[attempt]
-    directed = header.shares == "directed"
-    return [
-        (int(i), int(j))
-        for i, row in zip(header.group, table, strict=True)
-        for j in row
-        if j >= 0 and (directed or i < j)
-    ]
-
-
-def _shares_seen(header: Header, coalition: frozenset[int]) -> list[Message]:
-    return [
-        Message("share", a, i, j)
-        for a in range(len(header.partners))
-        for i, j in pairs(header, a)
-        if i in coalition or j in coalition
-    ]
-
-
-def _opened(header: Header) -> list[Message]:
-    """Shares between survivors and the vanished: their keys are opened to cancel them."""
-    gone, here = set(header.vanished), set(header.survivors)
-    return [
-        Message("opened", 0, i, j)
-        for i, j in pairs(header, 0)
-        if (i in gone and j in here) or (i in here and j in gone)
-    ]
-
-
 def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
     """The view of an adversary of the round of a transcript.
 
     Words are the transcript's where it holds them (updates, uploads, aggregate); shares, and
     uploads that came to nothing, are made again from the round's chain.
     """
-    from ssddl_jax.privacy.shares import Shares
-
     header = header_of(transcript)
     seen = visible(header, adversary)
     rows = {int(i): slot for slot, i in enumerate(header.group)}
     made = Shares(transcript, header)
     made.expect(seen)
-    last = len(header.partners) - 1
     words: dict[Message, np.ndarray] = {}
     for message in seen:
         slot = rows.get(message.sender, 0)
@@ -246,11 +55,11 @@ def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
         elif message.kind in ("share", "opened"):
             words[message] = made.share(message.attempt, message.sender, message.receiver)
         elif message.kind == "upload":
-            kept = header.alive[slot] and message.attempt == last and not header.void
+            counted = header.counted(message.attempt, message.sender)
             sent = np.asarray(transcript["uploads"])[slot]
-            words[message] = sent if kept else made.upload(message.attempt, message.sender)
+            words[message] = sent if counted else made.upload(message.attempt, message.sender)
     (width, dimension) = (np.asarray(transcript[k]).shape[1] for k in ("encoded", "updates"))
-    late = header.vanished if adversary.late is True else sorted(adversary.late or ())
+    late = late_ids(header, adversary)
     links = sealed(header, late, width, dimension) if adversary.links else {}
     everybody = adversary.server or bool(adversary.coalition)
     return View(
