@@ -13,6 +13,7 @@ WORDS += ["shards:0", "shards:99999999999", "resample:3", "resample:2147483647",
 WORDS += ["dirichlet:0.5", "dirichlet:1e-300", "dirichlet:nan", "dirichlet:0", "dirichlet:1e400"]
 WORDS += ["mlp", "mlp-64", "cnn", "linear", "sgd", "adam", "mean", "yogi", "momentum", "chacha8"]
 WORDS += ["chacha12", "ssddl", "plain", "secagg", "central", "pairwise", "ideal", "reference"]
+WORDS += ["secagg+", "snt", "dssgd", "phong-lwe", "round-robin", "asynchronous", "largest"]
 WORDS += ["retry", "reveal", "shamir", "directed", "paired", "seeded", "explicit", "rotate"]
 WORDS += ["uniform", "examples", "nearest", "stochastic", "exclude", "stop", "random", "digits"]
 WORDS += ["tpu", "cuda", "tpu:v5e:2x2", "tpu:v9z:0x0", "127.0.0.1:1", "slurm", "mpi4py"]

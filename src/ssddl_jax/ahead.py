@@ -188,8 +188,8 @@ def _fit(config: Config, data: Data, mesh: Mesh, report: dict[str, Any]) -> dict
     memory = _MEMORY.get(report["device_kind"])
     # Every pair of members has its keys in a complete graph; a sparse one grows with its members.
     power, sizes = 1, (1 << 16, 1 << 17)
-    if config.engine == "pairwise" and config.protocol != "plain":
-        sparse = config.neighbours != "complete"
+    if config.engine == "pairwise" and config.sums_securely:
+        sparse = config.graph != "complete"
         power, sizes = (1, (1 << 12, 1 << 14)) if sparse else (2, (512, 1024))
     used = []
     for n in sizes:

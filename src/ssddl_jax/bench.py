@@ -20,7 +20,7 @@ from ssddl_jax.config import MOST, Config
 from ssddl_jax.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import words_sha256
-from ssddl_jax.local_training import LocalSteps, train_tile
+from ssddl_jax.local_training import LocalSteps
 from ssddl_jax.memory import check_population
 from ssddl_jax.models import Model, load_model
 from ssddl_jax.optimizers import local_optimizer
@@ -63,8 +63,8 @@ class Timed(NamedTuple):
 def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
     """One timed measurement; keys as `interface.md` says. Raises `ConfigError`."""
     _check(bench)
-    if config.protocol == "plain":
-        raise ConfigError("protocol", "plain", "has no shares to time; use ssddl")
+    if not config.sums_securely:
+        raise ConfigError("protocol", config.protocol, "has no shares to time; use ssddl")
     _check_engine(config)
     check_population(config)
     size, dimension = bench.group_size, bench.dimension
@@ -91,7 +91,7 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
     timed = _time(simulation, data, bench.repeats)
     made = words_made(config.engine, simulation.recipe.scheme)
     plan = simulation.plan
-    ends = 2 if config.shares == "directed" else 1
+    ends = 1 if config.paired else 2
     median = float(np.median(timed.seconds))
     return {
         "seconds_median": median,
@@ -106,7 +106,7 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
         "group_size": plan.size,
         "parameters": plan.dimension,
         "neighbours": plan.neighbours,
-        "shares": config.shares,
+        "shares": "paired" if config.paired else "directed",
         "prg": config.prg,
         "engine": config.engine,
         "device": device_name(),
@@ -118,8 +118,7 @@ def bench_round(config: Config, bench: RoundBench) -> dict[str, Any]:
     """One timed measurement; keys as `interface.md` says. Raises `ConfigError`."""
     simulation, data = round_simulation(config, bench)
     timed = _time(simulation, data, bench.repeats)
-    plan = simulation.plan
-    plain = config.protocol == "plain"
+    plan, secure = simulation.plan, config.sums_securely
     moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
     return {
         "seconds_per_round_median": float(np.median(timed.seconds)),
@@ -128,9 +127,9 @@ def bench_round(config: Config, bench: RoundBench) -> dict[str, Any]:
         "peak_memory_mb": peak_memory_mb(),
         "parameters": plan.dimension,
         "participants": plan.size,
-        "share_words": 0 if plain else words_made(config.engine, simulation.recipe.scheme),
-        "exact": None if plain else timed.exact,
-        "uploads_sha256": None if plain else words_sha256(timed.info.digest),
+        "share_words": words_made(config.engine, simulation.recipe.scheme) if secure else 0,
+        "exact": timed.exact if secure else None,
+        "uploads_sha256": words_sha256(timed.info.digest) if secure else None,
         "bytes_up_per_participant": moved.up // plan.size,
         "bytes_down_per_participant": moved.down // plan.size,
         **bench._asdict(),
@@ -160,8 +159,7 @@ def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Dat
         most=bench.local_steps,
     )
     optimizer = local_optimizer(config.local_optimizer, config.learning_rate)
-    train = train_tile(model, optimizer, steps)
-    return build_simulation(config, model, pool, train=train), pool
+    return build_simulation(config, model, pool, local=optimizer, steps=steps), pool
 
 
 def image_pool(participants: int, examples: int) -> Data:

@@ -78,11 +78,11 @@ def _data(config: Config) -> Data:
 
 def _sizes(config: Config, plan: Plan) -> list[int]:
     """Group sizes to time, ascending; the group itself if it is no larger than the last."""
-    if config.engine == "reference" and config.protocol != "plain":
+    if config.engine == "reference" and config.sums_securely:
         sizes = [3, 5]
-    elif config.protocol == "plain" or config.engine == "ideal":
+    elif not config.sums_securely or config.engine == "ideal":
         sizes = [128, 384]
-    elif config.dropout_rule == "shamir" or config.ring_bits == 64:
+    elif config.rule in ("shamir", "secagg") or config.ring_bits == 64:
         sizes = [16, 64]  # compiles for long
     else:
         sizes = [8, 32, 96]
@@ -100,7 +100,7 @@ def _smaller(config: Config, plan: Plan, size: int) -> Config:
         participants=size if config.group == config.participants else config.participants,
         group_size=size,
         neighbours="complete" if complete else plan.neighbours,
-        threshold=threshold if config.dropout_rule == "shamir" else "auto",
+        threshold=threshold if config.rule in ("shamir", "secagg") else "auto",
         fraction_bits=plan.encoding.fraction_bits,
         dropout=plan.vanishing / plan.size,
         dropout_schedule=None,
@@ -118,7 +118,7 @@ def _time(config: Config, simulation: Simulation, data: Data) -> float:
     placed = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
     call: Callable[[Any, Any], Any]
-    if config.engine == "reference" and config.protocol != "plain":
+    if config.engine == "reference" and config.sums_securely:
         call = reference_round(config, simulation.recipe)
     else:
         call = compile_once(named(simulation.step), state, placed).call
@@ -134,11 +134,11 @@ def _features(config: Config, simulation: Simulation, points: int) -> list[float
     """What a round's time grows with: 1, members, words; only as many as there are sizes."""
     plan = simulation.plan
     members = float(plan.size)
-    if config.protocol == "plain" or config.engine == "ideal":
+    if not config.sums_securely or config.engine == "ideal":
         return [members, 1.0]
     if config.engine == "reference":
         shares = plan.size * plan.neighbours
-        if config.dropout_rule == "shamir":
+        if config.rule == "shamir":
             shares = plan.size**2 * plan.threshold
         return [members, float(shares)]
     words = words_made(config.engine, simulation.recipe.scheme) / plan.width
@@ -147,7 +147,7 @@ def _features(config: Config, simulation: Simulation, points: int) -> list[float
 
 def _grown(config: Config, seconds: float, size: int, larger: int) -> float:
     """Seconds of a larger group, at the most that they could grow."""
-    shared = config.protocol != "plain" and config.engine != "ideal"
+    shared = config.sums_securely and config.engine != "ideal"
     return seconds * (larger / size) ** (2 if shared else 1)
 
 

@@ -18,20 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ssddl_jax import protocols
 from ssddl_jax.errors import ConfigError, written
 
-PROTOCOLS = ("ssddl", "plain")
 MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
-RIVALS = (
-    "central",
-    "standalone",
-    "dssgd",
-    "phong-lwe",
-    "phong-paillier",
-    "snt",
-    "secagg",
-    "secagg+",
-)
 
 
 def _field(default: Any, text: str, least: float | None = None, most: float | None = None) -> Any:
@@ -49,7 +39,7 @@ class Config:
         "iid", "iid, dirichlet:ALPHA, shards:K, writers, or resample:E (E rows each, from the id)"
     )
     model: str = _field("mlp", "mlp, mlp-64, cnn, linear, or module:attribute")
-    protocol: str = _field("ssddl", "ssddl, plain (no sharing), or a rival")
+    protocol: str = _field("ssddl", f"one of {', '.join(protocols.PROTOCOLS)}")
     engine: Literal["pairwise", "ideal", "reference"] = _field(
         "pairwise", "every mask; uploads of the same distribution; or slow Python integers"
     )
@@ -83,11 +73,22 @@ class Config:
         "retry", "what follows a dropout: share again, open pads, or t-of-n shares"
     )
     dropout_schedule: str | None = _field(None, "CSV file of round,participant instead of a rate")
-    threshold: int | Literal["auto"] = _field("auto", "uploads that shamir needs", 2)
+    threshold: int | Literal["auto"] = _field("auto", "shares that shamir and secagg need", 2)
     max_corrupt: float = _field(0.1, "corrupt fraction gamma to withstand", 0.0, 1.0)
     max_dropout: float = _field(0.1, "dropout fraction delta to withstand", 0.0, 1.0)
     sigma: int = _field(40, "statistical security, bits", 1, 256)
     eta: int = _field(30, "correctness, bits", 1, 256)
+    dssgd_theta_u: float = _field(0.1, "fraction of the coordinates that dssgd uploads", 0.0, 1.0)
+    dssgd_theta_d: float = _field(1.0, "fraction that it downloads", 0.0, 1.0)
+    dssgd_rule: Literal["largest", "random"] = _field(
+        "largest", "which coordinates it uploads: the largest, or random ones above dssgd_tau"
+    )
+    dssgd_gamma: float = _field(1.0, "largest magnitude of a coordinate that it uploads")
+    dssgd_tau: float = _field(1e-4, "least magnitude of a coordinate chosen at random", 0.0)
+    dssgd_schedule: Literal["round-robin", "random", "asynchronous"] = _field(
+        "random", "the order of its visits; asynchronous: without the last uploads"
+    )
+    dssgd_epsilon: float = _field(0.0, "Laplace noise: epsilon of a visit; 0 for none", 0.0)
     tile_size: int | Literal["auto"] = _field("auto", "members trained side by side", 1, 4096)
     devices: int | Literal["all"] = _field("all", "devices to use", 1)
     seed: int = _field(0, "0 <= seed < 2^64; replays everything", 0, 2**64 - 1)
@@ -111,6 +112,28 @@ class Config:
     def group(self) -> int:
         """n, the number of slots of a round's group."""
         return self.participants if self.group_size == "all" else self.group_size
+
+    @property
+    def sums_securely(self) -> bool:
+        """Whether the server gets nothing but a sum of encoded updates."""
+        return self.protocol in protocols.SECURE
+
+    @property
+    def rule(self) -> str:
+        """The dropout rule in force: `dropout_rule`, or secagg's own."""
+        return "secagg" if self.protocol in protocols.SECAGG else self.dropout_rule
+
+    @property
+    def paired(self) -> bool:
+        """Whether a pair has one share, not two."""
+        return self.shares == "paired" or self.rule == "secagg"
+
+    @property
+    def graph(self) -> int | str:
+        """The sharing graph in force: secagg+ is sparse unless a number says how."""
+        if self.protocol == "secagg+" and self.neighbours == "complete":
+            return "auto"
+        return self.neighbours
 
 
 def _describe(kind: Any) -> str:
@@ -181,15 +204,13 @@ def _check_group(config: Config) -> None:
 
 
 def _check_features(config: Config) -> None:
-    """Refuses combinations without meaning, and what is not built yet."""
-    if config.protocol not in PROTOCOLS:
-        if config.protocol in RIVALS:
-            remedy = f"this rival is not built yet; choose one of {', '.join(PROTOCOLS)}"
-        else:
-            near = difflib.get_close_matches(config.protocol, (*PROTOCOLS, *RIVALS), n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            remedy = f"must be one of {', '.join(PROTOCOLS)}{hint}"
+    """Refuses combinations without meaning."""
+    if config.protocol not in protocols.PROTOCOLS:
+        near = difflib.get_close_matches(config.protocol, protocols.PROTOCOLS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        remedy = f"must be one of {', '.join(protocols.PROTOCOLS)}{hint}"
         raise ConfigError("protocol", config.protocol, remedy)
+    protocols.check(config)
     if config.protocol == "ssddl" and config.engine == "ideal" and config.dropout_rule != "retry":
         remedy = (
             "engine ideal has no pair shares to open; use dropout_rule retry or engine pairwise"

@@ -8,6 +8,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from ssddl_jax.config import Config
+from ssddl_jax.protocols import PROTOCOLS
 from ssddl_jax.runner import RunResult, Watch
 from ssddl_jax.simulation import Simulation
 
@@ -57,14 +58,16 @@ class Progress:
         if done:
             self.warn(f"going on after {done} of {self.config.rounds} rounds")
         plan, config = simulation.plan, self.config
-        sharing = "no sharing" if config.protocol == "plain" else sharing_words(config, plan)
+        sharing = f"protocol {config.protocol}, no secure sum"
+        if config.sums_securely:
+            sharing = sharing_words(config, plan)
         self.console.print(
             f"{plan.participants:,} participants, {plan.size:,} a round, "
             f"{plan.dimension:,} parameters ({simulation.model.name}); {sharing}",
             highlight=False,
             soft_wrap=True,
         )
-        if config.dropout > config.max_dropout and config.dropout_rule != "shamir":
+        if config.dropout > config.max_dropout and config.rule in ("retry", "reveal"):
             self.console.print(
                 f"note: dropout {config.dropout} exceeds max_dropout {config.max_dropout}: "
                 "rounds with fewer survivors are void",
@@ -93,7 +96,8 @@ class Progress:
 def sharing_words(config: Config, plan: Any) -> str:
     """The sharing in a few words."""
     graph = "complete graph" if plan.neighbours >= plan.size - 1 else f"{plan.neighbours} partners"
-    return f"engine {config.engine}, {graph}, {config.prg}"
+    how = f"engine {config.engine}" if config.protocol == "ssddl" else config.protocol
+    return f"{how}, {graph}, {config.prg}"
 
 
 def megabytes(count: float) -> str:
@@ -109,7 +113,7 @@ def print_summary(config: Config, result: RunResult) -> None:
     table.add_column("value", justify="right")
     accuracy = summary["test_accuracy"]
     table.add_row("test accuracy", "-" if accuracy is None else f"{accuracy:.4f}")
-    if config.protocol != "plain":
+    if config.sums_securely:
         exact = f"{summary['rounds_exact']} of {summary['rounds']} rounds exact"
         table.add_row("aggregate == sum of the updates", exact)
         if summary["rounds_void"]:
@@ -119,7 +123,7 @@ def print_summary(config: Config, result: RunResult) -> None:
         table.add_row("withstands colluders", f"{summary['max_colluders']} with the server")
         table.add_row("error of the mean, at most", f"{summary['error_bound']:.2g} a coordinate")
     else:
-        table.add_row("the server saw", "every update in the clear")
+        table.add_row("the server learns", PROTOCOLS[config.protocol].server)
     table.add_row("clipped coordinates", f"{summary['clipped']:,}")
     up, down = summary["bytes_up_per_participant"], summary["bytes_down_per_participant"]
     table.add_row("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down")

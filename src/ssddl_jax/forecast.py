@@ -80,13 +80,13 @@ def _traffic(config: Config, plan: Plan, outcome: Outcome) -> Traffic:
 def _outcomes(config: Config, plan: Plan) -> list[tuple[Outcome, int]]:
     """What the rounds come to, and how many of them come to that."""
     sparse = plan.neighbours < plan.size - 1
-    reveals = config.protocol != "plain" and config.dropout_rule == "reveal"
+    replays = config.sums_securely and config.rule in ("reveal", "secagg")
     public = reference.public_key(config.seed)
     rounds = config.rounds
     if config.dropout_schedule is not None:
         listed = {r: ids for r, ids in sorted(read_schedule(config).items()) if r < rounds}
         gone = {r: _scheduled(config, public, r, ids) for r, ids in listed.items()}
-    elif reveals and sparse and plan.vanishing:
+    elif replays and sparse and plan.vanishing:
         rounds = min(rounds, _REPLAYED)
         gone = {r: _dropped(config, plan, public, r) for r in range(rounds)}
     else:  # whoever vanishes, it costs the same
@@ -103,12 +103,18 @@ def _outcome(
     lost, alive = len(gone), plan.size - len(gone)
     if config.protocol == "plain":
         return Outcome(lost, 0, 0, alive < plan.least_alive)
-    if config.dropout_rule == "shamir":
+    if config.protocol in ("central", "standalone"):
+        return Outcome(0, 0, 0, False)
+    if not config.sums_securely:
+        return Outcome(lost, 0, 0, not alive)
+    if config.rule == "shamir":
         return Outcome(lost, 0, 0, alive < plan.threshold)
+    if config.rule == "secagg":
+        return _secagg(config, plan, public, round_, gone)
     void = alive < plan.least_alive
-    if config.dropout_rule == "retry":
+    if config.rule == "retry":
         return Outcome(lost, int(lost > 0), 0, void)
-    ends = 2 if config.shares == "directed" else 1
+    ends = 1 if config.paired else 2
     if plan.neighbours >= plan.size - 1 or not lost:
         return Outcome(lost, 0, ends * lost * alive, void)
     words = _words(public, (round_, 0, _GRPH), plan.size)
@@ -118,6 +124,20 @@ def _outcome(
         for distance in range(1, plan.neighbours // 2 + 1)
     )
     return Outcome(lost, 0, ends * edges, void or _cut(away, plan.neighbours // 2))
+
+
+def _secagg(
+    config: Config, plan: Plan, public: list[int], round_: int, gone: np.ndarray
+) -> Outcome:
+    """SecAgg opens one secret of everybody: t of its holders must be left."""
+    lost, alive, need = len(gone), plan.size - len(gone), plan.threshold
+    if plan.neighbours >= plan.size - 1 or not lost:
+        return Outcome(lost, 0, 0, alive < need)
+    words = _words(public, (round_, 0, _GRPH), plan.size)
+    here = ~np.isin(np.argsort(words, kind="stable"), gone)  # by position in the ring
+    reach = range(-(plan.neighbours // 2), plan.neighbours // 2 + 1)  # 0: itself
+    holders = sum(np.roll(here, distance).astype(int) for distance in reach)
+    return Outcome(lost, 0, 0, bool(np.min(holders) < need))
 
 
 def _cut(away: np.ndarray, reach: int) -> bool:

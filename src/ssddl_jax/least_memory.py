@@ -53,16 +53,16 @@ def least_needs(config: Config, plan: Plan, rows: int) -> list[Need]:
 
 def _sharing_words(config: Config, plan: Plan) -> int:
     """A key of 8 words and a sign for every share; rows where they are kept side by side."""
-    if config.protocol == "plain" or config.engine == "ideal":
+    if not config.sums_securely or config.engine == "ideal":
         return plan.size
-    if config.dropout_rule == "shamir":
+    if config.rule == "shamir":
         return 8 * plan.size * (plan.threshold - 1)
-    pairs = plan.size * plan.neighbours // (1 if config.shares == "directed" else 2)
+    pairs = plan.size * plan.neighbours // (2 if config.paired else 1)
     return 9 * pairs + (2 * plan.size * plan.width if config.ring_bits == 64 else 0)
 
 
 def _smaller(config: Config) -> str:
-    if config.dropout_rule == "shamir" or config.neighbours != "complete":
+    if config.rule in ("shamir", "secagg") or config.graph != "complete":
         return "use a smaller group"
     return "use neighbours auto, engine ideal, or a smaller group"
 

@@ -43,28 +43,14 @@ def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) ->
     return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1)
 
 
-def train_tile(
+def minibatch_steps(
     model: Model, optimizer: optax.GradientTransformation, steps: LocalSteps
-) -> TrainTile:
-    """The updates and mean losses of a tile of participants.
-
-    The width of a tile decides which kernels XLA picks, so it is part of the numerical recipe; the
-    barriers keep what stands before and after from changing that choice.
+) -> Callable[[Params, Data, Array, Array], tuple[Params, Array]]:
+    """(params, data, rows i32 [steps, B], valid bool [steps, B]) -> (params after a step on each
+    minibatch, mean loss of the valid examples); the optimizer starts anew.
     """
 
-    def train_one(
-        params: Params, data: Data, public: UInt32[Array, "8"], round_: Array, participant: Array
-    ) -> tuple[Params, Array]:
-        count = data.counts[participant]
-        rows = rows_of(data, public, participant)
-        order = batch_order(public, round_, participant, count, steps.epochs, data.most_rows)
-        batches = -(-data.most_rows // steps.batch_size)
-        spare = batches * steps.batch_size - data.most_rows
-        position = jnp.arange(batches * steps.batch_size, dtype=jnp.int32)
-        valid = jnp.tile(position < count, steps.epochs).reshape(-1, steps.batch_size)
-        chosen = jnp.pad(rows[order], ((0, 0), (0, spare))).reshape(-1, steps.batch_size)
-        valid, chosen = valid[: steps.most], chosen[: steps.most]
-
+    def run(params: Params, data: Data, chosen: Array, valid: Array) -> tuple[Params, Array]:
         def step(carry: tuple[Params, Params], batch: tuple[Array, Array]) -> tuple[Params, Array]:
             before, memory = carry
             index, valid = batch
@@ -82,9 +68,36 @@ def train_tile(
             (after, _), losses = step(start, (chosen[0], valid[0]))
         else:
             (after, _), losses = lax.scan(step, start, (chosen, valid))
-        update = jax.tree.map(jnp.subtract, after, params)
         examples = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1)
-        return update, jnp.sum(losses) / examples
+        return after, jnp.sum(losses) / examples
+
+    return run
+
+
+def train_tile(
+    model: Model, optimizer: optax.GradientTransformation, steps: LocalSteps
+) -> TrainTile:
+    """The updates and mean losses of a tile of participants.
+
+    The width of a tile decides which kernels XLA picks, so it is part of the numerical recipe; the
+    barriers keep what stands before and after from changing that choice.
+    """
+
+    batches_of = minibatch_steps(model, optimizer, steps)
+
+    def train_one(
+        params: Params, data: Data, public: UInt32[Array, "8"], round_: Array, participant: Array
+    ) -> tuple[Params, Array]:
+        count = data.counts[participant]
+        rows = rows_of(data, public, participant)
+        order = batch_order(public, round_, participant, count, steps.epochs, data.most_rows)
+        batches = -(-data.most_rows // steps.batch_size)
+        spare = batches * steps.batch_size - data.most_rows
+        position = jnp.arange(batches * steps.batch_size, dtype=jnp.int32)
+        valid = jnp.tile(position < count, steps.epochs).reshape(-1, steps.batch_size)
+        chosen = jnp.pad(rows[order], ((0, 0), (0, spare))).reshape(-1, steps.batch_size)
+        after, loss = batches_of(params, data, chosen[: steps.most], valid[: steps.most])
+        return jax.tree.map(jnp.subtract, after, params), loss
 
     def train(
         params: Params, data: Data, public: Array, round_: Array, ids: Array

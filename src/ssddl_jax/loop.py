@@ -44,7 +44,7 @@ class Loop(NamedTuple):
     simulation: Simulation
     data: Data  # on the devices
     step: Compiled
-    evaluate: Callable[[Any, Data], float]
+    evaluate: Callable[[State, Data], float]
 
 
 def prepare(config: Config, parts: dict[str, Any]) -> Prepared:
@@ -92,12 +92,12 @@ def compile_loop(prepared: Prepared, state: State) -> Loop:
     """Places the data and compiles the round for states like this one: once."""
     config, simulation, data, _ = prepared
     placed = place(data, simulation.recipe)
-    if config.engine == "reference" and config.protocol != "plain":
+    if config.engine == "reference" and config.sums_securely:
         whole = reference_round(config, simulation.recipe)
         step = Compiled(lambda state, data: whole(state, data)[:2], 0.0, 1)
     else:
         step = compile_once(named(simulation.step), state, placed)
-    return Loop(config, simulation, placed, step, evaluator(simulation.model))
+    return Loop(config, simulation, placed, step, evaluator(simulation))
 
 
 def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any], State]]:
@@ -114,7 +114,7 @@ def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any]
         row = metrics_row(config, loop.simulation, index, info, seconds)
         del info  # not kept beside the next round's
         if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:
-            row["test_accuracy"] = loop.evaluate(state.params, loop.data)
+            row["test_accuracy"] = loop.evaluate(state, loop.data)
         if row["nonfinite"] and config.nonfinite == "stop":
             raise FloatingPointError(
                 f"round {index}: {row['nonfinite']} members' updates are not finite; "
@@ -123,14 +123,26 @@ def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any]
         yield row, state
 
 
-def evaluator(model: Model) -> Callable[[Any, Data], float]:
-    """Test accuracy of parameters."""
-    count = jax.jit(partial(count_right, model))
+def evaluator(simulation: Simulation) -> Callable[[State, Data], float]:
+    """Test accuracy of a state, a mean over its models."""
+    count = jax.jit(partial(count_judged, simulation))
 
-    def accuracy(params: Any, data: Data) -> float:
-        return int(count(params, data.test_images, data.test_labels)) / len(data.test_labels)
+    def accuracy(state: State, data: Data) -> float:
+        right = count(state, data.test_images, data.test_labels)
+        return int(right.sum()) / (len(right) * len(data.test_labels))
 
     return accuracy
+
+
+def count_judged(
+    simulation: Simulation, state: State, images: jax.Array, labels: jax.Array
+) -> jax.Array:
+    """How many images each of the judged models gets right, i32 [m]."""
+
+    def right(params: Any) -> jax.Array:
+        return count_right(simulation.model, params, images, labels)
+
+    return jax.lax.map(right, simulation.judged(state))
 
 
 def count_right(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:

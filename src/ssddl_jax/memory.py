@@ -98,7 +98,7 @@ def check_memory(config: Config, mb: float, again: Callable[[Config], float]) ->
         return
     problem = f"would take about {mb:,.0f} MB of the {limit:,.0f} MB here"
     remedies = [f"group_size {size}" for size in [_largest_group(config, limit, again)] if size]
-    opens = config.protocol == "plain" or config.dropout_rule != "retry"
+    opens = not config.sums_securely or config.rule != "retry"
     if not opens and again(replace(config, engine="ideal")) <= limit:
         remedies.append("engine ideal")
     nearest = " or ".join(remedies) or "fewer participants"
@@ -135,13 +135,13 @@ def _largest_group(config: Config, limit: float, again: Callable[[Config], float
 def _sharing(config: Config, plan: Plan) -> float:
     """Bytes of a round's keys, and of the rows that cannot be added up at once."""
     row = 4.0 * plan.width
-    if config.protocol == "plain" or config.engine == "ideal":
+    if not config.sums_securely or config.engine == "ideal":
         return 8 * row
     if config.engine == "reference":  # lists of Python integers: a pointer and the number
         return 40 * plan.width * (3.0 * plan.size + 8)
-    if config.dropout_rule == "shamir":
+    if config.rule == "shamir":
         return 3.0 * _CHUNK // 32 * plan.size + 8 * row  # 256 blocks of every upload
-    shares = plan.size * plan.neighbours / (1 if config.shares == "directed" else 2)
+    shares = plan.size * plan.neighbours / (2 if config.paired else 1)
     kept = 9.0 * plan.size * row if config.ring_bits == 64 else 0.0
     return _PER_SHARE * shares + kept + 8 * row
 

@@ -22,9 +22,13 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.headroom import Headroom, capacity_kind, headroom
 from ssddl_jax.models import Model, count_parameters
 from ssddl_jax.plugins import load_attribute, shapes_of
+from ssddl_jax.protocols import IN_TURN
+from ssddl_jax.rivals import traffic as rivals
 
 WORD = 4  # bytes
 KEY = 32  # bytes of an opened pair key
+ENCRYPTED = ("phong-lwe", "phong-paillier")
+ONE_BY_ONE = (*IN_TURN, "central", "standalone")  # nobody trains beside another
 
 
 class Plan(NamedTuple):
@@ -78,15 +82,16 @@ def make_plan(
         fraction_bits=config.fraction_bits,
         group_size=size,
         weight_max=weight_max,
-        kind=capacity_kind(config.ring_bits, config.dropout_rule),
+        kind=_capacity(config),
         stochastic=config.rounding == "stochastic",
     )
-    encoding = Encoding(config.clip, room.fraction_bits, config.ring_bits)
+    encoding = Encoding(config.clip, room.fraction_bits, _ring_bits(config))
     if encoding.words(dimension) > MOST_WORDS:
         remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
         raise ConfigError("model", config.model, remedy)
     neighbours, threshold, colluders = _graph(config)
-    if config.ring_bits == 64 and config.engine == "pairwise" and neighbours >= 1 << 14:
+    wide = config.ring_bits == 64 and config.sums_securely
+    if wide and config.engine == "pairwise" and neighbours >= 1 << 14:
         remedy = "ring_bits 64 takes at most 16382 partners; use neighbours auto or engine ideal"
         raise ConfigError("neighbours", neighbours, remedy)
     return Plan(
@@ -104,6 +109,18 @@ def make_plan(
         tile_size=tile_size(config, platform),
         prg=load_prg(config.prg),
     )
+
+
+def _capacity(config: Config) -> str:
+    """Which of `CAPACITIES` bounds the sums."""
+    if config.protocol in ENCRYPTED:
+        return "plaintext"
+    return capacity_kind(config.ring_bits, config.rule)
+
+
+def _ring_bits(config: Config) -> int:
+    """Under encryption sums are followed in the wide ring."""
+    return 64 if config.protocol in ENCRYPTED else config.ring_bits
 
 
 def model_dimension(model: Model, shape: tuple[int, ...]) -> int:
@@ -145,17 +162,17 @@ def _graph(config: Config) -> tuple[int, int, int]:
     """(k, t, most colluders) of the sharing graph."""
     size = config.group
     gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
-    if config.neighbours == "auto":
+    if config.graph == "auto":
         try:
             found = graph_search.smallest_graph(size, gamma, delta, config.sigma, config.eta)
         except ValueError as error:
             raise ConfigError("neighbours", "auto", str(error)) from error
         neighbours, threshold = found.neighbours, found.threshold
     else:
-        asked = size - 1 if config.neighbours == "complete" else config.neighbours
+        asked = size - 1 if config.graph == "complete" else int(config.graph)
         neighbours = min(asked, size - 1)
         threshold = 2
-        if config.dropout_rule == "shamir" and config.threshold == "auto":
+        if config.rule in ("shamir", "secagg") and config.threshold == "auto":
             try:
                 threshold, _ = graph_search.threshold_for(
                     size, neighbours, gamma, delta, config.sigma, config.eta
@@ -167,8 +184,11 @@ def _graph(config: Config) -> tuple[int, int, int]:
         if threshold > size:
             raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
     colluders = _colluders(config, neighbours)
-    if config.dropout_rule == "shamir":
+    complete = neighbours >= size - 1
+    if config.rule == "shamir" or (config.rule == "secagg" and complete):
         colluders = min(threshold - 1, size - 2)
+    if config.rule == "secagg" and threshold > neighbours:
+        raise ConfigError("threshold", threshold, f"must be at most the {neighbours} partners")
     return neighbours, threshold, colluders
 
 
@@ -215,6 +235,8 @@ def read_schedule(config: Config) -> dict[int, set[int]]:
 
 def tile_size(config: Config, platform: str) -> int:
     """Members trained side by side on this platform."""
+    if config.protocol in ONE_BY_ONE:
+        return 1
     if config.tile_size != "auto":
         return config.tile_size
     if platform != "cpu":
@@ -223,18 +245,30 @@ def tile_size(config: Config, platform: str) -> int:
     return 2 if config.model == "cnn" else 4
 
 
+def _secagg_traffic(config: Config, plan: Plan, members: int, alive: int) -> Traffic:
+    """Keys and shares of all who share; uploads and opened shares of those who stay."""
+    levels = 2 * (plan.headroom.largest_sum // plan.size) + 1
+    bits = rivals.secagg_bits(plan.neighbours + 1, plan.width // (config.ring_bits // 32), levels,
+        plan.size)  # fmt: skip
+    shared, answered = rivals.to_bytes(bits.shared_up), rivals.to_bytes(bits.upload + bits.opened)
+    down = WORD * plan.dimension * plan.size + rivals.to_bytes(bits.shared_down) * members
+    return Traffic(shared * members + answered * alive, down)
+
+
 def share_words(config: Config, plan: Plan) -> int:
     """PRG words of one attempt by all parties: protocol section 8."""
     size, width = plan.size, plan.width
-    if config.protocol == "plain":
+    if not config.sums_securely:
         return 0
     if config.engine == "ideal":
         return size * width
-    if config.dropout_rule == "shamir":
+    if config.rule == "shamir":
         return size * (plan.threshold - 1) * width
+    if config.rule == "secagg":  # a mask at both ends; a self-mask at its member and the server
+        return size * (plan.neighbours + 2) * width
     pairs = size * plan.neighbours * width
     ends = 2 if config.transport == "seeded" else 1
-    return pairs * ends if config.shares == "directed" else pairs * ends // 2
+    return pairs * ends // 2 if config.paired else pairs * ends
 
 
 def traffic(
@@ -247,16 +281,19 @@ def traffic(
     """
     model = WORD * plan.dimension
     down = model * plan.size
-    if config.protocol == "plain":
-        return Traffic(model * alive, down)
+    if not config.sums_securely:
+        each = rivals.member(config, plan.dimension)
+        return Traffic(each.up * alive, each.down * plan.size)
+    if config.rule == "secagg":
+        return _secagg_traffic(config, plan, members, alive)
     message = WORD * plan.width
     up = message * alive * (attempt + 1)
     parties = [members] if attempt == 0 else [members, alive]
     peers = 0
-    if config.dropout_rule == "shamir":
+    if config.rule == "shamir":
         peers = sum(m * (plan.size - 1) for m in parties)
     elif config.transport == "explicit":
         shares = [m * min(plan.neighbours, m - 1) for m in parties]
-        peers = sum(s if config.shares == "directed" else s // 2 for s in shares)
+        peers = sum(s // 2 if config.paired else s for s in shares)
     between = peers * message
     return Traffic(up + between + KEY * opened, down + between, between)

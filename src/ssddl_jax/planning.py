@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssddl_jax import protocols
 from ssddl_jax.config import Config
 from ssddl_jax.data import DataError, Dataset, load_dataset, make_partition, validate_partition
 from ssddl_jax.errors import ConfigError
@@ -94,11 +95,11 @@ def user_network(text: str) -> Network:
 
 
 def _facts(config: Config, plan: Plan) -> dict[str, Any]:
-    plain = config.protocol == "plain"
+    secure = config.sums_securely
     return {
         "protocol": config.protocol,
         "engine": config.engine,
-        "dropout_rule": config.dropout_rule,
+        "dropout_rule": config.rule,
         "model": config.model,
         "prg": config.prg,
         "participants": plan.participants,
@@ -112,9 +113,9 @@ def _facts(config: Config, plan: Plan) -> dict[str, Any]:
         "headroom_bits": plan.headroom.bits,
         "largest_sum": plan.headroom.largest_sum,
         "capacity": plan.headroom.capacity,
-        "error_bound": 0.0 if plain else plan.headroom.error_bound,
+        "error_bound": plan.headroom.error_bound if secure else 0.0,
         "share_words": share_words(config, plan),
-        "message_words": plan.dimension if plain else plan.width,
+        "message_words": plan.width if secure else plan.dimension,
     }
 
 
@@ -143,18 +144,20 @@ def _network_seconds(config: Config, plan: Plan, ahead: Forecast, network: Netwo
 
 def _messages(config: Config, plan: Plan, ahead: Forecast) -> int:
     """Messages of a round, each after the one before: the longest round there is."""
-    if config.protocol == "plain":
+    if not config.sums_securely:
         return 2  # the model down, the update up
+    if config.rule == "secagg":
+        return 8  # keys, shares, upload, opened shares: each up, and what it waits for down
     attempt = 2 if ahead.peers else 1  # shares to partners, at once; the upload
-    if not ahead.most_vanished or config.dropout_rule == "shamir":
+    if not ahead.most_vanished or config.rule == "shamir":
         return 1 + attempt
-    if config.dropout_rule == "reveal":
+    if config.rule == "reveal":
         return 1 + attempt + 2  # who is gone; the keys
     return 1 + attempt + 1 + attempt  # who is left; all of it again
 
 
 def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[str]:
-    notes = []
+    notes = protocols.notes(config, config.rounds)
     if ahead.replayed is not None:
         notes.append(f"opened keys and void rounds: as in the first {ahead.replayed:,} rounds")
     if ahead.void:
@@ -168,8 +171,8 @@ def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[
             f"{plan.participants} participants exceed what partition {config.partition} can deal: "
             "one row each stands in; run takes so many under partition resample:E"
         )
-    if config.protocol != "plain" and config.engine == "ideal":
+    if config.sums_securely and config.engine == "ideal":
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
-    if config.protocol != "plain" and plan.prg.rounds < 20:
+    if config.sums_securely and plan.prg.rounds < 20:
         notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
     return notes

@@ -145,6 +145,19 @@ def participant_words(
     return blocks(public[None], jnp.arange(num_blocks, dtype=jnp.uint32), nonce[None])
 
 
+def pool_words(public: Key, round_: Array, count: int) -> UInt32[Array, " count"]:
+    """Public words of a round that order pooled rows: nonce (r, 0xffffffff, "BTCH")."""
+    return words(public, _nonce(round_, _EVERYBODY, tag("BTCH")), count)
+
+
+def noise_words(chain: Key, participant: Array, count: int) -> UInt32[Array, " count"]:
+    """Secret words of one participant in a round, for noise: key first8(ChaCha20(S_r, 0, (id, 0,
+    "LAPL"))), nonce (0, 0, 0).
+    """
+    key = first8(chain, jnp.uint32(0), _nonce(participant, 0, tag("LAPL")))
+    return words(key, _nonce(0, 0, 0), count)
+
+
 def rounding_noise(
     public: Key, round_: Array, participant: Array, count: int
 ) -> Float32[Array, " count"]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ssddl_jax import protocols
 from ssddl_jax.compiling import Compiled
 from ssddl_jax.config import Config
 from ssddl_jax.environment import device_name, peak_memory_mb, versions
@@ -19,7 +20,7 @@ def metrics_row(
     """One line of metrics.jsonl."""
     finite, alive = np.asarray(info.finite), np.asarray(info.alive)
     losses = np.asarray(info.loss, np.float64)[finite]
-    void, plain = bool(info.void), config.protocol == "plain"
+    void, secure = bool(info.void), config.sums_securely
     moved: Traffic = traffic(
         config,
         simulation.plan,
@@ -34,7 +35,7 @@ def metrics_row(
         "alive": int(alive.sum()),
         "attempt": int(info.attempt),
         "void": void,
-        "exact": None if plain else bool(info.exact),
+        "exact": bool(info.exact) if secure else None,
         "loss": float(losses.mean()) if np.isfinite(losses).all() and len(losses) else None,
         "test_accuracy": None,
         "clipped": int(np.asarray(info.clipped, np.uint64).sum()),
@@ -43,7 +44,7 @@ def metrics_row(
         "bytes_up": moved.up,
         "bytes_down": moved.down,
         "aggregate_sha256": VOID if void else words_sha256(info.aggregate),
-        "uploads_sha256": None if plain else VOID if void else words_sha256(info.digest),
+        "uploads_sha256": None if not secure else VOID if void else words_sha256(info.digest),
     }
 
 
@@ -58,14 +59,13 @@ def summarise(
 ) -> dict[str, Any]:
     """summary.json. `resumed_from`: the rounds from which the run was gone on with."""
     plan = simulation.plan
-    member_rounds = plan.size * len(metrics)
+    member_rounds, secure = plan.size * len(metrics), config.sums_securely
     seconds = [row["seconds"] for row in metrics]
-    notes = []
-    if config.protocol != "plain" and plan.prg.rounds < 20:
+    notes = protocols.notes(config, len(metrics))
+    if secure and plan.prg.rounds < 20:
         notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
-    if config.protocol != "plain" and config.engine == "ideal":
+    if secure and config.engine == "ideal":
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
-    plain = config.protocol == "plain"
     return {
         "test_accuracy": metrics[-1]["test_accuracy"],
         "rounds": len(metrics),
@@ -78,9 +78,9 @@ def summarise(
         "engine": config.engine,
         "prg": config.prg,
         "neighbours": plan.neighbours,
-        "max_colluders": None if plain else plan.max_colluders,
+        "max_colluders": plan.max_colluders if secure else None,
         "fraction_bits": plan.encoding.fraction_bits,
-        "error_bound": None if plain else plan.headroom.error_bound,
+        "error_bound": plan.headroom.error_bound if secure else None,
         "clipped": sum(row["clipped"] for row in metrics),
         "nonfinite": sum(row["nonfinite"] for row in metrics),
         "compilations": step.compilations,
@@ -89,7 +89,7 @@ def summarise(
         "seconds_total": seconds_total,
         "bytes_up_per_participant": _mean([row["bytes_up"] for row in metrics], member_rounds),
         "bytes_down_per_participant": _mean([row["bytes_down"] for row in metrics], member_rounds),
-        "rounds_exact": None if plain else sum(bool(row["exact"]) for row in metrics),
+        "rounds_exact": sum(bool(row["exact"]) for row in metrics) if secure else None,
         "rounds_void": sum(row["void"] for row in metrics),
         "run_sha256": run_sha256([row["aggregate_sha256"] for row in metrics], params),
         "tile_size": plan.tile_size,

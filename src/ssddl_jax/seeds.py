@@ -20,13 +20,12 @@ from ssddl_jax.compiling import compile_once
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import VOID, run_sha256, words_sha256
-from ssddl_jax.local_training import train_tile
-from ssddl_jax.loop import count_right
+from ssddl_jax.loop import count_judged
 from ssddl_jax.models import load_model
 from ssddl_jax.optimizers import local_optimizer
 from ssddl_jax.parallel import AXIS, make_mesh
 from ssddl_jax.population import Data, load_data
-from ssddl_jax.round import Init, State
+from ssddl_jax.round import State
 from ssddl_jax.simulation import Simulation, build_simulation, local_steps
 
 
@@ -91,12 +90,11 @@ def run_seeds(
     one_device = Mesh(outer.devices[:1], (AXIS,), axis_types=(AxisType.Auto,))
 
     def simulation_at(rate: Any) -> Simulation:
-        optimizer = local_optimizer(config.local_optimizer, rate)
-        train = train_tile(model, optimizer, steps)
-        return build_simulation(config, model, largest, train=train, mesh=one_device)
+        local = local_optimizer(config.local_optimizer, rate)
+        return build_simulation(config, model, largest, local=local, steps=steps, mesh=one_device)
 
     simulation = simulation_at(config.learning_rate)
-    states = [Init(simulation.recipe, largest.shape, seed) for seed in seeds]
+    states = [simulation.init_at(seed) for seed in seeds]
     spare = -len(seeds) % outer.size
     stacked = jax.tree.map(
         lambda *leaves: np.stack([*leaves, *leaves[:1] * spare]),
@@ -110,7 +108,7 @@ def run_seeds(
         state, (rows, counts, rate) = each
         own = simulation if learning_rates is None else simulation_at(rate)
         state, info = own.step(state, data._replace(rows=rows, counts=counts))
-        right = count_right(simulation.model, state.params, data.test_images, data.test_labels)
+        right = count_judged(simulation, state, data.test_images, data.test_labels)
         return state, (right, info.exact, info.void, info.aggregate)
 
     @partial(
@@ -140,7 +138,7 @@ def run_seeds(
     return SeedsResult(
         seeds=seeds,
         learning_rates=rates,
-        accuracy=np.stack(right, axis=1) / len(largest.test_labels),
+        accuracy=np.stack(right, axis=1).mean(axis=2) / len(largest.test_labels),
         exact=np.stack(exact, axis=1),
         run_sha256=hashes,
         compile_seconds=step.seconds,

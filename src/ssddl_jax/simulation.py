@@ -12,12 +12,14 @@ from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.least_memory import check_least_memory
 from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
-from ssddl_jax.models import Model, as_model, load_model
+from ssddl_jax.models import Model, Params, as_model, load_model
 from ssddl_jax.optimizers import check_optimizer, local_optimizer, server_optimizer
 from ssddl_jax.parallel import make_mesh, platform_of
-from ssddl_jax.plan import Plan, make_plan, model_shapes, read_schedule
+from ssddl_jax.plan import ONE_BY_ONE, Plan, make_plan, model_shapes, read_schedule
 from ssddl_jax.population import Data
-from ssddl_jax.round import Info, Init, Recipe, State, plain_round, shared_round
+from ssddl_jax.rivals.base import Parts, the_model
+from ssddl_jax.rivals.table import RIVALS
+from ssddl_jax.round import Info, Init, Recipe, State, shared_round
 from ssddl_jax.sharing import SHARINGS, Scheme, Sharing
 
 Tree = TypeVar("Tree")
@@ -26,17 +28,20 @@ Tree = TypeVar("Tree")
 class Simulation(NamedTuple):
     """A run as functions.
 
-    `init()` gives the first `State`. `step(state, data) -> (state, info)` is one round: pure and
-    jittable, one XLA program. `step_kept` is the same round, and also hands out every row that
-    `step` only adds up: `(state, info, rows)`; None for protocol plain.
+    `init()` gives the first `State`; `init_at(seed)` that of another seed.
+    `step(state, data) -> (state, info)` is one round: pure and jittable, one XLA program.
+    `step_kept` is the same round, and also hands out every row that `step` only adds up: `(state, info, rows)`; None for a protocol that sums nothing securely.
+    `judged(state)`: the models [m, ...] whose mean test accuracy is the run's; standalone has many.
     """
 
     init: Callable[[], State]
+    init_at: Callable[[int], State]
     step: Callable[[State, Data], tuple[State, Info]]
     step_kept: Callable[[State, Data], Any]
     plan: Plan
     recipe: Recipe
     model: Model
+    judged: Callable[[State], Params] = the_model
 
 
 def build_simulation(
@@ -48,14 +53,15 @@ def build_simulation(
     server: optax.GradientTransformation | None = None,
     sharing: Callable[[Scheme], Sharing] | None = None,
     train: TrainTile | None = None,
+    steps: LocalSteps | None = None,
     mesh: Mesh | None = None,
 ) -> Simulation:
     """Checks everything that is static and builds the round; compiles nothing.
 
     `model`: a name of the config, a flax module or an `(init, apply)` pair; None for the config's.
     `data`: see `load_data` and `make_data`. `local`, `server` (optax), `sharing` (a builder, see
-    `ssddl_jax.sharing`), `train` (see `ssddl_jax.local_training`) and `mesh` (one axis, see
-    `ssddl_jax.parallel`) stand in for the config's. Raises `ConfigError`.
+    `ssddl_jax.sharing`), `train`, `steps` (see `ssddl_jax.local_training`) and `mesh` (one axis,
+    see `ssddl_jax.parallel`) stand in for the config's. Raises `ConfigError`.
     """
     if data.participants != config.participants:
         remedy = f"the data has {data.participants} participants"
@@ -64,7 +70,7 @@ def build_simulation(
         model = load_model(model or config.model, data.shape, data.classes)
     model = as_model(model)
     counts = np.asarray(data.counts)
-    mesh = mesh or make_mesh(config.devices)
+    mesh = mesh or make_mesh(1 if config.protocol in ONE_BY_ONE else config.devices)
     plan = make_plan(config, model, data.shape, counts, platform_of(mesh))
     check_least_memory(config, plan, data.most_rows, mesh)
     scheme = Scheme(
@@ -74,8 +80,8 @@ def build_simulation(
         threshold=plan.threshold,
         least_alive=plan.least_alive,
         vanishing=plan.vanishing,
-        shares=config.shares,
-        dropout_rule=config.dropout_rule,
+        shares="paired" if config.paired else "directed",
+        dropout_rule=config.rule,
         encoding=plan.encoding,
         prg=plan.prg,
         mesh=mesh,
@@ -83,10 +89,11 @@ def build_simulation(
     local = local or local_optimizer(config.local_optimizer, config.learning_rate)
     server = server or server_optimizer(config.server_optimizer)
     check_parts(config, model, data, local, server)
+    steps = steps or local_steps(config, counts, data.most_rows)
     recipe = Recipe(
         scheme=scheme,
         model=model,
-        train=train or train_tile(model, local, local_steps(config, counts, data.most_rows)),
+        train=train or train_tile(model, local, steps),
         server=server,
         participants=config.participants,
         selection=config.selection,
@@ -96,12 +103,14 @@ def build_simulation(
         tile_size=plan.tile_size,
         schedule=_schedule(config),
     )
-    if config.protocol == "plain":
-        step = plain_round(recipe)
-        kept: Any = None
+    memory: Callable[[Params], Any] = server.init
+    judged: Callable[[State], Params] = the_model
+    kept: Any = None
+    if config.protocol in RIVALS:
+        step, memory, judged = RIVALS[config.protocol](Parts(config, recipe, local, steps))
     else:
         engine = "pairwise" if config.engine == "reference" else config.engine
-        builder = sharing or SHARINGS[engine, config.dropout_rule]
+        builder = sharing or SHARINGS[engine, config.rule]
         streamed = shared_round(recipe, builder(scheme))
         kept = shared_round(recipe, builder(scheme), keep=True)
 
@@ -109,13 +118,19 @@ def build_simulation(
             after, info, _ = streamed(state, data)
             return after, info
 
+    def init_at(seed: int) -> State:
+        state = Init(recipe, data.shape, seed)
+        return state._replace(server=memory(state.params))
+
     return Simulation(
-        init=lambda: Init(recipe, data.shape, config.seed),
+        init=lambda: init_at(config.seed),
+        init_at=init_at,
         step=step,
         step_kept=kept,
         plan=plan,
         recipe=recipe,
         model=model,
+        judged=judged,
     )
 
 

@@ -37,8 +37,8 @@ def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
 
 def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterator[Arrays]:
     """Transcripts of some rounds of one run, ascending, each as soon as it has been played."""
-    if config.protocol == "plain":
-        raise ConfigError("protocol", "plain", "has no shares to show; use ssddl")
+    if not config.sums_securely:
+        raise ConfigError("protocol", config.protocol, "has no shares to show; use ssddl")
     for round_ in rounds:
         if not 0 <= round_ < config.rounds:
             remedy = f"must be 0..{config.rounds - 1} (rounds count from 0)"
@@ -102,13 +102,13 @@ def _arrays(
         "clip": np.float32(config.clip),
         "prg": np.str_(config.prg),
         "prg_rounds": np.int32(plan.prg.rounds),
-        "shares": np.str_(config.shares),
+        "shares": np.str_(recipe.scheme.shares),
         "transport": np.str_(config.transport),
         "params_before": flat_params(state.params),
         "params_after": flat_params(after.params),
         "void": np.bool_(info.void),
         "engine": np.str_(config.engine),
-        "dropout_rule": np.str_(config.dropout_rule),
+        "dropout_rule": np.str_(config.rule),
         "ring_bits": np.int32(config.ring_bits),
         "threshold": np.int32(plan.threshold),
     }

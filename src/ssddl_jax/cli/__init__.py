@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ssddl_jax import distributed
-from ssddl_jax.cli import attacking, directories, measuring, planning, training
+from ssddl_jax.cli import attacking, comparing, directories, measuring, planning, training
 from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.cores import use_all_cores
 from ssddl_jax.errors import ConfigError, RunError, one_line
@@ -25,12 +25,10 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "plan": (planning.plan, "a run before it runs: headroom, bytes, memory, tolerance, time"),
     "bench": (measuring.bench, "one timed measurement: bench share, bench round"),
     "scale": (measuring.scale, "participant-count sweep: seconds, memory, bytes; table and plot"),
+    "compare": (comparing.compare, "SSDDL beside its rivals: accuracy, seconds, bytes, what leaks"),
     "attack": (attacking.attack, "what each adversary can do to what it really sees"),
     "compile": (measuring.compile_, "compiles the round for devices that are not here"),
     "data": (training.data, "which datasets are here, how to get the others"),
-}
-LATER = {
-    "compare": "SSDDL beside its rivals",
 }
 
 
@@ -79,21 +77,18 @@ def _line(error: Exception) -> str:
 
 def _dispatch(arguments: list[str]) -> int:
     lines = [f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items()]
-    later = [f"  {name:<12}{text} (not built yet)" for name, text in LATER.items()]
     parser = Parser(
         prog="ssddl",
         usage="ssddl COMMAND [options]",
         description="Simulates privacy-preserving distributed deep learning based on secret "
         "sharing (SSDDL):\nN participants train one model; the server learns only sums.",
-        epilog="commands:\n" + "\n".join(lines + later) + "\n\nssddl COMMAND --help tells more.",
+        epilog="commands:\n" + "\n".join(lines) + "\n\nssddl COMMAND --help tells more.",
     )
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     if not arguments or arguments[0] in ("-h", "--help"):
         parser.print_help()
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
-    if name in LATER:
-        raise ConfigError("command", name, f"is not built yet; there are {', '.join(COMMANDS)}")
     if name not in COMMANDS:
         raise ConfigError("command", name, f"is unknown; there are {', '.join(COMMANDS)}")
     return COMMANDS[name][0](rest)

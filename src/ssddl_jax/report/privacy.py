@@ -6,6 +6,7 @@ Protocol specification sections 5 to 7, for protocols ssddl and plain.
 from typing import NamedTuple
 
 from ssddl_jax import graph_search
+from ssddl_jax.protocols import PROTOCOLS
 from ssddl_jax.report.files import Run
 from ssddl_jax.report.html import Html, paragraph, plural, table, text
 
@@ -33,10 +34,7 @@ def privacy(run: Run) -> Html:
     elif run.config.protocol == "ssddl":
         rows, claim = _ssddl(run), _CLAIM
     else:
-        return paragraph(
-            f"Protocol {run.config.protocol} is a rival with a threat model of its own; this panel "
-            "tells of ssddl and plain only."
-        )
+        return _rival(run.config.protocol)
     lines = [(_who(a), a.learns) for a in rows]
     out = _engine(run) + paragraph(claim)
     out += table("Adversaries of this run", ["adversary, and what the claim says", "learns"], lines)
@@ -44,6 +42,17 @@ def privacy(run: Run) -> Html:
         rest = "".join(f"<li><strong>{text(a)}</strong>: {text(b)}.</li>" for a, b in NOT_COVERED)
         out += f"<h3>Not covered by any of this</h3>\n<ul>{rest}</ul>\n"
     return Html(out)
+
+
+def _rival(protocol: str) -> Html:
+    """A rival has a threat model of its own: what its paper says, not this project's claim."""
+    facts = PROTOCOLS[protocol]
+    lines = [("the server", facts.server), ("a participant", facts.participant)]
+    return Html(
+        paragraph(f"Protocol {protocol} ({facts.source}), as its paper has it; not our claim.")
+        + table("Who learns what of others", ["who", "learns"], lines)
+        + paragraph(f"Dropouts survived: {facts.survives}.")
+    )
 
 
 _CLAIM = (

@@ -17,7 +17,7 @@ _LINE = 40  # characters of a command; a longer one has a line for each flag
 
 def key_figures(run: Run) -> Html:
     """The figures at the top."""
-    summary, plain = run.summary, run.config.protocol == "plain"
+    summary, plain = run.summary, not run.config.sums_securely
     exact, rounds = summary.get("rounds_exact"), int(summary["rounds"])
     accuracy = summary.get("test_accuracy")
     figures = [
@@ -58,7 +58,7 @@ def what_it_is(run: Run) -> str:
 
 def peers_bytes(run: Run, row: Row) -> int:
     """Bytes of shares from member to member: what all members receive beyond the parameters."""
-    if run.config.protocol != "ssddl":
+    if run.config.protocol != "ssddl":  # all that a rival moves goes through the server
         return 0
     return row.down - _WORD * int(run.summary["parameters"]) * row.members
 

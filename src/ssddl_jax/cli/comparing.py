@@ -1,0 +1,72 @@
+"""The command `ssddl compare`."""
+
+import json
+from pathlib import Path
+
+from ssddl_jax.cli.options import (
+    Parser,
+    add_config_flags,
+    json_flag,
+    parse,
+    print_json,
+    read_config,
+    say,
+    whole,
+)
+from ssddl_jax.errors import ConfigError
+
+_SEEDS = 4
+_HIDDEN = ["protocol", "engine", "dropout_rule", "out", "seed", "eval_every", "checkpoint_every"]
+_HIDDEN += ["sinks", "dssgd_theta_u"]
+
+
+def compare(arguments: list[str]) -> int:
+    """`ssddl compare`."""
+    from ssddl_jax.comparison.rows import DEFAULT
+
+    parser = Parser(
+        prog="ssddl compare",
+        description="SSDDL and its rivals on the same data, model and seeds: accuracy with its "
+        "interval, seconds\nof real computation by role, bytes, dropouts survived, who learns "
+        "what. Writes a table and a picture.",
+    )
+    add = parser.add_argument
+    add("--protocols", default=DEFAULT, metavar="ROW,ROW,...", help="rows of the table; also "
+        "dssgd:THETA_U, ssddl:RULE [%(default)s]")  # fmt: skip
+    add("--seeds", default=str(_SEEDS), metavar="S", help="seeds 0..S-1 [%(default)s]")
+    add("--out", metavar="DIR", help="folder for compare.json, .md, .png; by default a new one")
+    add("--overwrite", action="store_true", help="an `out` that exists is reused")
+    json_flag(parser)
+    add_config_flags(parser, hidden=_HIDDEN)
+    options = parse(parser, arguments)
+    seeds = whole("seeds", options.seeds)
+    if not 1 <= seeds <= 1000:
+        raise ConfigError("seeds", seeds, "must be 1 to 1000")
+    out, overwrite = options.out, options.overwrite
+    del options.out, options.overwrite, options.seeds
+    config = read_config(options)
+    from ssddl_jax.comparison import compare as comparing
+    from ssddl_jax.comparison.figure import draw
+    from ssddl_jax.comparison.rows import read_rows
+    from ssddl_jax.comparison.table import markdown
+    from ssddl_jax.directory import check_output, new_directory
+
+    rows = read_rows(options.protocols, config)
+    comparing.check(rows)
+    directory = Path(out) if out else new_directory("compare")
+    check_output(directory, overwrite)
+    result = comparing.compare(rows, seeds, say)
+    directory.mkdir(parents=True, exist_ok=True)
+    text = markdown(result)
+    (directory / "compare.json").write_text(json.dumps(result, indent=1) + "\n")
+    (directory / "compare.md").write_text(text)
+    draw(result, directory / "compare.png")
+    if options.json:
+        print_json(result)
+    else:
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console(width=max(120, Console().width)).print(Markdown(text))
+    say(f"written to {directory}: compare.png, compare.md, compare.json")
+    return 0

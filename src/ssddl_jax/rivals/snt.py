@@ -1,0 +1,38 @@
+"""SNT, weight transmission through a server (Phong & Phuong 2019).
+
+The weights pass through the round's group in slot order; each member trains on its own data from
+what it received and sends the weights on. It is SGD over the members' data one after another. In
+the source weights travel under a key that the members share: what the server relays tells it
+nothing. Encryption and decryption cancel, so the round leaves them out; `comparison.work` times
+them. A member that vanishes, or whose update is not finite, leaves the weights as they were.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from ssddl_jax.population import Data
+from ssddl_jax.rivals.base import Parts, Rival, after_round, told
+from ssddl_jax.rivals.in_turn import Vector, Visit, flat, trained, visit_all
+from ssddl_jax.round import Info, SelectGroup, State
+
+
+def snt(parts: Parts) -> Rival:
+    """The round of SNT."""
+    recipe = parts.recipe
+
+    def step(state: State, data: Data) -> tuple[State, Info]:
+        group = SelectGroup(recipe, state)
+        start, unravel = flat(state.params)
+
+        def visit(weights: Vector, each: Visit) -> tuple[Vector, tuple[Array, Array, Array]]:
+            change, loss = trained(recipe, state, data, unravel(weights), each.participant)
+            finite = jnp.all(jnp.isfinite(change))
+            passed_on = jnp.where(finite & each.arrives, weights + change, weights)
+            return passed_on, (finite, jnp.uint32(0), loss)
+
+        weights, visits = visit_all(visit, start, group)
+        after = unravel(weights)
+        info = told(state, after, group, *visits)
+        return after_round(state, after, ()), info
+
+    return Rival(step)

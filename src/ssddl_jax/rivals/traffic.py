@@ -1,0 +1,108 @@
+"""Bits that the rivals move, for every member that takes part in a round. Free of JAX.
+
+Sources of the formulas: the papers that `protocols.PROTOCOLS` names, as protocol section 8 has
+them. Bits of a message are rounded up to bytes.
+"""
+
+from math import ceil, floor, log2
+from typing import Any, NamedTuple
+
+LWE_DIMENSION, LWE_MODULUS_BITS = 3000, 77  # Phong et al.: n, log2 q
+PAILLIER_KEY_BITS, PAILLIER_PAD_BITS = 3072, 15
+_FLOAT = 32
+
+
+class Moved(NamedTuple):
+    """Bytes of one member's round, to and from the server."""
+
+    up: int
+    down: int
+
+
+def to_bytes(bits: int) -> int:
+    """Whole bytes."""
+    return -(-bits // 8)
+
+
+def chosen(fraction: float, dimension: int) -> int:
+    """How many of d coordinates a fraction theta is: at least one."""
+    return max(1, floor(fraction * dimension))
+
+
+def dssgd(config: Any, dimension: int) -> Moved:
+    """Values with their indices up, values down."""
+    index = ceil(log2(dimension)) if dimension > 1 else 1
+    up = chosen(config.dssgd_theta_u, dimension) * (_FLOAT + index)
+    return Moved(to_bytes(up), to_bytes(chosen(config.dssgd_theta_d, dimension) * _FLOAT))
+
+
+def lwe_bits(dimension: int) -> int:
+    """A ciphertext of d coordinates: n + d of them modulo q."""
+    return (LWE_DIMENSION + dimension) * LWE_MODULUS_BITS
+
+
+def paillier_bits(dimension: int, key_bits: int = PAILLIER_KEY_BITS) -> int:
+    """Ciphertexts modulo the key's square, each with as many padded values as fit its key."""
+    each = (key_bits - 1) // (_FLOAT + PAILLIER_PAD_BITS)
+    return -(-dimension // each) * 2 * key_bits
+
+
+def member(config: Any, dimension: int) -> Moved:
+    """One member's bytes of a round under a protocol that sums nothing securely."""
+    model = to_bytes(_FLOAT * dimension)
+    protocol = config.protocol
+    if protocol in ("central", "standalone"):
+        return Moved(0, 0)  # central: the data moved once, before the first round
+    if protocol == "dssgd":
+        return dssgd(config, dimension)
+    if protocol == "phong-lwe":
+        return Moved(*(2 * (to_bytes(lwe_bits(dimension)),)))
+    if protocol == "phong-paillier":
+        return Moved(*(2 * (to_bytes(paillier_bits(dimension)),)))
+    return Moved(model, model)  # plain, snt
+
+
+class SecAggBits(NamedTuple):
+    """What SecAgg moves for one member (Bonawitz et al. 2017), in bits; all through the server."""
+
+    shared_up: int  # its two public keys, and a share of each secret for every other holder
+    shared_down: int  # the others' keys, and their shares for it
+    upload: int  # the masked words, packed
+    opened: int  # one share of every member that it holds shares of
+
+
+SECRET = 256  # bits of a key, and of a share of a secret
+
+
+def secagg_bits(holders: int, words: int, levels: int, members: int | None = None) -> SecAggBits:
+    """For a group of `members`, each sharing with `holders` members, itself included (SecAgg: all of
+    them; SecAgg+: k + 1, ours). Words take `levels` values before they are summed, so a sum takes
+    R = n (levels - 1) + 1, and a word ceil(log2 R) bits. All but the words: 256 (7 n - 4).
+    """
+    others, summed = holders - 1, (members or holders) * (levels - 1) + 1
+    return SecAggBits(
+        shared_up=SECRET * (2 + 2 * others),
+        shared_down=SECRET * (2 * others + 2 * others),
+        upload=words * (summed - 1).bit_length(),
+        opened=SECRET * holders,
+    )
+
+
+def expansion(bits: SecAggBits, words: int, input_bits: int) -> float:
+    """Bits moved over bits of the input."""
+    return sum(bits) / (words * input_bits)
+
+
+def once(config: Any, dimension: int, examples: int, example_bytes: int) -> int:
+    """Bytes that all participants move before the first round: data pooled, a public key fetched.
+
+    `examples`: of everybody; `example_bytes`: one with its label. Other protocols' keys are small
+    or counted with their rounds.
+    """
+    if config.protocol == "central":
+        return examples * example_bytes
+    if config.protocol == "phong-lwe":
+        return config.participants * to_bytes(LWE_DIMENSION * dimension * LWE_MODULUS_BITS)
+    if config.protocol == "phong-paillier":
+        return config.participants * to_bytes(PAILLIER_KEY_BITS)
+    return 0
