@@ -16,6 +16,7 @@ from ssddl_jax.chacha import blocks, first8, tag, words
 from ssddl_jax.rings import mul_high
 
 Key = UInt32[Array, "8"]
+_P = 2**31 - 1
 _EVERYBODY = 0xFFFFFFFF  # stands where a nonce names a participant
 
 
@@ -72,6 +73,38 @@ def coefficient_keys(
 ) -> UInt32[Array, "*shape 8"]:
     """Keys of the coefficients of degree l = 1..t-1 of the dealers' polynomials."""
     return _keys(chain, attempt, dealers, degrees, tag("SHAM"))
+
+
+def agreed_keys(
+    secrets: UInt32[Array, "*shape 8"],
+    attempt: UInt32[Array, ""],
+    first: UInt32[Array, " *shape"],
+    second: UInt32[Array, " *shape"],
+) -> UInt32[Array, "*shape 8"]:
+    """Keys that two members agree on, whichever comes first, from what stands for both their
+    secrets: first8(ChaCha20(secrets, a, (lower id, higher id, "PAIR"))). Ours.
+    """
+    low, high = jnp.minimum(first, second), jnp.maximum(first, second)
+    nonce = jnp.stack([low, high, jnp.full_like(low, tag("PAIR"))], axis=-1)
+    return first8(secrets, jnp.broadcast_to(attempt, (1,) * low.ndim), nonce)
+
+
+def secret_elements(
+    chain: Key,
+    attempt: UInt32[Array, ""],
+    ids: UInt32[Array, " n"],
+    index: Array | int,
+    purpose: str,
+) -> UInt32[Array, "n 8"]:
+    """Eight elements of F_p, p = 2^31 - 1, for each participant; `index` u32 [n] tells several
+    apart. Words 0..7 of ChaCha20(S_r, a, (id, index, purpose)) by mask to 31 bits; where that is p,
+    words 8..15; if that is p, too (chance 2^-62), 0. Ours.
+    """
+    second = jnp.broadcast_to(jnp.asarray(index, jnp.uint32), ids.shape)
+    nonce = jnp.stack([ids, second, jnp.full_like(ids, tag(purpose))], axis=-1)
+    drawn = blocks(chain[None], attempt[None], nonce) & jnp.uint32(_P)
+    first = jnp.where(drawn[:8] == jnp.uint32(_P), drawn[8:], drawn[:8])
+    return jnp.where(first == jnp.uint32(_P), jnp.uint32(0), first).T
 
 
 def _keys(chain: Key, attempt: Array, first: Array, second: Array, purpose: Array) -> Array:

@@ -30,7 +30,8 @@ class Simulation(NamedTuple):
 
     `init()` gives the first `State`; `init_at(seed)` that of another seed.
     `step(state, data) -> (state, info)` is one round: pure and jittable, one XLA program.
-    `step_kept` is the same round, and also hands out every row that `step` only adds up: `(state, info, rows)`; None for a protocol that sums nothing securely.
+    `step_kept` is the same round, and also hands out every row that `step` only adds up:
+    `(state, info, rows)`; None for a protocol that sums nothing securely.
     `judged(state)`: the models [m, ...] whose mean test accuracy is the run's; standalone has many.
     """
 

@@ -18,7 +18,7 @@ from ssddl_jax.population import Data, load_data
 from ssddl_jax.reference_round import reference_round
 from ssddl_jax.round import Info, Recipe, Rows, State
 from ssddl_jax.sharing.base import Attempt, Scheme
-from ssddl_jax.sharing.pairwise import attempt_ring, partners_of
+from ssddl_jax.sharing.partners import attempt_ring, partners_of
 from ssddl_jax.simulation import build_simulation, place
 
 _MOST_BYTES = 4 << 30

@@ -107,7 +107,7 @@ def dssgd(parts: Parts) -> Rival:
 
 
 def lags(state: State, slot: Int32[Array, ""]) -> Int32[Array, ""]:
-    """How many of the last uploads a visit misses: uniform in 0..7, at most the visits before it."""
+    """How many of the last uploads a visit misses: uniform in 0..7, at most all before it."""
     drawn = randomness.participant_words(state.public, state.round, slot, 1, "DSLG")[0, 0]
     return jnp.minimum((drawn % jnp.uint32(_KEPT)).astype(jnp.int32), slot)
 

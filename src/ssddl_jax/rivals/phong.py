@@ -68,7 +68,7 @@ def message(change: Vector, encoding: Encoding) -> tuple[UInt32[Array, " 2d"], A
 
 
 def first_words(params: Vector, encoding: Encoding) -> UInt32[Array, " 2d"]:
-    """The initial weights in fixed point: whole parts and fractions apart, for they may be large."""
+    """The initial weights in fixed point: whole parts and fractions apart, as they may be large."""
     scale = jnp.float32(2.0**encoding.fraction_bits)
     held = jnp.clip(jnp.nan_to_num(params), -_MOST, _MOST)
     whole = jnp.floor(held)

@@ -75,9 +75,9 @@ SECRET = 256  # bits of a key, and of a share of a secret
 
 
 def secagg_bits(holders: int, words: int, levels: int, members: int | None = None) -> SecAggBits:
-    """For a group of `members`, each sharing with `holders` members, itself included (SecAgg: all of
-    them; SecAgg+: k + 1, ours). Words take `levels` values before they are summed, so a sum takes
-    R = n (levels - 1) + 1, and a word ceil(log2 R) bits. All but the words: 256 (7 n - 4).
+    """For a group of `members`, each sharing with `holders` of them, itself included (SecAgg: with
+    all; SecAgg+: with k + 1, ours). Words take `levels` values before they are summed, so a sum
+    takes R = n (levels - 1) + 1, and a word ceil(log2 R) bits. All but the words: 256 (7 n - 4).
     """
     others, summed = holders - 1, (members or holders) * (levels - 1) + 1
     return SecAggBits(

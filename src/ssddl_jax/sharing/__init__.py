@@ -16,8 +16,9 @@ from ssddl_jax.sharing.base import (
 )
 from ssddl_jax.sharing.ideal import ideal
 from ssddl_jax.sharing.ideal import keys_made as ideal_keys_made
-from ssddl_jax.sharing.pairwise import pairwise
-from ssddl_jax.sharing.pairwise import words_made as pairwise_words_made
+from ssddl_jax.sharing.pairwise import pair_words_made, pairwise
+from ssddl_jax.sharing.secagg import secagg
+from ssddl_jax.sharing.secagg import words_made as secagg_words_made
 from ssddl_jax.sharing.shamir import shamir
 from ssddl_jax.sharing.shamir import words_made as shamir_words_made
 
@@ -27,6 +28,7 @@ SHARINGS: dict[tuple[str, str], Callable[[Scheme], Sharing]] = {
     ("pairwise", "reveal"): pairwise,
     ("pairwise", "shamir"): shamir,
     ("ideal", "retry"): ideal,
+    ("pairwise", "secagg"): secagg,
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Uploads",
     "ideal",
     "pairwise",
+    "secagg",
     "shamir",
     "uploads_of",
 ]
@@ -52,4 +55,6 @@ def words_made(engine: str, scheme: Scheme) -> int:
         return 16 * scheme.num_blocks * ideal_keys_made(scheme)
     if scheme.dropout_rule == "shamir":
         return shamir_words_made(scheme)
-    return pairwise_words_made(scheme)
+    if scheme.dropout_rule == "secagg":
+        return secagg_words_made(scheme)
+    return pair_words_made(scheme)

@@ -11,15 +11,15 @@ and no upload is held; the wide ring's carries need message and mask side by sid
 a transcript, all rows are kept. Either way the aggregate and the uploads digest are the same bits.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Int32, UInt32
 
 from ssddl_jax import graphs
-from ssddl_jax.parallel import AXIS, into_tiles, scan_tiles
-from ssddl_jax.randomness import pair_keys, ring_words
+from ssddl_jax.parallel import into_tiles, scan_tiles
 from ssddl_jax.sharing import tiles
 from ssddl_jax.sharing.base import (
     Attempt,
@@ -27,14 +27,13 @@ from ssddl_jax.sharing.base import (
     Scheme,
     Sharing,
     Uploads,
-    join_devices,
     slot_factors,
     weighted_sum,
 )
-from ssddl_jax.sharing.kernels import key_sums
+from ssddl_jax.sharing.left_over import KEYS, left_over
+from ssddl_jax.sharing.partners import KeysOf, attempt_ring, chain_keys
 
 _TILE_BYTES = 1 << 19  # of shares at a time: they stay in a core's cache
-_KEYS = 64  # opened shares summed side by side
 
 
 class Places(NamedTuple):
@@ -44,21 +43,11 @@ class Places(NamedTuple):
     valid: Bool[Array, " positions"]
 
 
-def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.Ring | None:
-    """The ring of an attempt's members; None for the complete graph."""
-    if scheme.complete:
-        return None
-    words = ring_words(attempt.public, attempt.round, attempt.number, scheme.size)
-    return graphs.make_ring(words, attempt.members)
+class Masks(NamedTuple):
+    """A scheme's masks: the sums of a slot's shares, signed."""
 
-
-def partners_of(
-    scheme: Scheme, attempt: Attempt, ring: graphs.Ring | None, slots: Int32[Array, " T"]
-) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
-    """Partner slots of some slots, and which of them exist: for a transcript."""
-    if ring is None:
-        return graphs.complete_partners(attempt.members, slots)
-    return graphs.ring_partners(ring, scheme.neighbours, slots)
+    each: Callable[..., Array]  # (attempt, ring, source of keys) -> u32 [n, W]
+    sums: Callable[..., Array]  # (attempt, ring, source, weights u32 [sums, n]) -> u32 [sums, W]
 
 
 def geometry_of(scheme: Scheme) -> tiles.Geometry:
@@ -71,13 +60,15 @@ def geometry_of(scheme: Scheme) -> tiles.Geometry:
     return rolling if rolling.shares < whole.shares else whole
 
 
-def words_made(scheme: Scheme) -> int:
-    """16 x the blocks evaluated in a round: shares, and the pads that reveal opens; padding too."""
+def pair_words_made(scheme: Scheme) -> int:
+    """16 x the blocks evaluated in a round: shares, and those made again for the vanished (rules
+    reveal and secagg); padding too.
+    """
     chunks, count = chunking(scheme)
     made = geometry_of(scheme).shares * chunks * count
-    if scheme.dropout_rule == "reveal" and scheme.vanishing:
+    if scheme.dropout_rule in ("reveal", "secagg") and scheme.vanishing:
         pairs = scheme.vanishing * scheme.neighbours
-        made += 2 * int(into_tiles(pairs, _KEYS, scheme.mesh.size).size) * scheme.num_blocks
+        made += 2 * int(into_tiles(pairs, KEYS, scheme.mesh.size).size) * scheme.num_blocks
     return 16 * made
 
 
@@ -97,8 +88,8 @@ def chunking(scheme: Scheme) -> tuple[int, int]:
     return best * devices, blocks(best)
 
 
-def pairwise(scheme: Scheme) -> Sharing:
-    """The `Sharing` of engine pairwise, rules retry and reveal."""
+def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
+    """Every pair's shares, expanded once from the keys that `keys_of` gives for their ends."""
     geometry = geometry_of(scheme)
     chunks, count = chunking(scheme)
     size, limbs = scheme.size, scheme.ring.limbs
@@ -113,7 +104,9 @@ def pairwise(scheme: Scheme) -> Sharing:
         members = jnp.maximum(ring.members, 1)
         return Places(ring.order[at % members], at < 2 * members)
 
-    def edges_of(attempt: Attempt, ring: graphs.Ring | None, where: Places) -> tiles.Edges:
+    def edges_of(
+        attempt: Attempt, ring: graphs.Ring | None, source: Any, where: Places
+    ) -> tiles.Edges:
         """Keys and signs of every share."""
         rows, columns = tiles.positions(geometry)
         row_slot, column_slot = where.slot[rows], where.slot[columns]
@@ -136,25 +129,25 @@ def pairwise(scheme: Scheme) -> Sharing:
             row_deals = row_id < column_id
         else:
             row_deals = jnp.broadcast_to(~jnp.asarray(geometry.backward)[..., None, None], shape)
-        keys = pair_keys(
-            attempt.chain,
-            attempt.number,
-            jnp.where(row_deals, row_id, column_id),
-            jnp.where(row_deals, column_id, row_id),
-        )
+        here, there = (jnp.broadcast_to(slot, shape) for slot in (row_slot, column_slot))
+        dealers, holders = jnp.where(row_deals, here, there), jnp.where(row_deals, there, here)
+        keys = keys_of(source, dealers, holders)
         sign = jnp.where(row_deals, jnp.uint32(1), jnp.uint32(0xFFFFFFFF))
         return tiles.Edges(
             keys=jnp.moveaxis(keys, -1, 2), factor=jnp.where(exists, sign, jnp.uint32(0))
         )
 
     def expand(
-        attempt: Attempt, ring: graphs.Ring | None, weights: UInt32[Array, "sums n"] | None
+        attempt: Attempt,
+        ring: graphs.Ring | None,
+        source: Any,
+        weights: UInt32[Array, "sums n"] | None,
     ) -> Array:
         """Weighted sums of the masks, u32 [sums, W]; without weights the masks' parts
         [n, limbs, W]. Chunks of the message are shared out among the devices.
         """
         where = places(attempt, ring)
-        edges = edges_of(attempt, ring, where)
+        edges = edges_of(attempt, ring, source, where)
         # A position beyond the members' has no shares; its row of masks is zero.
         by_position = None if weights is None else weights[:, where.slot]
 
@@ -181,78 +174,41 @@ def pairwise(scheme: Scheme) -> Sharing:
         )
         return _whole(made, limbs if weights is None else 1, scheme.width)
 
-    def masks_of(attempt: Attempt, ring: graphs.Ring | None) -> UInt32[Array, "n W"]:
+    def masks_of(attempt: Attempt, ring: graphs.Ring | None, source: Any) -> UInt32[Array, "n W"]:
         """The masks themselves."""
-        parts = expand(attempt, ring, None)
+        parts = expand(attempt, ring, source, None)
         return parts if limbs == 1 else _settle(parts[:, 0], parts[:, 1])
+
+    return Masks(masks_of, expand)
+
+
+def pairwise(scheme: Scheme) -> Sharing:
+    """The `Sharing` of engine pairwise, rules retry and reveal."""
+    masks = pair_masks(scheme, chain_keys)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         ring = attempt_ring(scheme, attempt)
-        slots = jnp.arange(size, dtype=jnp.int32)
+        slots = jnp.arange(scheme.size, dtype=jnp.int32)
         alive = attempt.alive.astype(jnp.uint32)
         factors = slot_factors(slots, attempt.alive)
         enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
         each = None
         if messages.each is None:
-            sums = expand(attempt, ring, jnp.stack([alive, factors]))
+            sums = masks.sums(attempt, ring, attempt, jnp.stack([alive, factors]))
             aggregate, digest = messages.total + sums[0], messages.digest + sums[1]
         else:
-            each = scheme.ring.add(messages.each, masks_of(attempt, ring))
+            each = scheme.ring.add(messages.each, masks.each(attempt, ring, attempt))
             each = jnp.where(attempt.alive[:, None], each, jnp.uint32(0))
             aggregate, digest = scheme.ring.sum(each), weighted_sum(each, factors)
         opened = jnp.uint32(0)
         if scheme.dropout_rule == "reveal" and scheme.vanishing:
-            pads, opened = opened_pads(scheme, attempt, ring)
+            pads, opened = left_over(scheme, attempt, ring, attempt, chain_keys)
             aggregate = scheme.ring.add(aggregate, scheme.ring.negate(pads))
             if ring is not None:
                 enough &= graphs.survivors_connected(ring, scheme.neighbours, attempt.alive)
         return Uploads(aggregate, digest, each, opened, enough)
 
-    return Sharing(share, keeps=limbs == 2)
-
-
-def opened_pads(
-    scheme: Scheme, attempt: Attempt, ring: graphs.Ring | None
-) -> tuple[UInt32[Array, " W"], UInt32[Array, ""]]:
-    """Reveal: what the survivors' uploads hold of their shares with the vanished, which the server
-    derives from the opened keys; and how many keys were opened.
-    """
-    gone = attempt.members & ~attempt.alive
-    lost = jnp.nonzero(gone, size=scheme.vanishing, fill_value=scheme.size)[0].astype(jnp.int32)
-    slots = jnp.minimum(lost, scheme.size - 1)
-    partners, valid = partners_of(scheme, attempt, ring, slots)
-    valid &= attempt.alive[partners] & (lost < scheme.size)[:, None]
-    theirs = jnp.broadcast_to(attempt.ids[slots][:, None], partners.shape)
-    ours = attempt.ids[partners]
-    held = dealt = valid
-    if scheme.shares == "paired":
-        held, dealt = valid & (theirs < ours), valid & (ours < theirs)
-    plus = _sum_shares(scheme, attempt, theirs, ours, held)
-    minus = _sum_shares(scheme, attempt, ours, theirs, dealt)
-    pads = scheme.ring.add(plus, scheme.ring.negate(minus))
-    opened = jnp.sum(held, dtype=jnp.uint32) + jnp.sum(dealt, dtype=jnp.uint32)
-    return pads, opened
-
-
-def _sum_shares(
-    scheme: Scheme, attempt: Attempt, dealers: Array, holders: Array, counted: Array
-) -> UInt32[Array, " W"]:
-    """Ring sum of the counted shares s_{dealer->holder}, over the devices."""
-    flat = (dealers.reshape(-1), holders.reshape(-1), counted.reshape(-1))
-    listed = into_tiles(flat[0].shape[0], _KEYS, scheme.mesh.size)
-    items = tuple(jnp.append(x, jnp.zeros((1,), x.dtype))[listed] for x in flat)
-
-    def body(attempt: Attempt, total: Array, item: tuple[Array, ...]) -> tuple[Array, None]:
-        dealers, holders, counted = item
-        keys = pair_keys(attempt.chain, attempt.number, dealers, holders)
-        words = key_sums(scheme.prg, scheme.ring, scheme.width, keys, counted)
-        return scheme.ring.add(total, words), None
-
-    def join(total: Array) -> Array:
-        return join_devices(scheme.ring, total, AXIS)
-
-    zero = jnp.zeros(scheme.width, jnp.uint32)
-    return scan_tiles(scheme.mesh, body, join, attempt, zero, items)[0]
+    return Sharing(share, keeps=scheme.ring.limbs == 2)
 
 
 def _weighted(rows: tiles.Parts, factors: UInt32[Array, " T"]) -> UInt32[Array, "16 count"]:

@@ -1,0 +1,214 @@
+"""SecAgg (Bonawitz et al. 2017), on a sparse graph SecAgg+ (Bell et al. 2020).
+
+Member u has two secrets: the seed b_u of a mask of its own, and a key s_u from which it agrees on
+a key K_uv with every partner v. It deals Shamir shares of both, t needed, to its *holders*: its
+partners and itself. It uploads
+
+    y_u = x_u + PRG(b_u) + sum_{v<u} PRG(K_uv) - sum_{v>u} PRG(K_uv)     (by id)
+
+Then every survivor answers for each member whose shares it holds with one of them: that of b_u if u
+uploaded, that of s_u if it vanished, never both. The server interpolates, takes away the survivors'
+own masks and what is left of pair masks with the vanished, and has the sum of the survivors'
+updates. A late upload stays under PRG(b_u). If a member has fewer than t holders left, the round is
+void.
+
+Secrets are eight elements of F_p, p = 2^31 - 1: 256 bits on the wire, 248 of secrecy (ours). Key
+agreement is simulated: K_uv = first8(ChaCha20(s_u xor s_v, a, (min id, max id, "PAIR"))) is made
+from one member's key and what stands for the other's public one, so a key that was recovered wrong
+would show. Of the shares, the compiled round evaluates those that are opened.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, UInt32
+
+from ssddl_jax import graphs
+from ssddl_jax.field import MERSENNE31, combine, horner, lagrange_at_zero
+from ssddl_jax.parallel import AXIS, into_tiles, scan_tiles
+from ssddl_jax.randomness import agreed_keys, secret_elements
+from ssddl_jax.sharing.base import (
+    Attempt,
+    Messages,
+    Scheme,
+    Sharing,
+    Uploads,
+    join_devices,
+    slot_factors,
+    weighted_sum,
+)
+from ssddl_jax.sharing.kernels import drawn_sums, key_sums, written
+from ssddl_jax.sharing.left_over import left_over
+from ssddl_jax.sharing.pairwise import pair_masks, pair_words_made
+from ssddl_jax.sharing.partners import attempt_ring, partners_of
+
+SELF_MASK, MASK_KEY = 1, 2  # kinds of secret; 0 for none
+_KEYS = 64  # self-masks made side by side
+Source = tuple[Attempt, UInt32[Array, "n 8"]]  # whose mask keys make the pair keys
+
+
+class Recovered(NamedTuple):
+    """What the server learns of the members' secrets after the uploads."""
+
+    kind: UInt32[Array, " n"]  # which secret of a slot was opened: SELF_MASK, MASK_KEY, or 0
+    secret: UInt32[Array, "n 8"]  # by interpolation from the opened shares
+    opened: UInt32[Array, " n"]  # shares opened of it
+    enough: Bool[Array, ""]  # every member had t holders left
+
+
+def secrets_of(attempt: Attempt, kind: int) -> UInt32[Array, "n 8"]:
+    """The members' own secrets of one kind, elements of F_p."""
+    purpose = "SELF" if kind == SELF_MASK else "MKEY"
+    return secret_elements(attempt.chain, attempt.number, attempt.ids, 0, purpose)
+
+
+def partner_keys(source: Source, dealers: Array, holders: Array) -> UInt32[Array, "... 8"]:
+    """K_uv of two slots, from the mask keys in `source`."""
+    attempt, secrets = source
+    both = secrets[dealers] ^ secrets[holders]
+    return agreed_keys(both, attempt.number, attempt.ids[dealers], attempt.ids[holders])
+
+
+def recover(scheme: Scheme, attempt: Attempt) -> Recovered:
+    """Opens one secret of each member from t shares, by Lagrange over F_p."""
+    slots, t = jnp.arange(scheme.size, dtype=jnp.int32), scheme.threshold
+    partners, valid = partners_of(scheme, attempt, attempt_ring(scheme, attempt), slots)
+    holders = jnp.concatenate([slots[:, None], partners], axis=1)
+    valid = jnp.concatenate([attempt.members[:, None], valid], axis=1)
+    answers = valid & attempt.alive[holders]
+    _, first = lax.sort((~answers, holders), dimension=1, num_keys=1, is_stable=True)
+    points = first[:, :t].astype(jnp.uint32) + jnp.uint32(1)  # holder in slot j has f(j + 1)
+    stays = attempt.alive
+    secrets = jnp.where(
+        stays[:, None], secrets_of(attempt, SELF_MASK), secrets_of(attempt, MASK_KEY)
+    )
+    shares = shares_at(attempt, secrets, points, t)
+    weights = jax.vmap(lambda row: lagrange_at_zero(MERSENNE31, row))(points)
+    secret = jax.vmap(lambda w, s: combine(MERSENNE31, w, s))(weights, shares)
+    opened = jnp.sum(answers, axis=1, dtype=jnp.uint32)
+    kind = jnp.where(stays, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
+    kind = jnp.where(attempt.members, kind, jnp.uint32(0))
+    few = attempt.members & (opened < jnp.uint32(t))
+    enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= max(t, 2))
+    return Recovered(kind, secret, jnp.where(kind > 0, opened, jnp.uint32(0)), enough)
+
+
+def shares_at(
+    attempt: Attempt,
+    secrets: UInt32[Array, "n 8"],
+    points: UInt32[Array, "n m"],
+    threshold: int,
+) -> UInt32[Array, "n m 8"]:
+    """f_u at points of every slot's own, f_u(0) = the slot's secret that is opened."""
+    purpose = jnp.where(attempt.alive, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
+
+    def lower(value: Array, degree: Array) -> tuple[Array, None]:
+        """One step of Horner's rule."""
+        step = degree * jnp.uint32(4) + purpose
+        coefficient = secret_elements(attempt.chain, attempt.number, attempt.ids, step, "SECA")
+        return horner(MERSENNE31, value, coefficient[:, None], points[..., None]), None
+
+    degrees = jnp.arange(threshold - 1, 0, -1, dtype=jnp.uint32)
+    start = jnp.zeros((*points.shape, 8), jnp.uint32)
+    value, _ = lax.scan(lower, start, degrees)
+    return MERSENNE31.add(value, jnp.broadcast_to(secrets[:, None], value.shape))
+
+
+def words_made(scheme: Scheme) -> int:
+    """16 x the blocks evaluated: pair masks, self masks at the members and at the server, and pair
+    masks with the vanished; padding included.
+    """
+    selves = 2 * int(into_tiles(scheme.size, _KEYS, scheme.mesh.size).size) * scheme.num_blocks
+    return pair_words_made(scheme) + 16 * selves
+
+
+def secagg(scheme: Scheme) -> Sharing:
+    """The `Sharing` of protocols secagg and secagg+: rule secagg, paired shares."""
+    masks, ring_of = pair_masks(scheme, partner_keys), scheme.ring
+
+    def share(attempt: Attempt, messages: Messages) -> Uploads:
+        graph = attempt_ring(scheme, attempt)
+        slots = jnp.arange(scheme.size, dtype=jnp.int32)
+        factors = slot_factors(slots, attempt.alive)
+        source = (attempt, secrets_of(attempt, MASK_KEY))
+        selves = secrets_of(attempt, SELF_MASK)
+        each = None
+        if messages.each is None:
+            alive = attempt.alive.astype(jnp.uint32)
+            total, digest = masks.sums(attempt, graph, source, jnp.stack([alive, factors]))
+            own, own_digest = self_sums(scheme, selves, attempt.alive, factors)
+            aggregate = messages.total + total + own
+            digest = messages.digest + digest + own_digest
+        else:
+            each = ring_of.add(messages.each, masks.each(attempt, graph, source))
+            each = ring_of.add(each, self_masks(scheme, selves))
+            each = jnp.where(attempt.alive[:, None], each, jnp.uint32(0))
+            aggregate, digest = ring_of.sum(each), weighted_sum(each, factors)
+        found = recover(scheme, attempt)
+        aggregate = unmasked(scheme, attempt, graph, found, source[1], aggregate)
+        opened = jnp.sum(found.opened, dtype=jnp.uint32)
+        return Uploads(aggregate, digest, each, opened, found.enough)
+
+    return Sharing(share, keeps=ring_of.limbs == 2)
+
+
+def unmasked(
+    scheme: Scheme,
+    attempt: Attempt,
+    graph: graphs.Ring | None,
+    found: Recovered,
+    public: UInt32[Array, "n 8"],
+    summed: UInt32[Array, " W"],
+) -> UInt32[Array, " W"]:
+    """The server's part: the survivors' uploads `summed`, less every mask in them. Of the vanished
+    it uses the mask keys it recovered, of the others what stands for their `public` keys.
+    """
+    own, _ = self_sums(scheme, found.secret, found.kind == SELF_MASK, jnp.zeros_like(found.kind))
+    less = scheme.ring.add(summed, scheme.ring.negate(own))
+    if not scheme.vanishing:
+        return less
+    known = jnp.where((found.kind == MASK_KEY)[:, None], found.secret, public)
+    pads, _ = left_over(scheme, attempt, graph, (attempt, known), partner_keys)
+    return scheme.ring.add(less, scheme.ring.negate(pads))
+
+
+def self_sums(
+    scheme: Scheme,
+    seeds: UInt32[Array, "n 8"],
+    counted: Bool[Array, " n"],
+    factors: UInt32[Array, " n"],
+) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
+    """Ring sum of the counted slots' self-masks, and the sum of factor * word; over the devices."""
+    ring, width = scheme.ring, scheme.width
+    listed = into_tiles(scheme.size, _KEYS, scheme.mesh.size)
+    blank = jnp.zeros(1, jnp.uint32)
+    items: tuple[Any, ...] = (
+        jnp.concatenate([seeds, jnp.zeros((1, 8), jnp.uint32)])[listed],
+        jnp.append(counted, jnp.zeros(1, bool))[listed],
+        jnp.append(factors, blank)[listed],
+    )
+
+    def body(shared: None, carry: Any, item: tuple[Array, ...]) -> tuple[Any, None]:
+        keys, counted, factors = item
+        if ring.limbs == 1:
+            total, digest = drawn_sums(scheme.prg, ring, width, keys, counted, factors)
+        else:  # the wide ring keeps its rows: no digest is made here
+            total = key_sums(scheme.prg, ring, width, keys, counted)
+            digest = jnp.zeros_like(total)
+        return (ring.add(carry[0], total), carry[1] + digest), None
+
+    def join(carry: Any) -> Any:
+        return join_devices(ring, carry[0], AXIS), lax.psum(carry[1], AXIS)
+
+    zeros = jnp.zeros(width, jnp.uint32)
+    (total, digest), _ = scan_tiles(scheme.mesh, body, join, None, (zeros, zeros), items)
+    return total, digest
+
+
+def self_masks(scheme: Scheme, seeds: UInt32[Array, "n 8"]) -> UInt32[Array, "n W"]:
+    """PRG(b_u) of every slot, for rows that are kept."""
+    ones = jnp.ones(seeds.shape[0], jnp.uint32)
+    lanes = written(scheme.prg, list(seeds.T), ones, jnp.uint32(0), scheme.num_blocks)
+    return jnp.stack(lanes, axis=1).reshape(seeds.shape[0], -1)[:, : scheme.width]
