@@ -17,9 +17,9 @@ import numpy as np
 from ssddl_jax.chacha import CHACHA20
 from ssddl_jax.config import Config
 from ssddl_jax.encoding import decode_words, encode_rows
-from ssddl_jax.field import MERSENNE31, horner
+from ssddl_jax.field import MERSENNE31, combine, horner, lagrange_at_zero
 from ssddl_jax.population import Data
-from ssddl_jax.rivals import lwe, paillier, secagg_bytes
+from ssddl_jax.rivals import lwe, paillier
 from ssddl_jax.rivals.selecting import largest
 from ssddl_jax.rivals.traffic import chosen
 from ssddl_jax.sharing.base import Attempt, Scheme
@@ -140,7 +140,7 @@ def _secure(config: Config, simulation: Simulation, train: float) -> Work:
         lost = gone * min(k, alive)
         seconds = _adding(scheme, alive) + _masks(scheme, alive + lost) + _recovering(scheme, gone)
         server = Cost(0.0, seconds, (alive + lost) * width, n * 8 * plan.threshold)
-        return Work(member, server, 1, secagg_bytes.EXCHANGES)
+        return Work(member, server, 1, 8)
     per_attempt = ends * k if config.engine != "ideal" else 1
     attempts = 2 if gone and config.rule == "retry" else 1
     words = attempts * per_attempt * width
@@ -172,8 +172,6 @@ def _dealing(scheme: Scheme) -> tuple[float, int]:
 
 def _interpolating(scheme: Scheme, uploads: jax.Array) -> jax.Array:
     weights = jnp.arange(1, len(uploads) + 1, dtype=jnp.uint32)
-    from ssddl_jax.field import combine, lagrange_at_zero
-
     return combine(MERSENNE31, lagrange_at_zero(MERSENNE31, weights), uploads)
 
 

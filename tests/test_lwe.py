@@ -1,0 +1,158 @@
+"""LWE: word for word the oracle, sums exact up to the headroom and not beyond."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+import ssddl_jax as sd
+from ssddl_jax.reference import lwe as oracle
+from ssddl_jax.rivals import lwe
+from ssddl_jax.rivals.lwe import PHONG, Ciphertexts, Parameters
+from ssddl_jax.rivals.traffic import lwe_bits
+
+TOY = Parameters(dimension=24)
+MOST = 2**31 - 1
+
+
+def chacha_keys(count, salt=0):
+    rng = np.random.default_rng([5, salt])
+    return jnp.asarray(rng.integers(0, 2**32, (count, 8), dtype=np.uint32))
+
+
+def keys_of(parameters, width, salt=0):
+    made = jax.jit(lwe.generate, static_argnums=(0, 2))
+    return made(parameters, chacha_keys(1, salt)[0], width)
+
+
+encrypt = jax.jit(lwe.encrypt, static_argnums=0)
+decrypt = jax.jit(lwe.decrypt)
+total = jax.jit(lwe.total)
+
+
+def numbers(digits):
+    """Python integers of digits on the leading axis."""
+    digits = np.asarray(digits).astype(object)
+    return sum(digit * 256**i for i, digit in enumerate(digits))
+
+
+def values(wide):
+    wide = np.asarray(wide)
+    high = wide[..., 1].astype(np.int32).astype(object)
+    return wide[..., 0].astype(object) + high * 2**32
+
+
+def ints(array):
+    return np.asarray(array).astype(np.int64).tolist()
+
+
+def edge_messages(rows, width):
+    rng = np.random.default_rng([8, rows, width])
+    messages = rng.integers(-MOST, MOST, (rows, width), endpoint=True)
+    messages.reshape(-1)[:6] = [MOST, -MOST, 0, 1, -1, 2**16]
+    return messages.astype(np.int32)
+
+
+@pytest.mark.parametrize("width", [1, 7])
+def test_ciphertexts_are_the_oracles(width):
+    keys, random = keys_of(TOY, width), chacha_keys(8, 1)
+    messages = edge_messages(8, width)
+    sealed = encrypt(TOY, keys, random, lwe.wide(jnp.asarray(messages)))
+    small = lwe.draw(TOY, random, width)
+    a, p = ((numbers(m.astype(jnp.int32)) % oracle.Q).tolist() for m in (keys.a, keys.p))
+    for row in range(8):
+        c1, c2 = oracle.encrypt(
+            a, p, ints(small.e1[row]), ints(small.e2[row]), ints(small.e3[row]),
+            messages[row].tolist(),
+        )  # fmt: skip
+        assert numbers(sealed.c1)[row].tolist() == c1
+        assert numbers(sealed.c2)[row].tolist() == c2
+        assert oracle.decrypt(ints(keys.secret), c1, c2) == messages[row].tolist()
+    assert values(decrypt(keys, sealed)).tolist() == messages.tolist()
+
+
+def test_the_public_key_hides_small_numbers_only():
+    """P + A S = p R with R small: what makes decryption work."""
+    keys = keys_of(TOY, 5)
+    a, p = (numbers(m.astype(jnp.int32)) for m in (keys.a, keys.p))
+    secret = np.asarray(keys.secret).astype(np.int64).astype(object)
+    residue = (p + a.dot(secret)) % oracle.Q
+    small = np.array([[oracle.lift(int(v), oracle.Q) for v in row] for row in residue], object)
+    assert all(int(v) % oracle.P == 0 for v in small.reshape(-1))
+    r = small // oracle.P
+    assert 0 < np.max(np.abs(r)) <= lwe.TAIL
+
+
+@pytest.mark.parametrize("count", [2, 300])
+def test_sums_are_exact(count):
+    keys, messages = keys_of(TOY, 9), edge_messages(count, 9)
+    messages[:, 0], messages[:, 1] = MOST, -MOST
+    lwe.check_additions(count, MOST)
+    sealed = encrypt(TOY, keys, chacha_keys(count, 2), lwe.wide(jnp.asarray(messages)))
+    assert values(decrypt(keys, total(sealed))).tolist() == messages.astype(object).sum(0).tolist()
+
+
+def test_the_headroom_is_sharp_and_one_more_is_refused():
+    """Messages of the largest magnitude: as many as fit are exact, one more wraps."""
+    largest = (oracle.P - 1) // 2 // 3
+    assert lwe.headroom(largest, TOY) == 3
+    lwe.check_additions(3, largest, TOY)
+    with pytest.raises(sd.ConfigError, match="at most 3 ciphertexts"):
+        lwe.check_additions(4, largest, TOY)
+    keys = keys_of(TOY, 2)
+    for sign in (1, -1):
+        signed = sign * largest % 2**64
+        one = np.array([signed % 2**32, signed >> 32], np.uint32)
+        messages = jnp.asarray(np.broadcast_to(one, (4, 2, 2)))
+        sealed = encrypt(TOY, keys, chacha_keys(4, 3), messages)
+        three = Ciphertexts(*(part[:, :3] for part in sealed))
+        assert values(decrypt(keys, total(three))).tolist() == [3 * sign * largest] * 2
+        assert values(decrypt(keys, total(sealed))).tolist() != [4 * sign * largest] * 2
+
+
+def test_headroom_of_the_published_parameters():
+    """32-bit numbers leave 16 bits: 2^47 / (2^31 - 1)."""
+    assert lwe.headroom(MOST) == 2**16
+    assert lwe.headroom(1) < 2**47  # noise is what bounds it then
+    with pytest.raises(sd.ConfigError, match="additions"):
+        lwe.check_additions(2**16 + 1, MOST)
+
+
+def test_other_keys_open_nothing_and_equal_messages_look_different():
+    keys, others = keys_of(TOY, 4), keys_of(TOY, 4, salt=9)
+    messages = np.full((2, 4), 77, np.int32)
+    sealed = encrypt(TOY, keys, chacha_keys(2, 4), lwe.wide(jnp.asarray(messages)))
+    assert values(decrypt(keys, sealed)).tolist() == messages.tolist()
+    assert not np.any(values(decrypt(others, sealed)) == 77)
+    assert not np.any(numbers(sealed.c2)[0] == numbers(sealed.c2)[1])
+
+
+def test_small_numbers_have_their_distribution():
+    drawn = np.asarray(lwe.draw(Parameters(1000), chacha_keys(100, 5), 1).e1).astype(int)
+    x = np.arange(-12, 13)
+    mass = np.exp(-np.pi * (x / 8.0) ** 2)
+    inside = np.abs(drawn) <= 12
+    seen = np.array([np.sum(drawn == v) for v in x])
+    assert chisquare(seen, mass / mass.sum() * inside.sum()).pvalue > 1e-4
+    wrong = np.exp(-np.pi * (x / 8.3) ** 2)  # the test sees a parameter that is a little off
+    assert chisquare(seen, wrong / wrong.sum() * inside.sum()).pvalue < 1e-6
+
+
+def test_products_that_would_lose_bits_are_refused():
+    with pytest.raises(sd.ConfigError, match="at most 6241"):
+        lwe.generate(Parameters(6242), chacha_keys(1)[0], 1)
+
+
+def test_expansion():
+    d = 109_386
+    assert round(lwe_bits(d) / (32 * d), 2) == 2.47
+
+
+@pytest.mark.slow
+def test_the_published_parameters_really():
+    keys, messages = keys_of(PHONG, 32), edge_messages(25, 32)
+    sealed = encrypt(PHONG, keys, chacha_keys(25, 6), lwe.wide(jnp.asarray(messages)))
+    assert values(decrypt(keys, sealed)).tolist() == messages.tolist()
+    assert values(decrypt(keys, total(sealed))).tolist() == messages.astype(object).sum(0).tolist()
+    assert lwe.measure(16)["exact"]
