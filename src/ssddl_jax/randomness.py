@@ -92,19 +92,21 @@ def agreed_keys(
 def secret_elements(
     chain: Key,
     attempt: UInt32[Array, ""],
-    ids: UInt32[Array, " n"],
+    ids: UInt32[Array, " *shape"],
     index: Array | int,
     purpose: str,
-) -> UInt32[Array, "n 8"]:
-    """Eight elements of F_p, p = 2^31 - 1, for each participant; `index` u32 [n] tells several
+) -> UInt32[Array, "*shape 8"]:
+    """Eight elements of F_p, p = 2^31 - 1, for each participant; `index` u32 [*shape] tells several
     apart. Words 0..7 of ChaCha20(S_r, a, (id, index, purpose)) by mask to 31 bits; where that is p,
     words 8..15; if that is p, too (chance 2^-62), 0. Ours.
     """
     second = jnp.broadcast_to(jnp.asarray(index, jnp.uint32), ids.shape)
     nonce = jnp.stack([ids, second, jnp.full_like(ids, tag(purpose))], axis=-1)
-    drawn = blocks(chain[None], attempt[None], nonce) & jnp.uint32(_P)
+    lead = (1,) * ids.ndim
+    drawn = blocks(chain.reshape(*lead, 8), jnp.broadcast_to(attempt, lead), nonce)
+    drawn = drawn & jnp.uint32(_P)
     first = jnp.where(drawn[:8] == jnp.uint32(_P), drawn[8:], drawn[:8])
-    return jnp.where(first == jnp.uint32(_P), jnp.uint32(0), first).T
+    return jnp.moveaxis(jnp.where(first == jnp.uint32(_P), jnp.uint32(0), first), 0, -1)
 
 
 def _keys(chain: Key, attempt: Array, first: Array, second: Array, purpose: Array) -> Array:

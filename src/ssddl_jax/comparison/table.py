@@ -97,6 +97,12 @@ def _reading(rows: list[dict[str, Any]]) -> list[str]:
         "before. `exact`: rounds (of all seeds) whose sum was right word for word; slice: "
         "ciphertexts of a slice decrypted to the exact sum.",
     ]
+    if any(row["serial_depth"] > 1 for row in rows):
+        lines.append(
+            "- `in turn`: members train one after another, each from what the last one left, so a "
+            "round is as many steps of SGD as members; where it is 1 they train side by side and a "
+            "round is one mean step. Accuracy after equal rounds compares these as they are."
+        )
     once = [f"{row['name']} {row['bytes_once'] / 1e6:,.1f} MB" for row in rows if row["bytes_once"]]
     if once:
         lines.append(f"- Moved once, by all together, and not in the table: {', '.join(once)}.")

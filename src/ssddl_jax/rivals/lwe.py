@@ -16,7 +16,7 @@ n * TAIL * 128 < 2^24. Carries are settled in int32. No 64-bit type, any backend
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +30,8 @@ from ssddl_jax.errors import ConfigError
 
 DIGITS, Q_BITS, P_BITS = 10, 77, 48
 P = 2**P_BITS + 1
-TAIL = 21  # largest magnitude of a small number: its table has 32 bits
+NARROWEST, WIDEST = 1.0, 8.0  # s
+TAIL = 20  # largest magnitude of a small number: at s = 8, 21 has a chance below 2^-32
 _TOP = 31  # mask of the last digit
 _FAILURE_BITS = 40
 Wide = UInt32[Array, "*batch l 2"]  # signed numbers of 64 bits: low limb, high limb
@@ -70,46 +71,63 @@ class Small(NamedTuple):
 
 
 def thresholds(width: float) -> np.ndarray:
-    """u32 [2 TAIL]: a uniform word w stands for the number of thresholds <= w, less TAIL."""
-    x = np.arange(-TAIL, TAIL + 1)
-    mass = np.exp(-math.pi * (x / width) ** 2)
-    below = np.cumsum(mass)[:-1] / mass.sum()
-    return np.minimum(np.rint(below * 2.0**32), 2**32 - 1).astype(np.uint32)
+    """u32 [TAIL]: of 2^31 equally likely magnitudes, how many lie below 1, 2, ... TAIL.
+
+    Rounded up, so that none is likelier to be reached than the Gaussian's: its tail bounds hold.
+    """
+    x = np.arange(4 * TAIL)
+    mass = np.exp(-math.pi * (x / width) ** 2) * np.where(x == 0, 1, 2)
+    below = np.cumsum(mass)[:TAIL] / mass.sum()
+    return np.ceil(below * 2.0**31).astype(np.uint32)
 
 
 def gaussian(parameters: Parameters, drawn: UInt32[Array, " *shape"]) -> Float32[Array, " *shape"]:
-    """Small numbers from uniform words, by their table."""
+    """Small numbers from uniform words: a magnitude by 31 bits and the table, a sign by one."""
+    table = jnp.asarray(thresholds(parameters.width))
+    uniform = drawn >> jnp.uint32(1)
 
     def count(index: Array, total: Array) -> Array:
-        return total + (drawn >= table[index]).astype(jnp.int32)
+        return total + (uniform >= table[index]).astype(jnp.int32)
 
-    table = jnp.asarray(thresholds(parameters.width))
-    total = lax.fori_loop(0, 2 * TAIL, count, jnp.full(drawn.shape, -TAIL, jnp.int32))
-    return total.astype(jnp.float32)
+    magnitude = lax.fori_loop(0, TAIL, count, jnp.zeros(drawn.shape, jnp.int32))
+    return jnp.where(drawn & jnp.uint32(1) == 1, -magnitude, magnitude).astype(jnp.float32)
+
+
+def check_parameters(parameters: Parameters) -> None:
+    """Raises `ConfigError` where products would not be exact, or the table not the Gaussian's."""
+    n, s = parameters
+    most = ((1 << 24) - 1) // (TAIL * 128)
+    if not 1 <= n <= most:
+        raise ConfigError("dimension", n, f"must be 1 to {most}; beyond, products lose bits")
+    if not NARROWEST <= s <= WIDEST:
+        remedy = f"must be {NARROWEST} to {WIDEST}: small numbers of magnitude up to {TAIL}"
+        raise ConfigError("width", s, remedy)
 
 
 def generate(parameters: Parameters, key: UInt32[Array, "8"], width: int) -> Keys:
-    """Keys for vectors of `width` coordinates, from a ChaCha key. Raises `ConfigError` for a
-    dimension whose products would not be exact.
+    """Keys for vectors of `width` coordinates, from a ChaCha key. Raises `ConfigError` for
+    parameters that `check_parameters` refuses.
     """
+    check_parameters(parameters)
     n = parameters.dimension
-    if n * TAIL * 128 >= 1 << 24:
-        most = ((1 << 24) - 1) // (TAIL * 128)
-        raise ConfigError("dimension", n, f"must be at most {most}, or products lose bits")
     r, s = (gaussian(parameters, _words(key, i, n * width).reshape(n, width)) for i in (1, 2))
-    uniform = _words(key, 3, -(-DIGITS * n * n // 4))
-    octets = lax.bitcast_convert_type(uniform, jnp.int8).reshape(-1)[: DIGITS * n * n]
-    a = octets.reshape(DIGITS, n, n)
-    a = a.at[-1].set(a[-1] & jnp.int8(_TOP))
-    a = balanced(settle(a.astype(jnp.int32)))
-    times = lax.map(lambda digit: _exact(digit.astype(jnp.float32), s), a)
+
+    def plane(index: Array) -> tuple[Array, Array]:
+        """A digit of A and its product with S: uniform octets are uniform balanced digits."""
+        drawn = _words(key, 3, -(-n * n // 4), index)
+        octets = lax.bitcast_convert_type(drawn, jnp.int8).reshape(-1)[: n * n].reshape(n, n)
+        digit = jnp.where(index == DIGITS - 1, octets & jnp.int8(_TOP), octets)
+        return digit, _exact(digit.astype(jnp.float32), s)
+
+    a, times = lax.map(plane, jnp.arange(DIGITS, dtype=jnp.uint32))
     public = settle(_plus_p_times(-times.astype(jnp.int32), r.astype(jnp.int32)))
     return Keys(a, balanced(public), s)
 
 
-def _words(key: Array, purpose: int, count: int) -> UInt32[Array, " count"]:
-    nonce = jnp.array([purpose, 0, int.from_bytes(b"LWE ", "little")], jnp.uint32)
-    return words(key, nonce, count)
+def _words(key: Array, purpose: int, count: int, index: Array | int = 0) -> UInt32[Array, " count"]:
+    """Words of a key for encryption (purpose 0), R, S (1, 2) or digit `index` of A (3)."""
+    parts = (purpose, index, int.from_bytes(b"LWE ", "little"))
+    return words(key, jnp.stack([jnp.asarray(part, jnp.uint32) for part in parts]), count)
 
 
 def _exact(small: Array, digits: Array) -> Array:
@@ -212,7 +230,7 @@ def plaintext(digits: Int32[Array, "10 *batch l"]) -> Wide:
     """
     unsigned = digits.astype(jnp.uint32)
 
-    def joined(parts: Any) -> Array:
+    def joined(parts: Sequence[Array]) -> Array:
         out = parts[0]
         for i, part in enumerate(parts[1:], start=1):
             out = out | part << jnp.uint32(8 * i)
@@ -243,14 +261,21 @@ def _less(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Arra
 
 
 def headroom(largest: int, parameters: Parameters = PHONG, coordinates: int = 1 << 20) -> int:
-    """How many ciphertexts of messages |m| <= `largest` may be added: messages stay below p / 2,
-    and noise below q / (2 p) but for a chance of 2^-40 over so many coordinates.
+    """How many ciphertexts of messages |m| <= `largest` may be added: their sum stays within
+    (p - 1) / 2, and the noise below q / (2 p), but for a chance of 2^-40 over all coordinates.
+
+    Small numbers are subgaussian with the Gaussian's parameter v = s^2 / (2 pi). So the squares
+    of a key's column, 2n of them, sum to at most v (2n + 2 sqrt(2n x) + 2x) but for a chance e^-x
+    (as chi-square's do), and given that, K ciphertexts' noise is subgaussian with variance
+    K v (squares + 1). Each step is allowed half of the chance.
     """
     by_message = ((P - 1) // 2) // max(largest, 1)
-    deviation = parameters.width**2 / (2 * math.pi) * math.sqrt(2 * parameters.dimension + 1)
-    reach = math.sqrt(2 * math.log(2.0 ** (_FAILURE_BITS + 1) * coordinates))
-    by_noise = ((2.0 ** (Q_BITS - P_BITS - 1) - 2) / (deviation * reach)) ** 2
-    return min(by_message, int(by_noise))
+    x = (_FAILURE_BITS + 1) * math.log(2) + math.log(2 * coordinates)
+    degrees = 2 * parameters.dimension
+    variance = parameters.width**2 / (2 * math.pi)
+    squares = variance * (degrees + 2 * math.sqrt(degrees * x) + 2 * x)
+    room = 2 ** (Q_BITS - P_BITS - 1) - 2  # less what p's last bit and the message take
+    return min(by_message, int(room**2 / (2 * x * variance * (squares + 1))))
 
 
 def check_additions(count: int, largest: int, parameters: Parameters = PHONG) -> None:

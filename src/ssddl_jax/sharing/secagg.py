@@ -9,8 +9,8 @@ partners and itself. It uploads
 Then every survivor answers for each member whose shares it holds with one of them: that of b_u if u
 uploaded, that of s_u if it vanished, never both. The server interpolates, takes away the survivors'
 own masks and what is left of pair masks with the vanished, and has the sum of the survivors'
-updates. A late upload stays under PRG(b_u). If a member has fewer than t holders left, the round is
-void.
+updates. A late upload stays under PRG(b_u). If a member has fewer than t holders left, nothing is
+opened and the round is void.
 
 Secrets are eight elements of F_p, p = 2^31 - 1: 256 bits on the wire, 248 of secrecy (ours). Key
 agreement is simulated: K_uv = first8(ChaCha20(s_u xor s_v, a, (min id, max id, "PAIR"))) is made
@@ -46,7 +46,18 @@ from ssddl_jax.sharing.partners import attempt_ring, partners_of
 
 SELF_MASK, MASK_KEY = 1, 2  # kinds of secret; 0 for none
 _KEYS = 64  # self-masks made side by side
+_TILE_ELEMENTS = 1 << 16  # of shares dealt side by side: they stay in a core's cache
 Source = tuple[Attempt, UInt32[Array, "n 8"]]  # whose mask keys make the pair keys
+
+
+class Opened(NamedTuple):
+    """The shares that the server is given after the uploads; all zeros if the round is void."""
+
+    kind: UInt32[Array, " n"]  # of which secret of a slot: SELF_MASK, MASK_KEY, or 0
+    answers: UInt32[Array, " n"]  # how many shares of it
+    points: UInt32[Array, "n t"]  # where the first t of them stand
+    shares: UInt32[Array, "n t 8"]
+    enough: Bool[Array, ""]  # every member had t holders left
 
 
 class Recovered(NamedTuple):
@@ -73,47 +84,80 @@ def partner_keys(source: Source, dealers: Array, holders: Array) -> UInt32[Array
 
 def recover(scheme: Scheme, attempt: Attempt) -> Recovered:
     """Opens one secret of each member from t shares, by Lagrange over F_p."""
+    given = open_shares(scheme, attempt)
+    secret = interpolate(given.points, given.shares)
+    return Recovered(given.kind, secret, given.answers, given.enough)
+
+
+def open_shares(scheme: Scheme, attempt: Attempt) -> Opened:
+    """Every holder that is left answers with one kind of share of each member, chosen by whether
+    that member uploaded; nobody answers if someone has fewer than t holders left.
+    """
     slots, t = jnp.arange(scheme.size, dtype=jnp.int32), scheme.threshold
     partners, valid = partners_of(scheme, attempt, attempt_ring(scheme, attempt), slots)
     holders = jnp.concatenate([slots[:, None], partners], axis=1)
     valid = jnp.concatenate([attempt.members[:, None], valid], axis=1)
     answers = valid & attempt.alive[holders]
+    count = jnp.sum(answers, axis=1, dtype=jnp.uint32)
+    few = attempt.members & (count < jnp.uint32(t))
+    enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= max(t, 2))
+    stays = attempt.alive
+    kind = jnp.where(stays, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
+    kind = jnp.where(attempt.members & enough, kind, jnp.uint32(0))
     _, first = lax.sort((~answers, holders), dimension=1, num_keys=1, is_stable=True)
     points = first[:, :t].astype(jnp.uint32) + jnp.uint32(1)  # holder in slot j has f(j + 1)
-    stays = attempt.alive
     secrets = jnp.where(
         stays[:, None], secrets_of(attempt, SELF_MASK), secrets_of(attempt, MASK_KEY)
     )
-    shares = shares_at(attempt, secrets, points, t)
+    shares = shares_at(scheme, attempt, secrets, points)
+    shown = kind > 0
+    return Opened(
+        kind=kind,
+        answers=jnp.where(shown, count, jnp.uint32(0)),
+        points=points,
+        shares=jnp.where(shown[:, None, None], shares, jnp.uint32(0)),
+        enough=enough,
+    )
+
+
+def interpolate(
+    points: UInt32[Array, "n t"], shares: UInt32[Array, "n t 8"]
+) -> UInt32[Array, "n 8"]:
+    """The server's part: f_u(0) of every slot from t shares, by Lagrange over F_p."""
     weights = jax.vmap(lambda row: lagrange_at_zero(MERSENNE31, row))(points)
-    secret = jax.vmap(lambda w, s: combine(MERSENNE31, w, s))(weights, shares)
-    opened = jnp.sum(answers, axis=1, dtype=jnp.uint32)
-    kind = jnp.where(stays, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
-    kind = jnp.where(attempt.members, kind, jnp.uint32(0))
-    few = attempt.members & (opened < jnp.uint32(t))
-    enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= max(t, 2))
-    return Recovered(kind, secret, jnp.where(kind > 0, opened, jnp.uint32(0)), enough)
+    return jax.vmap(lambda w, s: combine(MERSENNE31, w, s))(weights, shares)
 
 
 def shares_at(
-    attempt: Attempt,
-    secrets: UInt32[Array, "n 8"],
-    points: UInt32[Array, "n m"],
-    threshold: int,
+    scheme: Scheme, attempt: Attempt, secrets: UInt32[Array, "n 8"], points: UInt32[Array, "n m"]
 ) -> UInt32[Array, "n m 8"]:
     """f_u at points of every slot's own, f_u(0) = the slot's secret that is opened."""
+    n, m = points.shape
     purpose = jnp.where(attempt.alive, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
+    degrees = jnp.arange(scheme.threshold - 1, 0, -1, dtype=jnp.uint32)
+    tile = max(1, min(_KEYS, _TILE_ELEMENTS // (8 * m)))
+    listed = into_tiles(n, tile, scheme.mesh.size)
+    items = tuple(
+        jnp.pad(x, [(0, 1), *((0, 0) for _ in x.shape[1:])])[listed]
+        for x in (attempt.ids, purpose, secrets, points)
+    )
 
-    def lower(value: Array, degree: Array) -> tuple[Array, None]:
-        """One step of Horner's rule."""
-        step = degree * jnp.uint32(4) + purpose
-        coefficient = secret_elements(attempt.chain, attempt.number, attempt.ids, step, "SECA")
-        return horner(MERSENNE31, value, coefficient[:, None], points[..., None]), None
+    def body(attempt: Attempt, carry: None, item: tuple[Array, ...]) -> tuple[None, Array]:
+        ids, purpose, secrets, points = item
+        steps = degrees[:, None] * jnp.uint32(4) + purpose[None]
+        everybody = jnp.broadcast_to(ids, steps.shape)
+        rows = secret_elements(attempt.chain, attempt.number, everybody, steps, "SECA")
 
-    degrees = jnp.arange(threshold - 1, 0, -1, dtype=jnp.uint32)
-    start = jnp.zeros((*points.shape, 8), jnp.uint32)
-    value, _ = lax.scan(lower, start, degrees)
-    return MERSENNE31.add(value, jnp.broadcast_to(secrets[:, None], value.shape))
+        def lower(value: Array, coefficient: Array) -> tuple[Array, None]:
+            """One step of Horner's rule."""
+            return horner(MERSENNE31, value, coefficient[..., None], points[:, None]), None
+
+        value, _ = lax.scan(lower, jnp.zeros((tile, 8, m), jnp.uint32), rows)
+        value = MERSENNE31.add(value, jnp.broadcast_to(secrets[..., None], value.shape))
+        return carry, jnp.moveaxis(value, 1, 2)
+
+    _, rows = scan_tiles(scheme.mesh, body, lambda carry: carry, attempt, None, items)
+    return rows.reshape(-1, m, 8)[:n]
 
 
 def words_made(scheme: Scheme) -> int:

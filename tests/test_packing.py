@@ -1,0 +1,99 @@
+"""Packed words: bit for bit what Python integers give, and no more bits than a sum needs."""
+
+from math import ceil, log2
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import test_secagg
+from ssddl_jax import reference
+from ssddl_jax.packing import lift, pack, packed_words, unpack
+from ssddl_jax.rivals.secagg_bytes import secagg_bits
+from test_secagg import Case
+
+jit_pack = jax.jit(pack, static_argnums=1)
+jit_unpack = jax.jit(unpack, static_argnums=(1, 2))
+
+
+def drawn(shape, salt=0):
+    return np.random.default_rng([21, salt]).integers(0, 2**32, shape, dtype=np.uint32)
+
+
+def packed_by_hand(words, bits):
+    """One integer with word i at bit i b, cut into words."""
+    whole = sum((int(word) % 2**bits) << i * bits for i, word in enumerate(words))
+    size = -(-len(words) * bits // 32)
+    return [whole >> 32 * j & 0xFFFFFFFF for j in range(size)]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 7, 8, 15, 16, 17, 23, 31, 32])
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 100])
+def test_packed_row_is_one_integer(bits, width):
+    rows = drawn((2, width), width)
+    packed = np.asarray(jit_pack(jnp.asarray(rows), bits))
+    assert packed.shape == (2, packed_words(width, bits))
+    assert packed.tolist() == [packed_by_hand(row, bits) for row in rows]
+    again = np.asarray(jit_unpack(jnp.asarray(packed), bits, width))
+    assert again.tolist() == (rows.astype(object) % 2**bits).tolist()
+
+
+@pytest.mark.parametrize("bits", range(1, 33))
+def test_lift_is_the_signed_word(bits):
+    ends = [-(2 ** (bits - 1)), -1, 0, 2 ** (bits - 1) - 1]
+    words = np.array([end % 2**bits for end in ends], np.uint32)
+    high = drawn(len(ends), bits) // 2 ** (bits - 1) // 2 * 2 ** (bits - 1) * 2  # to be ignored
+    lifted = np.asarray(lift(jnp.asarray(words | high.astype(np.uint32)), bits))
+    assert lifted.tolist() == [end % 2**32 for end in ends]
+
+
+def test_what_cannot_be_is_refused():
+    for bits in (0, 33):
+        with pytest.raises(ValueError, match=f"'bits' .* not {bits}"):
+            pack(jnp.zeros(4, jnp.uint32), bits)
+    with pytest.raises(ValueError, match="'packed' must have 3 words"):
+        unpack(jnp.zeros(4, jnp.uint32), 24, 4)
+
+
+@pytest.mark.parametrize("largest", [1, 1000, 2**20])
+def test_packed_uploads_add_up_to_the_exact_sum(largest):
+    """A round of SecAgg whose uploads travel packed to ceil(log2 R) bits: added and unmasked mod
+    2^b, the sum is exact; with one bit less it is not. As many bits as the counter says.
+    """
+    case, alive = Case(6, 4), [0, 1, 2, 4, 5]
+    values = np.random.default_rng([22, largest]).integers(
+        -largest, largest + 1, (6, test_secagg.DIMENSION + 1)
+    )
+    values[:, 0], values[:, 1] = largest, -largest  # the extreme sums, too
+    rows = (values % 2**32).astype(np.uint32).tolist()
+    done = reference_round(case, rows, alive)
+    levels, width = 2 * largest + 1, len(rows[0])
+    bits = ceil(log2(6 * (levels - 1) + 1))
+    sent = jit_pack(jnp.asarray(np.array(done.uploads, np.uint32)[alive]), bits)
+    assert sent.shape[1] == -(-secagg_bits(6, width, levels).upload // 32)
+
+    masks = np.array(done.uploads, np.uint32)[alive].sum(axis=0, dtype=np.uint32)
+    masks = masks - np.array(done.aggregate, np.uint32)  # what the server takes away
+    exact = values[alive].sum(axis=0) % 2**32
+
+    def added(bits):
+        packed = jit_pack(jnp.asarray(np.array(done.uploads, np.uint32)[alive]), bits)
+        words = np.asarray(jit_unpack(packed, bits, width)).sum(axis=0, dtype=np.uint32)
+        return np.asarray(lift(jnp.asarray(words - masks), bits)).tolist()
+
+    assert added(bits) == exact.tolist()
+    assert added(bits - 1) != exact.tolist()
+
+
+def reference_round(case, rows, alive):
+    everybody = list(range(case.n))
+    return test_secagg.secagg_round(
+        case.settings, test_secagg.chain(), 0, test_secagg.ids_of(case.n), rows, everybody, alive
+    )
+
+
+def test_packing_of_a_field_element_keeps_it():
+    """31 bits hold an element of F_p."""
+    ends = np.array([0, 1, reference.PRIME - 1], np.uint32)
+    assert np.asarray(unpack(pack(jnp.asarray(ends), 31), 31, 3)).tolist() == ends.tolist()
