@@ -137,7 +137,7 @@ def settings_of(config, simulation):
         rounding=config.rounding,
         neighbours=plan.neighbours,
         shares=config.shares,
-        dropout_rule=config.dropout_rule,
+        dropout_rule=config.rule,
         threshold=plan.threshold,
         max_dropout=repr(config.max_dropout),
         engine=config.engine,

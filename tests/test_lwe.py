@@ -1,5 +1,7 @@
 """LWE: word for word the oracle, sums exact up to the headroom and not beyond."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from scipy.stats import chisquare
 
 import ssddl_jax as sd
+from ssddl_jax.comparison import lwe_cost
 from ssddl_jax.reference import lwe as oracle
 from ssddl_jax.rivals import lwe
 from ssddl_jax.rivals.lwe import PHONG, Ciphertexts, Parameters
@@ -84,6 +87,17 @@ def test_the_public_key_hides_small_numbers_only():
     assert 0 < np.max(np.abs(r)) <= lwe.TAIL
 
 
+def test_a_sum_is_the_encryption_of_the_sum():
+    """By the randomness that adds up: ciphertexts are linear in messages and small numbers."""
+    keys, random, messages = keys_of(TOY, 7), chacha_keys(8, 7), edge_messages(8, 7)
+    small = lwe.draw(TOY, random, 7)
+    e1, e2, e3 = (np.sum(ints(part), axis=0).tolist() for part in small)
+    a, p = ((numbers(m.astype(jnp.int32)) % oracle.Q).tolist() for m in (keys.a, keys.p))
+    expected = oracle.encrypt(a, p, e1, e2, e3, messages.astype(object).sum(0).tolist())
+    got = total(encrypt(TOY, keys, random, lwe.wide(jnp.asarray(messages))))
+    assert tuple(numbers(part).tolist() for part in got) == expected
+
+
 @pytest.mark.parametrize("count", [2, 300])
 def test_sums_are_exact(count):
     keys, messages = keys_of(TOY, 9), edge_messages(count, 9)
@@ -109,6 +123,39 @@ def test_the_headroom_is_sharp_and_one_more_is_refused():
         three = Ciphertexts(*(part[:, :3] for part in sealed))
         assert values(decrypt(keys, total(three))).tolist() == [3 * sign * largest] * 2
         assert values(decrypt(keys, total(sealed))).tolist() != [4 * sign * largest] * 2
+
+
+@pytest.mark.parametrize("message", [2**47, 2**47 - 1, -(2**47)])
+def test_a_plaintext_holds_half_of_p_and_no_more(message):
+    def words(value):
+        return jnp.asarray(np.array([value % 2**32, value % 2**64 >> 32], np.uint32))
+
+    keys, step = keys_of(TOY, 2), 1 if message > 0 else -1
+    messages = jnp.stack([words(v) for v in (message, 0, step, step)]).reshape(4, 1, 2)
+    messages = jnp.broadcast_to(messages, (4, 2, 2))
+    sealed = encrypt(TOY, keys, chacha_keys(4, 8), messages)
+    sums = [total(Ciphertexts(*(part[:, :k] for part in sealed))) for k in (2, 4)]
+    exact, past = (values(decrypt(keys, summed)).tolist() for summed in sums)
+    assert exact == [message] * 2
+    assert past == [message + 2 * step - step * oracle.P] * 2
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_noise_is_as_large_as_the_headroom_takes_it_to_be(count):
+    """What decryption leaves over p: of the size expected, and within its bound."""
+    width = 64
+    keys = keys_of(TOY, width)
+    summed = total(
+        encrypt(TOY, keys, chacha_keys(count, 9), jnp.zeros((count, width, 2), "uint32"))
+    )
+    c1, c2 = (numbers(part) for part in summed)
+    lifted = (c1.dot(np.array(ints(keys.secret), object)) + c2) % oracle.Q
+    noise = np.array([oracle.lift(int(v), oracle.Q) / oracle.P for v in lifted])
+    bound = 2.0**28 * np.sqrt(count / lwe.headroom(1, TOY, width))
+    assert np.all(noise == np.rint(noise))
+    assert bound / 50 < np.max(np.abs(noise)) < bound
+    spread = 64 / (2 * np.pi) * np.sqrt(2 * TOY.dimension * count)
+    assert 0.7 < np.std(noise) / spread < 1.4
 
 
 def test_headroom_of_the_published_parameters():
@@ -139,9 +186,62 @@ def test_small_numbers_have_their_distribution():
     assert chisquare(seen, wrong / wrong.sum() * inside.sum()).pvalue < 1e-6
 
 
-def test_products_that_would_lose_bits_are_refused():
-    with pytest.raises(sd.ConfigError, match="at most 6241"):
-        lwe.generate(Parameters(6242), chacha_keys(1)[0], 1)
+@pytest.mark.parametrize("width", [1.0, 3.7, 8.0])
+def test_the_table_has_the_gaussians_tails(width):
+    """Nothing beyond its end, no magnitude likelier to be reached, and so subgaussian."""
+    x = np.arange(100)
+    mass = np.exp(-np.pi * (x / width) ** 2) * np.where(x == 0, 1, 2)
+    below = np.cumsum(mass) / mass.sum()
+    table = lwe.thresholds(width).astype(float) / 2**31
+    assert 1 - below[lwe.TAIL] < 2**-32
+    assert np.all((table >= below[: lwe.TAIL]) & (table < below[: lwe.TAIL] + 2**-31))
+    t = np.linspace(0.01, 8, 500)[:, None]
+    reached = np.diff(np.concatenate([[0], table, [1]]))
+    moments = np.log(np.sum(reached * np.cosh(t * np.arange(lwe.TAIL + 1)), axis=1))
+    assert np.all(moments <= width**2 / (2 * np.pi) * t[:, 0] ** 2 / 2 + 1e-12)
+
+
+def test_numbers_come_from_words_by_the_table():
+    """At every threshold and one before, with either sign."""
+    table = lwe.thresholds(8.0).astype(np.int64)
+    drawn = np.concatenate([2 * table, 2 * table - 1, 2 * table - 2, 2 * table + 1, [0, 2**32 - 1]])
+    got = np.asarray(lwe.gaussian(PHONG, jnp.asarray(drawn.astype(np.uint32))))
+    magnitude = (drawn[:, None] // 2 >= table).sum(axis=1)
+    assert got.tolist() == np.where(drawn % 2, -magnitude, magnitude).tolist()
+    assert np.max(got) == -np.min(got) == lwe.TAIL
+
+
+def test_products_stay_exact_in_float32():
+    """Numbers as large as they get, odd so that no bit is idle, at the largest dimension."""
+    n = 6553
+    small = lwe.TAIL - np.arange(n) % 2
+    for digit in (-128, -127, 127):
+        product = lwe._exact(jnp.asarray(small[None], jnp.float32), jnp.full((n, 1), float(digit)))
+        assert int(product[0, 0]) == digit * int(small.sum())
+    with pytest.raises(sd.ConfigError, match="must be 1 to 6553"):
+        lwe.generate(Parameters(n + 1), chacha_keys(1)[0], 1)
+
+
+@pytest.mark.parametrize("width", [0.5, 8.5])
+def test_a_gaussian_that_the_table_cannot_hold_is_refused(width):
+    with pytest.raises(sd.ConfigError, match=r"width = .*must be 1.0 to 8.0"):
+        lwe.generate(Parameters(24, width), chacha_keys(1)[0], 1)
+
+
+def test_programs_hold_no_wide_types():
+    keys = jax.eval_shape(lambda key: lwe.generate(TOY, key, 3), chacha_keys(1)[0])
+    messages = jax.ShapeDtypeStruct((2, 3, 2), "uint32")
+    sealed = jax.eval_shape(lambda *a: lwe.encrypt(TOY, *a), keys, chacha_keys(2), messages)
+    texts = [
+        jax.jit(lwe.generate, static_argnums=(0, 2)).lower(TOY, chacha_keys(1)[0], 3).as_text(),
+        encrypt.lower(TOY, keys, chacha_keys(2), messages).as_text(),
+        total.lower(sealed).as_text(),
+        decrypt.lower(keys, sealed).as_text(),
+    ]
+    wide = re.compile(r"tensor<(?:[0-9]+x)*(?:i64|ui64|f64)>")
+    assert wide.search("tensor<4x2xui64>")
+    assert not [wide.findall(text) for text in texts if wide.search(text)]
+    assert not [text for text in texts if "callback" in text]
 
 
 def test_expansion():
@@ -155,4 +255,4 @@ def test_the_published_parameters_really():
     sealed = encrypt(PHONG, keys, chacha_keys(25, 6), lwe.wide(jnp.asarray(messages)))
     assert values(decrypt(keys, sealed)).tolist() == messages.tolist()
     assert values(decrypt(keys, total(sealed))).tolist() == messages.astype(object).sum(0).tolist()
-    assert lwe.measure(16)["exact"]
+    assert lwe_cost.measure(16)["exact"]

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import test_secagg
+import test_secagg_shares
 from ssddl_jax import reference
 from ssddl_jax.packing import lift, pack, packed_words, unpack
+from ssddl_jax.reference.secagg import secagg as in_integers
 from ssddl_jax.rivals.secagg_bytes import secagg_bits
-from test_secagg import Case
+from test_secagg_shares import Case
 
 jit_pack = jax.jit(pack, static_argnums=1)
 jit_unpack = jax.jit(unpack, static_argnums=(1, 2))
@@ -63,34 +64,35 @@ def test_packed_uploads_add_up_to_the_exact_sum(largest):
     """
     case, alive = Case(6, 4), [0, 1, 2, 4, 5]
     values = np.random.default_rng([22, largest]).integers(
-        -largest, largest + 1, (6, test_secagg.DIMENSION + 1)
+        -largest, largest + 1, (6, test_secagg_shares.DIMENSION + 1)
     )
     values[:, 0], values[:, 1] = largest, -largest  # the extreme sums, too
-    rows = (values % 2**32).astype(np.uint32).tolist()
-    done = reference_round(case, rows, alive)
-    levels, width = 2 * largest + 1, len(rows[0])
+    rows = (values % 2**32).astype(np.uint32)
+    played = in_integers(
+        case.settings,
+        test_secagg_shares.chain(),
+        test_secagg_shares.ids_of(6),
+        dict(enumerate(rows.tolist())),
+        test_secagg_shares.partners_of(case, range(6)),
+        alive,
+    )
+    levels, width = 2 * largest + 1, rows.shape[1]
     bits = ceil(log2(6 * (levels - 1) + 1))
-    sent = jit_pack(jnp.asarray(np.array(done.uploads, np.uint32)[alive]), bits)
+    uploads = np.array([[word % 2**32 for word in played.sent[u]] for u in alive], np.uint32)
+    sent = jit_pack(jnp.asarray(uploads), bits)
     assert sent.shape[1] == -(-secagg_bits(6, width, levels).upload // 32)
 
-    masks = np.array(done.uploads, np.uint32)[alive].sum(axis=0, dtype=np.uint32)
-    masks = masks - np.array(done.aggregate, np.uint32)  # what the server takes away
+    total = np.array([word % 2**32 for word in played.summed], np.uint32)
+    masks = uploads.sum(axis=0, dtype=np.uint32) - total  # what the server takes away
     exact = values[alive].sum(axis=0) % 2**32
 
     def added(bits):
-        packed = jit_pack(jnp.asarray(np.array(done.uploads, np.uint32)[alive]), bits)
+        packed = jit_pack(jnp.asarray(uploads), bits)
         words = np.asarray(jit_unpack(packed, bits, width)).sum(axis=0, dtype=np.uint32)
         return np.asarray(lift(jnp.asarray(words - masks), bits)).tolist()
 
     assert added(bits) == exact.tolist()
     assert added(bits - 1) != exact.tolist()
-
-
-def reference_round(case, rows, alive):
-    everybody = list(range(case.n))
-    return test_secagg.secagg_round(
-        case.settings, test_secagg.chain(), 0, test_secagg.ids_of(case.n), rows, everybody, alive
-    )
 
 
 def test_packing_of_a_field_element_keeps_it():

@@ -51,6 +51,13 @@ def test_a_number_too_large_is_refused():
         paillier.encrypt(KEYS, [MOST + 1])
 
 
+def test_vectors_of_two_lengths_are_refused():
+    """Even where they fill equally many ciphertexts."""
+    one, other = (paillier.encrypt(KEYS, list(range(width))) for width in (3, 4))
+    with pytest.raises(sd.ConfigError, match="must have 3 values"):
+        paillier.add(KEYS, one, other)
+
+
 def test_without_the_library(monkeypatch):
     monkeypatch.setattr(paillier, "installed", lambda: False)
     with pytest.raises(sd.ConfigError, match="extra paillier"):

@@ -1,455 +1,90 @@
-"""SecAgg and SecAgg+ against an oracle in Python integers: uploads, secrets, sums; who may vanish;
-what a late upload tells; what a share too few, or a wrong one, does.
+"""SecAgg and SecAgg+ as whole rounds against the oracle; their keys. By scheme, without training:
+`test_secagg_shares.py`.
 """
 
-import functools
-import itertools
-from typing import NamedTuple
+from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import harness
-import independent
-import ssddl_jax as sd
+from harness import built, check_round, oracle_rounds
 from ssddl_jax import reference
-from ssddl_jax.chacha import PRGS
-from ssddl_jax.encoding import Encoding
-from ssddl_jax.parallel import make_mesh
-from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, agreed_key, secagg_round
-from ssddl_jax.rivals.secagg_bytes import expansion, secagg_bits
-from ssddl_jax.sharing import Attempt, Messages, Scheme, pairwise, secagg, words_made
-from ssddl_jax.sharing.pairwise import geometry_of
-from ssddl_jax.sharing.partners import attempt_ring
-from ssddl_jax.sharing.secagg import interpolate, open_shares, recover, secrets_of, unmasked
-from test_program import faults_of
+from ssddl_jax.config import Config
+from ssddl_jax.randomness import secret_elements
+from ssddl_jax.sharing.base import Attempt
+from ssddl_jax.sharing.secagg import MASK_KEY, partner_keys, secrets_of
 
-DIMENSION, SEED, ROUND = 21, 2**40 + 9, 3
-QUICK = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-
-
-class Case(NamedTuple):
-    """What a scheme depends on here; `k` None: the complete graph."""
-
-    n: int
-    t: int
-    k: int | None = None
-    bits: int = 32
-    prg: str = "chacha20"
-    rule: str = "secagg"
-    devices: int = 1
-
-    @property
-    def scheme(self):
-        return Scheme(
-            size=self.n,
-            dimension=DIMENSION,
-            neighbours=self.k or self.n - 1,
-            threshold=self.t,
-            least_alive=2,
-            vanishing=self.n,
-            shares="paired",
-            dropout_rule=self.rule,
-            encoding=Encoding(1.0, 20, self.bits),
-            prg=PRGS[self.prg],
-            mesh=make_mesh(self.devices),
-        )
-
-    @property
-    def settings(self):
-        return reference.Settings(
-            seed=SEED,
-            clip=1.0,
-            fraction_bits=20,
-            prg_rounds=PRGS[self.prg].rounds,
-            ring_bits=self.bits,
-            neighbours=self.k or self.n - 1,
-            shares="paired",
-            threshold=self.t,
-        )
+P = 2**31 - 1
+BASE = Config(
+    protocol="secagg",
+    participants=9,
+    group_size=7,
+    threshold=3,
+    dropout=0.29,
+    max_dropout=0.5,
+    rounds=2,
+    tile_size=4,
+    devices=1,
+)
+RING = {"protocol": "secagg+", "neighbours": 4, "participants": 13, "group_size": 11}
+CASES = {
+    "complete": {},
+    "complete-chacha8-weighted": {"prg": "chacha8", "weighting": "examples"},
+    "complete-64": {"ring_bits": 64},
+    "ring": {**RING, "dropout": 0.1},
+    "ring-64-weighted": {**RING, "ring_bits": 64, "weighting": "examples", "dropout": 0.19},
+    "ring-nobody-vanishes": {**RING, "dropout": 0.0},
+}
 
 
-def chain():
-    return reference.initial_chain(SEED)
+@pytest.mark.parametrize("name", CASES)
+def test_round_equals_the_oracle(name):
+    config = replace(BASE, **CASES[name])
+    made = built(config, broken=(3,) if "weighted" in name else ())
+    state, exact = made.state, 0
+    for expected in oracle_rounds(made, config.rounds):
+        state, info = check_round(made, state, expected)
+        exact += bool(info.exact)
+    assert exact
 
 
-def ids_of(n):
-    """Not in order: who adds a pair's mask goes by id, not by slot."""
-    return [int(i) for i in np.random.default_rng([5, n]).permutation(1000)[:n]]
-
-
-@functools.cache
-def encoded(n, bits):
-    """Messages of every slot, any words."""
-    width = (DIMENSION + 1) * bits // 32
-    return np.random.default_rng([6, n, bits]).integers(0, 2**32, (n, width), dtype=np.uint32)
-
-
-def attempt_of(case, members, alive):
-    slots = range(case.n)
+@pytest.fixture(scope="module")
+def attempt():
+    """Round 0 of seven members, all there."""
+    made = built(BASE)
+    everybody = jnp.ones(7, bool)
     return Attempt(
-        chain=jnp.array(chain(), jnp.uint32),
-        public=jnp.array(reference.public_key(SEED), jnp.uint32),
-        round=jnp.uint32(ROUND),
+        chain=jnp.asarray(np.array(made.state.chain)),
+        public=jnp.asarray(np.array(made.state.public)),
+        round=jnp.uint32(0),
         number=jnp.uint32(0),
-        ids=jnp.array(ids_of(case.n), jnp.uint32),
-        members=jnp.array([s in members for s in slots]),
-        alive=jnp.array([s in alive for s in slots]),
+        ids=jnp.array([3, 1, 4, 15, 9, 2, 6], jnp.uint32),
+        members=everybody,
+        alive=everybody,
     )
 
 
-def sum_of(case, slots):
-    """The messages' sum, in Python integers."""
-    rows = [independent.values_of(encoded(case.n, case.bits)[s], case.bits) for s in slots]
-    return independent.words_of(sum(rows) if rows else [0] * (DIMENSION + 1), case.bits)
+def test_agreed_keys_are_the_same_from_both_ends(attempt):
+    source = (attempt, secrets_of(attempt, MASK_KEY))
+    u, v = (x.reshape(-1).astype(np.int32) for x in np.meshgrid(np.arange(7), np.arange(7)))
+    there = np.asarray(partner_keys(source, jnp.asarray(u), jnp.asarray(v)))
+    back = np.asarray(partner_keys(source, jnp.asarray(v), jnp.asarray(u)))
+    assert np.array_equal(there, back)
+    distinct = {tuple(row) for row, a, b in zip(there.tolist(), u, v, strict=True) if a < b}
+    assert len(distinct) == 21
 
 
-def messages_of(case, alive, keep):
-    rows = encoded(case.n, case.bits)
-    there = [s in alive for s in range(case.n)]
-    digest = independent.digest_of(rows, there)
-    each = jnp.asarray(rows) if keep else None
-    return Messages(jnp.asarray(sum_of(case, alive)), jnp.asarray(digest), each)
-
-
-@functools.cache
-def compiled(case, keep, options=True):
-    """(attempt, messages) -> uploads, in one program."""
-    everybody = set(range(case.n))
-    arguments = attempt_of(case, everybody, everybody), messages_of(case, everybody, keep)
-    builder = secagg if case.rule == "secagg" else pairwise
-    lowered = jax.jit(builder(case.scheme).share).lower(*arguments)
-    return lowered.compile(QUICK if options else {}), lowered.as_text()
-
-
-@functools.cache
-def jitted(function, case):
-    """`function(scheme, attempt)`, jitted."""
-    return jax.jit(functools.partial(function, case.scheme))
-
-
-def oracle(case, members, alive):
-    rows = encoded(case.n, case.bits).tolist()
-    order = sorted(members), sorted(alive)
-    return secagg_round(case.settings, chain(), ROUND, ids_of(case.n), rows, *order)
-
-
-def check(case, members, alive, keep):
-    """One round against the oracle; returns the oracle's."""
-    want = oracle(case, members, alive)
-    attempt = attempt_of(case, members, alive)
-    got = compiled(case, keep)[0](attempt, messages_of(case, alive, keep))
-    assert bool(got.enough) == (not want.void)
-    assert int(got.opened) == len(want.opened)
-    if not want.void:
-        np.testing.assert_array_equal(np.asarray(got.aggregate), np.array(want.aggregate))
-        np.testing.assert_array_equal(np.asarray(got.aggregate), sum_of(case, sorted(alive)))
-        np.testing.assert_array_equal(np.asarray(got.digest), np.array(want.digest))
-        if keep:
-            np.testing.assert_array_equal(np.asarray(got.each), np.array(want.uploads))
-    found = jitted(recover, case)(attempt)
-    assert np.asarray(found.kind).tolist() == want.kinds
-    assert np.asarray(found.secret).tolist() == want.recovered
-    return want
-
-
-# The oracle, word for word
-
-
-@pytest.mark.parametrize("keep", [False, True], ids=["streamed", "kept"])
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case(7, 4),
-        Case(7, 4, prg="chacha8"),
-        Case(9, 3, k=4),
-        Case(9, 3, k=4, prg="chacha8"),
-        Case(30, 3, k=4),  # large enough for the rolling band of masks
-    ],
-    ids=str,
-)
-def test_round_equals_the_oracle(case, keep):
-    everybody = set(range(case.n))
-    for members, alive in [
-        (everybody, everybody),
-        (everybody, everybody - {2}),
-        (everybody - {1}, everybody - {1, 4, 6}),  # slot 1's update was not finite
-    ]:
-        assert not check(case, members, alive, keep).void
-    assert geometry_of(case.scheme).rolls == (case.n == 30)
-
-
-@pytest.mark.parametrize(
-    "case", [Case(7, 4, bits=64), Case(9, 3, k=4, bits=64, prg="chacha8")], ids=str
-)
-def test_wide_ring_equals_the_oracle(case):
-    everybody = set(range(case.n))
-    assert secagg(case.scheme).keeps
-    for members, alive in [
-        (everybody, everybody),
-        (everybody - {1}, everybody - {1, 4, 6}),
-    ]:
-        assert not check(case, members, alive, keep=True).void
-
-
-def test_optimised_program_and_more_devices_give_the_same_bits():
-    case = Case(9, 3, k=4)
-    everybody, alive = set(range(9)), {0, 1, 2, 4, 6, 7, 8}
-    attempt, messages = attempt_of(case, everybody, alive), messages_of(case, alive, False)
-    want = compiled(case, False)[0](attempt, messages)
-    program, lowered = compiled(case, False, options=False)
-    harness.same_trees(program(attempt, messages), want)
-    assert not faults_of(lowered, program.as_text())
-    more = case._replace(devices=3)
-    share = jax.jit(secagg(more.scheme).share)
-    harness.same_trees(share(attempt, messages), want)
-
-
-# Who may vanish
-
-
-EVERY = [Case(6, 4), Case(5, 3), Case(4, 3), Case(3, 2), Case(6, 2, k=2), Case(6, 4, k=4)]
-
-
-@pytest.mark.parametrize("case", EVERY, ids=str)
-def test_every_set_of_survivors(case):
-    """Recovered, and exact, if and only if every member has t holders left; nothing compiles."""
-    everybody = set(range(case.n))
-    sets = [set(s) for m in range(case.n + 1) for s in itertools.combinations(everybody, m)]
-    ring = independent.ring_partners(
-        independent.public_of(SEED), ROUND, 0, sorted(everybody), case.k or case.n - 1, case.n
-    )
-    check(case, everybody, everybody, False)
-    with harness.compilations() as seen:
-        void = [check(case, everybody, alive, False).void for alive in sets]
-    assert not seen
-    few = [
-        len(alive) < 2 or any(len({u, *ring[u]} & alive) < case.t for u in everybody)
-        for alive in sets
-    ]
-    assert void == few
-    assert 0 < sum(void) < len(sets)
-    if case.k is None:
-        assert few == [len(alive) < case.t for alive in sets]
-
-
-def test_whole_rounds_void_below_the_threshold(tmp_path):
-    """Five of seven are needed: two vanish, then three, then nobody."""
-    path, patterns = tmp_path / "schedule.csv", [{1, 4}, {0, 2, 6}, set()]
-    lines = [f"{r},{i}" for r, gone in enumerate(patterns) for i in sorted(gone)]
-    path.write_text("\n".join(["round,participant", *lines]) + "\n")
-    config = sd.Config(
-        participants=7,
-        group_size="all",
-        protocol="secagg",
-        threshold=5,
-        dropout_schedule=str(path),
-        rounds=3,
-        tile_size=4,
-        devices=1,
-    )
-    made = harness.built(config)
-    state = made.state
-    for gone in patterns:
-        after, info, rows = made.kept(state, made.data)
-        streamed, told = made.step(state, made.data)
-        harness.same_trees(told, info)
-        alive = np.array([i not in gone for i in range(7)])
-        assert np.asarray(info.alive).tolist() == alive.tolist()
-        assert bool(info.void) == (len(gone) == 3)
-        assert bool(info.exact) == (not info.void)
-        if info.void:
-            assert not np.any(np.asarray(rows.uploads))
-            assert int(info.opened) == 0
-            harness.same_trees((after.params, after.server), (state.params, state.server))
-        else:
-            messages = [independent.values_of(row, 32) for row in np.asarray(rows.encoded)[alive]]
-            total = independent.words_of(sum(messages), 32)
-            np.testing.assert_array_equal(np.asarray(info.aggregate), total)
-            assert int(info.opened) == 7 * (7 - len(gone))
-        state = streamed
-
-
-# Secrets and shares
-
-
-def opened_shares(case, alive):
-    """Every share that is opened, by the fast code, as [(slot, kind, holder, words)]."""
-    got = jitted(open_shares, case)(attempt_of(case, set(range(case.n)), alive))
-    rows = []
-    for slot, kind in enumerate(np.asarray(got.kind).tolist()):
-        pairs = zip(np.asarray(got.points)[slot], np.asarray(got.shares)[slot], strict=True)
-        rows += [(slot, kind, int(x) - 1, share.tolist()) for x, share in pairs if kind]
-    return rows
-
-
-@pytest.mark.parametrize("case", [Case(6, 4), Case(6, 2, k=2)], ids=str)
-def test_never_both_secrets_of_one_participant(case):
-    """Over all survivor sets: shares of one kind only, and no share of it lies on the other's."""
-    shown = 0
-    for size in range(case.n + 1):
-        for alive in map(set, itertools.combinations(range(case.n), size)):
-            want = oracle(case, set(range(case.n)), alive)
-            for u in range(case.n):
-                assert len({kind for member, kind, _ in want.opened if member == u}) <= 1
-            for u, kind, holder, share in opened_shares(case, alive):
-                other = SELF_MASK + MASK_KEY - kind
-                assert kind == (SELF_MASK if u in alive else MASK_KEY)
-                assert holder in alive
-                assert share == want.dealt[u, kind, holder] != want.dealt[u, other, holder]
-                shown += 1
-    assert shown > 100
-
-
-def test_recovered_secrets_are_the_dealt_ones():
-    case, alive = Case(9, 3, k=4), {0, 1, 2, 4, 6, 7, 8}
-    attempt = attempt_of(case, set(range(9)), alive)
-    found = jitted(recover, case)(attempt)
-    dealt = {kind: np.asarray(secrets_of(attempt, kind)) for kind in (SELF_MASK, MASK_KEY)}
-    for slot in range(9):
-        kind = SELF_MASK if slot in alive else MASK_KEY
-        assert np.asarray(found.secret)[slot].tolist() == dealt[kind][slot].tolist()
-    assert len({tuple(row) for rows in dealt.values() for row in rows.tolist()}) == 18
-
-
-def test_a_share_too_few_determines_nothing():
-    """Any t shares give the secret. With t - 1, every other secret is as possible: a polynomial of
-    the same degree runs through it and through them, so some t-th share would lead there.
-    """
-    case = Case(6, 4)
-    dealt = oracle(case, set(range(6)), set(range(6))).dealt
-    secret = reference.interpolate_at_zero(
-        [1, 2, 3, 4], [dealt[2, MASK_KEY, v] for v in range(4)], reference.PRIME
-    )
-    solve = jax.jit(interpolate)
-    for holders in itertools.combinations(range(6), 4):
-        points = jnp.array([[v + 1 for v in holders]], jnp.uint32)
-        shares = [dealt[2, MASK_KEY, v] for v in holders]
-        assert np.asarray(solve(points, jnp.array([shares], jnp.uint32)))[0].tolist() == secret
-        few = reference.interpolate_at_zero(
-            [v + 1 for v in holders[:3]], shares[:3], reference.PRIME
+def test_secrets_are_field_elements_of_their_own():
+    chain = jnp.arange(8, dtype=jnp.uint32)
+    ids = jnp.arange(20_000, dtype=jnp.uint32)
+    drawn = np.asarray(secret_elements(chain, jnp.uint32(0), ids, 0, "SELF"))
+    assert drawn.max() < P
+    assert drawn.min() >= 0
+    assert len(np.unique(drawn)) > 0.99 * drawn.size
+    assert abs(drawn.mean() / P - 0.5) < 0.005
+    for participant in (0, 7):
+        words = [int(w) for w in chain]
+        assert drawn[participant].tolist() == reference.secagg.elements(
+            words, participant, 0, b"SELF"
         )
-        assert all(a != b for a, b in zip(few, secret, strict=True))
-        for claimed in ([0] * 8, [s ^ 1 for s in secret], list(range(8))):
-            last = through_zero(claimed, holders, shares[:3])
-            told = jnp.array([[*shares[:3], last]], jnp.uint32)
-            assert np.asarray(solve(points, told))[0].tolist() == claimed
-
-
-def through_zero(secret, holders, shares):
-    """The share at the last holder's point of the polynomial through `secret` and the shares."""
-    p, *known = reference.PRIME, *(v + 1 for v in holders[:-1])
-    at, points = holders[-1] + 1, [0, *known]
-    total = [0] * 8
-    for x, row in zip(points, [secret, *shares], strict=True):
-        factor = 1
-        for other in points:
-            if other != x:
-                factor = factor * (at - other) * pow(x - other, -1, p) % p
-        total = [(s + factor * value) % p for s, value in zip(total, row, strict=True)]
-    return total
-
-
-@pytest.mark.parametrize("slot", [0, 5], ids=["self-mask", "mask-key"])
-def test_one_wrong_share_spoils_the_aggregate(slot):
-    """The server uses what it interpolates: control of every exact sum above."""
-    case, alive = Case(6, 4), {0, 1, 2, 3, 4}
-    attempt = attempt_of(case, set(range(6)), alive)
-    summed = jnp.sum(
-        jnp.array(oracle(case, set(range(6)), alive).uploads, jnp.uint32), axis=0, dtype=jnp.uint32
-    )
-
-    @jax.jit
-    def unmask(shares):
-        given = open_shares(case.scheme, attempt)
-        found = recover(case.scheme, attempt)._replace(secret=interpolate(given.points, shares))
-        graph, keys = attempt_ring(case.scheme, attempt), secrets_of(attempt, MASK_KEY)
-        return unmasked(case.scheme, attempt, graph, found, keys, summed)
-
-    shares = jitted(open_shares, case)(attempt).shares
-    right = sum_of(case, sorted(alive))
-    np.testing.assert_array_equal(np.asarray(unmask(shares)), right)
-    wrong = unmask(shares.at[slot, 1, 3].set((shares[slot, 1, 3] + 1) % jnp.uint32(2**31 - 1)))
-    assert np.mean(np.asarray(wrong) != right) > 0.9
-
-
-# A late upload
-
-
-def late(case, gone):
-    """What `gone` uploads, whether in time or late: the same words."""
-    everybody = set(range(case.n))
-    attempt, messages = attempt_of(case, everybody, everybody), messages_of(case, everybody, True)
-    return np.asarray(compiled(case, True)[0](attempt, messages).each)[gone].tolist()
-
-
-def mask_of(key):
-    return reference.stream(key, (0, 0, 0), DIMENSION + 1)
-
-
-def without_pads(upload, keys, me, ids):
-    """An upload less the pair masks of these keys, by partner's slot."""
-    for other, key in keys.items():
-        sign = 1 if ids[other] < ids[me] else -1
-        upload = [(a - sign * m) % 2**32 for a, m in zip(upload, mask_of(key), strict=True)]
-    return upload
-
-
-def test_late_upload_stays_under_the_self_mask():
-    """The server opened s_u and takes every pair mask away: x_u + PRG(b_u) is left, not x_u."""
-    case, gone = Case(6, 4), 2
-    attempt = attempt_of(case, set(range(6)), set(range(6)) - {gone})
-    found, ids = jitted(recover, case)(attempt), ids_of(6)
-    assert np.asarray(found.kind).tolist() == [1, 1, 2, 1, 1, 1]
-    public = np.asarray(secrets_of(attempt, MASK_KEY)).tolist()  # stand for public keys
-    opened = np.asarray(found.secret)[gone].tolist()
-    keys = {v: agreed_key(opened, public[v], ids[gone], ids[v]) for v in range(6) if v != gone}
-    left = without_pads(late(case, gone), keys, gone, ids)
-    update = encoded(6, 32)[gone].tolist()
-    own = mask_of(np.asarray(secrets_of(attempt, SELF_MASK))[gone].tolist())
-    assert left == [(x + b) % 2**32 for x, b in zip(update, own, strict=True)]
-    assert sum(a == x for a, x in zip(left, update, strict=True)) <= 1
-
-
-def test_late_upload_under_reveal_is_the_update():
-    """The same attack on rule reveal, whose survivors open their pair keys with the vanished."""
-    case, gone, ids = Case(6, 4, rule="reveal"), 2, ids_of(6)
-    keys = {
-        v: reference.derive_key(chain(), 0, *sorted((ids[gone], ids[v])), b"PAIR")
-        for v in range(6)
-        if v != gone
-    }
-    assert without_pads(late(case, gone), keys, gone, ids) == encoded(6, 32)[gone].tolist()
-
-
-# Counters
-
-
-@pytest.mark.parametrize(("n", "words", "factor"), [(2**10, 2**20, "1.73"), (2**14, 2**24, "1.98")])
-def test_expansion_is_the_source_s(n, words, factor):
-    bits = secagg_bits(n, words, 2**16)
-    assert f"{expansion(bits, words, 16):.2f}" == factor
-    assert bits.up + bits.down - bits.upload == 256 * (7 * n - 4)
-    assert bits.upload == words * (n * (2**16 - 1)).bit_length()
-
-
-def test_sparse_graph_moves_fewer_secrets_and_as_many_word_bits():
-    whole, sparse = secagg_bits(1000, 50, 2**16), secagg_bits(61, 50, 2**16, members=1000)
-    assert whole.upload == sparse.upload
-    assert sparse.up + sparse.down - sparse.upload == 256 * (7 * 61 - 4)
-    assert sparse.peers == 256 * 2 * 60
-
-
-def test_words_made_counts_every_block_that_is_evaluated():
-    """Pairs and self-masks at the members; at the server self-masks again, and (both signs) pair
-    masks with the vanished; here without padding where tiles are full.
-    """
-    case = Case(64, 3, k=16)
-    scheme = case.scheme
-    blocks = scheme.num_blocks
-    assert words_made("pairwise", scheme) >= 16 * blocks * (64 * 16 // 2 + 2 * 64 + 2 * 64 * 16)
-    fewer = scheme._replace(vanishing=4)
-    saved = words_made("pairwise", scheme) - words_made("pairwise", fewer)
-    assert saved == 16 * blocks * 2 * 60 * 16

@@ -23,6 +23,7 @@ from ssddl_jax.headroom import Headroom, capacity_kind, headroom
 from ssddl_jax.models import Model, count_parameters
 from ssddl_jax.plugins import load_attribute, shapes_of
 from ssddl_jax.protocols import IN_TURN
+from ssddl_jax.rivals import secagg_bytes
 from ssddl_jax.rivals import traffic as rivals
 
 WORD = 4  # bytes
@@ -248,8 +249,8 @@ def tile_size(config: Config, platform: str) -> int:
 def _secagg_traffic(config: Config, plan: Plan, members: int, alive: int) -> Traffic:
     """Keys and shares of all who share; uploads and opened shares of those who stay."""
     levels = 2 * (plan.headroom.largest_sum // plan.size) + 1
-    bits = rivals.secagg_bits(plan.neighbours + 1, plan.width // (config.ring_bits // 32), levels,
-        plan.size)  # fmt: skip
+    words, holders = plan.width // (config.ring_bits // 32), plan.neighbours + 1
+    bits = secagg_bytes.secagg_bits(holders, words, levels, plan.size)
     shared, answered = rivals.to_bytes(bits.shared_up), rivals.to_bytes(bits.upload + bits.opened)
     down = WORD * plan.dimension * plan.size + rivals.to_bytes(bits.shared_down) * members
     return Traffic(shared * members + answered * alive, down)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssddl_jax.chacha import CHACHA20
+from ssddl_jax.comparison import lwe_cost
 from ssddl_jax.config import Config
 from ssddl_jax.encoding import decode_words, encode_rows
 from ssddl_jax.field import MERSENNE31, combine, horner, lagrange_at_zero
@@ -223,7 +224,7 @@ def _snt(config: Config, simulation: Simulation, train: float) -> Work:
 def _lwe(config: Config, simulation: Simulation, train: float) -> Work:
     plan = simulation.plan
     width = min(LWE_SLICE, plan.dimension)
-    found = lwe.measure(width)
+    found = lwe_cost.measure(width)
     d, n = plan.dimension, plan.size
     fixed = found["encrypt_fixed_seconds"]
     encrypt = fixed + d * found["encrypt_seconds_per_coordinate"]

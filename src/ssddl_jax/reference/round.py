@@ -21,6 +21,7 @@ from ssddl_jax.reference.randomness import (
     rounding_noise,
     stream,
 )
+from ssddl_jax.reference.secagg import recoverable, secagg
 from ssddl_jax.reference.settings import Settings, check
 from ssddl_jax.reference.shamir import interpolate_at_zero, shamir_shares
 
@@ -86,6 +87,8 @@ def share_round(
     partners = neighbours_of(settings, public, round, attempt, dealers, n)
     if rule == "shamir":
         void = len(survivors) < settings.threshold
+    elif rule == "secagg":
+        void = not recoverable(settings, partners, members, survivors)
     else:
         needed = max(3, n - floor(Fraction(settings.max_dropout) * n))
         void = len(survivors) < needed or not connected(partners, survivors)
@@ -97,6 +100,9 @@ def share_round(
         messages = {slot: to_values(encoded[slot], bits) for slot in dealers}
         if rule == "shamir":
             sent, summed = _shamir(settings, chain, ids, messages, survivors)
+        elif rule == "secagg":
+            played = secagg(settings, chain, ids, messages, partners, survivors)
+            sent, summed = played.sent, played.summed
         elif settings.engine == "ideal":
             sent, summed = _ideal(settings, chain, attempt, ids, messages)
         else:

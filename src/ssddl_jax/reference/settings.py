@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 ROUNDINGS, SHARES = ("nearest", "stochastic"), ("directed", "paired")
-RULES, ENGINES = ("retry", "reveal", "shamir"), ("pairwise", "ideal")
+RULES, ENGINES = ("retry", "reveal", "shamir", "secagg"), ("pairwise", "ideal")
 
 
 def float32(value: float) -> float:
@@ -27,8 +27,8 @@ class Settings:
     rounding: str = "nearest"  # nearest, stochastic
     neighbours: int = 2**31  # k: even, or at least n - 1 for the complete graph
     shares: str = "directed"  # directed, paired
-    dropout_rule: str = "retry"  # retry, reveal, shamir
-    threshold: int = 2  # t: the uploads that `shamir` needs
+    dropout_rule: str = "retry"  # retry, reveal, shamir, secagg
+    threshold: int = 2  # t: the shares that `shamir` and `secagg` need
     max_dropout: str = "0.1"  # exact decimal
     engine: str = "pairwise"  # pairwise, ideal
 
@@ -51,7 +51,7 @@ def check(settings: Settings, n: int, weights: Sequence[int]) -> None:
         (settings.engine != "ideal" or rule == "retry", f"dropout_rule {rule!r}", "'retry': ideal"),
         (rule != "shamir" or settings.ring_bits == 32, "ring_bits 64", "32: shamir"),
         (rule != "shamir" or k >= n - 1, f"neighbours {k}", f"at least {n - 1}: shamir"),
-        (rule != "shamir" or 2 <= t <= n, f"threshold {t}", f"in [2, {n}]"),
+        (rule not in ("shamir", "secagg") or 2 <= t <= n, f"threshold {t}", f"in [2, {n}]"),
         (0 < largest < 2**31, f"clip * 2^fraction_bits {largest}", "in (0, 2^31)"),
         (needed <= limit, f"n * weight * clip * 2^fraction_bits {needed}", f"at most {limit}"),
     ]:

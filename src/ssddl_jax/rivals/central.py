@@ -2,12 +2,14 @@
 
 The data of the round's group lie at the server; it passes over all their rows in one public random
 order, in minibatches. So a round sees the same examples as a round of SSDDL. Nobody takes part, so
-nobody vanishes. The optimizer's state starts anew in each round, as a participant's does.
+nobody vanishes. The optimizer's state starts anew in each round, as a participant's does. A round
+whose weights would not be finite changes nothing.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Int32
 
 from ssddl_jax import randomness
@@ -30,10 +32,11 @@ def central(parts: Parts) -> Rival:
         size = group.ids.shape[0]
         most = None if steps.most is None else steps.most * size
         after, loss = train(state.params, data, batches[:most], held[:most])
+        finite = jnp.all(jnp.isfinite(ravel_pytree(after)[0]))
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state.params)
         nobody = group._replace(vanished=jnp.zeros(size, bool))
-        finite = jnp.full(size, jnp.isfinite(loss))
         zeros = jnp.zeros(size, jnp.uint32)
-        info = told(state, after, nobody, finite, zeros, jnp.full(size, loss))
+        info = told(state, after, nobody, jnp.full(size, finite), zeros, jnp.full(size, loss))
         return after_round(state, after, ()), info
 
     return Rival(step)
@@ -42,7 +45,7 @@ def central(parts: Parts) -> Rival:
 def pooled(
     state: State, data: Data, group: Group
 ) -> tuple[Int32[Array, " nL"], Bool[Array, " nL"]]:
-    """All rows of the group's members, and which of them are none but padding."""
+    """All rows of the group's members, and which of them are no padding."""
     rows = jax.vmap(lambda i: rows_of(data, state.public, i))(group.ids)
     position = jnp.arange(data.most_rows, dtype=jnp.int32)
     valid = position[None, :] < data.counts[group.ids][:, None]

@@ -5,9 +5,10 @@ choose some coordinates of the change, clip them and upload them; the server add
 The server sees the chosen coordinates of every member exactly.
 
 Ours, where the source leaves room: a fraction theta is floor(theta d) coordinates, at least one;
-asynchronous means that a visit misses the last 0 to 7 uploads of its round, drawn anew for each;
-the Laplace variant compares by the sparse vector technique with one noisy threshold a visit, and
-splits a visit's epsilon 4/9, 4/9, 1/9 over the threshold, the comparisons and the released values.
+asynchronous means that a visit misses the last 0 to 7 uploads of its round, drawn anew for each
+(their values only: which coordinates are the newest is known); the Laplace variant compares by the
+sparse vector technique with one noisy threshold a visit, and splits a visit's epsilon 4/9, 4/9, 1/9
+over the threshold, the comparisons and the released values.
 """
 
 from typing import Any, NamedTuple
@@ -66,10 +67,9 @@ def dssgd(parts: Parts) -> Rival:
         def visit(carry: Carry, each: Visit) -> tuple[Carry, tuple[Array, Array, Array]]:
             seen = carry.weights
             if late:
-                lag = lags(state, each.slot)
-                past = carry.past.at[each.slot % _KEPT].set(carry.weights)
+                past = carry.past.at[each.turn % _KEPT].set(carry.weights)
                 carry = carry._replace(past=past)
-                seen = past[(each.slot - lag) % _KEPT]
+                seen = past[(each.turn - lag_of(state, each)) % _KEPT]
             before = downloaded(config, carry.memory, seen, each.participant)
             change, loss = trained(recipe, state, data, unravel(before), each.participant)
             finite = jnp.all(jnp.isfinite(change))
@@ -106,10 +106,10 @@ def dssgd(parts: Parts) -> Rival:
     return Rival(step, memory)
 
 
-def lags(state: State, slot: Int32[Array, ""]) -> Int32[Array, ""]:
+def lag_of(state: State, each: Visit) -> Int32[Array, ""]:
     """How many of the last uploads a visit misses: uniform in 0..7, at most all before it."""
-    drawn = randomness.participant_words(state.public, state.round, slot, 1, "DSLG")[0, 0]
-    return jnp.minimum((drawn % jnp.uint32(_KEPT)).astype(jnp.int32), slot)
+    drawn = randomness.participant_words(state.public, state.round, each.participant, 1, "DSLG")
+    return jnp.minimum((drawn[0, 0] % jnp.uint32(_KEPT)).astype(jnp.int32), each.turn)
 
 
 def downloaded(config: Config, memory: Memory, seen: Vector, participant: Array) -> Vector:

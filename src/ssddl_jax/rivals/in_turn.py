@@ -22,7 +22,7 @@ Vector = Float32[Array, " d"]
 class Visit(NamedTuple):
     """One member's part of a round."""
 
-    slot: Int32[Array, ""]
+    turn: Int32[Array, ""]  # how many visits came before it
     participant: Int32[Array, ""]
     arrives: Bool[Array, ""]  # the member does not vanish
 
@@ -57,8 +57,9 @@ def visit_all(
     """Scans `step(carry, visit) -> (carry, (finite, clipped, loss))` over the group's slots, in
     slot order or in `order`.
     """
-    slots = jnp.arange(group.ids.shape[0], dtype=jnp.int32) if order is None else order
-    visits = Visit(slots, group.ids[slots], ~group.vanished[slots])
+    turns = jnp.arange(group.ids.shape[0], dtype=jnp.int32)
+    slots = turns if order is None else order
+    visits = Visit(turns, group.ids[slots], ~group.vanished[slots])
     carry, told = lax.scan(step, start, visits)
     by_slot = [jnp.zeros_like(column).at[slots].set(column) for column in told]
     return carry, Visits(*by_slot)

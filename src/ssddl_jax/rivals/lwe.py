@@ -15,9 +15,7 @@ n * TAIL * 128 < 2^24. Carries are settled in int32. No 64-bit type, any backend
 """
 
 import math
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -230,7 +228,7 @@ def plaintext(digits: Int32[Array, "10 *batch l"]) -> Wide:
     """
     unsigned = digits.astype(jnp.uint32)
 
-    def joined(parts: Sequence[Array]) -> Array:
+    def joined(parts: Array) -> Array:
         out = parts[0]
         for i, part in enumerate(parts[1:], start=1):
             out = out | part << jnp.uint32(8 * i)
@@ -284,43 +282,3 @@ def check_additions(count: int, largest: int, parameters: Parameters = PHONG) ->
     if count > most:
         remedy = f"of messages up to {largest} at most {most} ciphertexts add up exactly"
         raise ConfigError("additions", count, remedy)
-
-
-def measure(width: int, parameters: Parameters = PHONG, members: int = 8) -> dict[str, Any]:
-    """Seconds of real encryption on a slice of `width` coordinates, for one participant, and
-    whether the sum of `members` ciphertexts decrypted to the exact sum.
-    """
-    rng = np.random.default_rng(0)
-    random = jnp.asarray(rng.integers(0, 2**32, (members + 1, 8), dtype=np.uint32))
-    keys = jax.jit(generate, static_argnums=(0, 2))(parameters, random[-1], width)
-    values = rng.integers(-(2**31) + 1, 2**31, (members, width)).astype(np.int32)
-    messages = wide(jnp.asarray(values))
-    small = jax.jit(draw, static_argnums=(0, 2))(parameters, random[:1], width)
-    sealed = jax.jit(encrypt, static_argnums=0)(parameters, keys, random[:members], messages)
-    summed = jax.jit(total)(sealed)
-    opened = np.asarray(jax.jit(decrypt)(keys, summed), np.uint32)
-    got = (opened[..., 0].astype(np.int64) + (opened[..., 1].astype(np.int64) << 32)).tolist()
-    pair = Ciphertexts(*(part[:, :2] for part in sealed))
-    first = Ciphertexts(*(part[:, :1] for part in sealed))
-    draws = _seconds(jax.jit(draw, static_argnums=(0, 2)), parameters, random[:1], width)
-    numbers = 2 * parameters.dimension + width
-    added = _seconds(jax.jit(total), pair)
-    fixed = _seconds(jax.jit(head), keys, small) + draws * 2 * parameters.dimension / numbers
-    each = _seconds(jax.jit(body), keys, small, messages[:1]) + draws * width / numbers
-    return {
-        "encrypt_fixed_seconds": fixed,
-        "encrypt_seconds_per_coordinate": each / width,
-        "decrypt_seconds_per_coordinate": _seconds(jax.jit(decrypt), keys, first) / width,
-        "add_seconds_per_coordinate": added / (width + parameters.dimension),
-        "exact": got == values.astype(np.int64).sum(axis=0).tolist(),
-    }
-
-
-def _seconds(call: Callable[..., Any], *arguments: Any) -> float:
-    """Median of a few warm calls."""
-    taken = []
-    for _ in range(4):
-        begin = time.perf_counter()
-        jax.block_until_ready(call(*arguments))
-        taken.append(time.perf_counter() - begin)
-    return float(np.median(taken[1:]))

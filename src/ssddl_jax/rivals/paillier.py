@@ -7,7 +7,9 @@ sum of K ciphertexts is K shifts too large, and K <= 2^15.
 
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,8 +76,12 @@ def encrypt(keys: Keys, values: Sequence[int]) -> Sealed:
 
 
 def add(keys: Keys, first: Sealed, second: Sealed) -> Sealed:
-    """The ciphertexts of the sum: products modulo n^2. Raises `ConfigError` past 2^15 terms."""
+    """The ciphertexts of the sum: products modulo n^2. Raises `ConfigError` past 2^15 terms, and
+    for vectors of two lengths.
+    """
     terms, square = first.terms + second.terms, keys.public.nsquare
+    if first.width != second.width:
+        raise ConfigError("second", second.width, f"must have {first.width} values, as the first")
     if terms > 1 << PAILLIER_PAD_BITS:
         remedy = f"{PAILLIER_PAD_BITS} bits of room hold {1 << PAILLIER_PAD_BITS} terms"
         raise ConfigError("additions", terms, remedy)
@@ -94,23 +100,32 @@ def decrypt(keys: Keys, sealed: Sealed) -> list[int]:
 
 
 def measure(width: int, key_bits: int = PAILLIER_KEY_BITS, members: int = 3) -> dict[str, Any]:
-    """Seconds of real encryption on a slice, and whether a sum of a few decrypted exactly."""
+    """Seconds of real encryption on a slice, and whether the sum of `members` decrypted exactly.
+
+    Medians over the members, of whom there must be two or more.
+    """
     keys = generate(key_bits)
     rng = np.random.default_rng(0)
     values = rng.integers(-_SHIFT, _SHIFT, (members, width)).tolist()
-    begin = time.perf_counter()
-    sealed = [encrypt(keys, row) for row in values]
-    encrypted = time.perf_counter()
-    summed = sealed[0]
-    for other in sealed[1:]:
-        summed = add(keys, summed, other)
-    added = time.perf_counter()
-    got = decrypt(keys, summed)
-    ended = time.perf_counter()
+    sealed, encrypting = _timed(lambda row: encrypt(keys, row), [(row,) for row in values])
+    pairs = list(pairwise(sealed))
+    _, adding = _timed(lambda first, second: add(keys, first, second), pairs)
+    summed = reduce(lambda first, second: add(keys, first, second), sealed)
+    opened, decrypting = _timed(lambda sums: decrypt(keys, sums), [(summed,)] * members)
     whole = ciphertexts(width, key_bits) * slots(key_bits)  # a last plaintext may be half empty
     return {
-        "encrypt_seconds_per_coordinate": (encrypted - begin) / (members * whole),
-        "add_seconds_per_coordinate": (added - encrypted) / ((members - 1) * whole),
-        "decrypt_seconds_per_coordinate": (ended - added) / whole,
-        "exact": got == np.sum(values, axis=0, dtype=np.int64).tolist(),
+        "encrypt_seconds_per_coordinate": encrypting / whole,
+        "add_seconds_per_coordinate": adding / whole,
+        "decrypt_seconds_per_coordinate": decrypting / whole,
+        "exact": opened[-1] == np.sum(values, axis=0, dtype=np.int64).tolist(),
     }
+
+
+def _timed(call: Callable[..., Any], each: Sequence[tuple[Any, ...]]) -> tuple[list[Any], float]:
+    """Results, and the median of the seconds that one took."""
+    results, taken = [], []
+    for arguments in each:
+        begin = time.perf_counter()
+        results.append(call(*arguments))
+        taken.append(time.perf_counter() - begin)
+    return results, float(np.median(taken))

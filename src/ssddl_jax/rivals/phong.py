@@ -8,7 +8,7 @@ decryption yields is what is computed here.
 
 Ours, where the source leaves room: an update is a member's whole local training, not one gradient;
 coordinates are clipped like SSDDL's; members encrypt W anew once a round, so that a round's
-additions are all that a plaintext must hold.
+additions, and weights up to 2^22, are all that a plaintext must hold.
 """
 
 from typing import Any
@@ -68,26 +68,15 @@ def message(change: Vector, encoding: Encoding) -> tuple[UInt32[Array, " 2d"], A
 
 
 def first_words(params: Vector, encoding: Encoding) -> UInt32[Array, " 2d"]:
-    """The initial weights in fixed point: whole parts and fractions apart, as they may be large."""
-    scale = jnp.float32(2.0**encoding.fraction_bits)
+    """The initial weights to the nearest fixed point: whole parts and fractions apart, as 2^f times
+    a weight need not fit 32 bits.
+    """
+    scale = 1 << encoding.fraction_bits
     held = jnp.clip(jnp.nan_to_num(params), -_MOST, _MOST)
-    whole = jnp.floor(held)
-    low = jnp.rint((held - whole) * scale).astype(jnp.uint32)
-    return _WIDE.add(shifted(whole, encoding.fraction_bits), _padded(low))
-
-
-def shifted(whole: Vector, bits: int) -> UInt32[Array, " 2d"]:
-    """Whole numbers below 2^22 in magnitude times 2^bits, bits below 32, as wide words."""
-    low = whole.astype(jnp.int32).astype(jnp.uint32)
-    sign = jnp.where(whole < 0, jnp.uint32(0xFFFFFFFF), jnp.uint32(0))
-    if bits == 0:
-        return jnp.concatenate([low, sign])
-    carried = (low >> jnp.uint32(32 - bits)) | (sign << jnp.uint32(bits))
-    return jnp.concatenate([low << jnp.uint32(bits), carried])
-
-
-def _padded(low: Array) -> Array:
-    return jnp.concatenate([low, jnp.zeros_like(low)])
+    whole = jnp.rint(held)  # so that ties go to even, also where f = 0
+    rest = jnp.rint((held - whole) * jnp.float32(scale))  # exact up to here
+    shifted = _WIDE.encode(whole.astype(jnp.int32), jnp.uint32(scale))
+    return _WIDE.add(shifted, _WIDE.encode(rest.astype(jnp.int32), jnp.uint32(1)))
 
 
 def decrypted(held: UInt32[Array, " 2d"], encoding: Encoding) -> Vector:

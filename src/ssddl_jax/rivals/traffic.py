@@ -62,37 +62,6 @@ def member(config: Any, dimension: int) -> Moved:
     return Moved(model, model)  # plain, snt
 
 
-class SecAggBits(NamedTuple):
-    """What SecAgg moves for one member (Bonawitz et al. 2017), in bits; all through the server."""
-
-    shared_up: int  # its two public keys, and a share of each secret for every other holder
-    shared_down: int  # the others' keys, and their shares for it
-    upload: int  # the masked words, packed
-    opened: int  # one share of every member that it holds shares of
-
-
-SECRET = 256  # bits of a key, and of a share of a secret
-
-
-def secagg_bits(holders: int, words: int, levels: int, members: int | None = None) -> SecAggBits:
-    """For a group of `members`, each sharing with `holders` of them, itself included (SecAgg: with
-    all; SecAgg+: with k + 1, ours). Words take `levels` values before they are summed, so a sum
-    takes R = n (levels - 1) + 1, and a word ceil(log2 R) bits. All but the words: 256 (7 n - 4).
-    """
-    others, summed = holders - 1, (members or holders) * (levels - 1) + 1
-    return SecAggBits(
-        shared_up=SECRET * (2 + 2 * others),
-        shared_down=SECRET * (2 * others + 2 * others),
-        upload=words * (summed - 1).bit_length(),
-        opened=SECRET * holders,
-    )
-
-
-def expansion(bits: SecAggBits, words: int, input_bits: int) -> float:
-    """Bits moved over bits of the input."""
-    return sum(bits) / (words * input_bits)
-
-
 def once(config: Any, dimension: int, examples: int, example_bytes: int) -> int:
     """Bytes that all participants move before the first round: data pooled, a public key fetched.
 

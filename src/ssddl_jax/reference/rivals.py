@@ -1,0 +1,179 @@
+"""The rivals' rounds from the participants' changes on, in Python: the oracle of `rivals`.
+
+What a participant does to parameters that it is handed is the caller's function `change_of`; who
+is handed what, what is chosen of it, and what becomes of it is written out here. Integers are
+Python's; where a rival adds float32, numpy adds them one after another. What is ours, and not the
+sources', is told in the modules of `rivals`.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from ssddl_jax.reference.encoding import encode, lift, to_values
+from ssddl_jax.reference.randomness import ANY, Words, derive_key, public_words, stream, tag
+from ssddl_jax.reference.settings import Settings, float32
+
+KEPT = 8  # states of the server that an asynchronous visit may see
+Vector = np.ndarray  # f32 [d]
+ChangeOf = Callable[[int, Vector], Vector]  # participant, what it starts from -> its change
+
+
+def largest(keys: Sequence[int], count: int) -> list[int]:
+    """Indices, ascending, of the `count` largest keys; ties to the lowest index."""
+    order = sorted(range(len(keys)), key=lambda index: (-keys[index], index))
+    return sorted(order[:count])
+
+
+def magnitude_bits(values: Sequence[float]) -> list[int]:
+    """The bits of |x| as float32: they order as magnitudes do."""
+    packed = struct.pack(f"<{len(values)}f", *values)
+    return [bits & 0x7FFFFFFF for bits in struct.unpack(f"<{len(values)}I", packed)]
+
+
+def pool_order(public: Words, round: int, valid: Sequence[bool], epochs: int) -> list[list[int]]:
+    """Central training: the valid ones of pooled rows, in the order of each epoch."""
+    count = len(valid)
+    words = public_words(public, (round, ANY, tag(b"BTCH")), epochs * count)
+    held = [index for index in range(count) if valid[index]]
+    return [sorted(held, key=words[e * count : (e + 1) * count].__getitem__) for e in range(epochs)]
+
+
+def passed_on(
+    weights: Vector, ids: Sequence[int], vanished: Collection[int], change_of: ChangeOf
+) -> Vector:
+    """SNT: the weights go from slot to slot; `vanished` slots lose their visit."""
+    for slot, participant in enumerate(ids):
+        change = change_of(participant, weights)
+        if slot not in vanished and np.isfinite(change).all():
+            weights = weights + change
+    return weights
+
+
+@dataclass
+class Selective:
+    """DSSGD: its choices and what it remembers."""
+
+    theta_u: str  # exact decimals
+    theta_d: str
+    rule: str  # largest, random
+    gamma: float
+    tau: float
+    schedule: str  # round-robin, random, asynchronous
+    everybody: int
+    counts: list[int]
+    local: dict[int, Vector]  # everybody's own parameters
+    clipped: dict[int, int] = field(default_factory=dict)  # of the last round, by slot
+    lags: list[int] = field(default_factory=list)  # of the last round, in turn
+
+    def share(self, fraction: str) -> int:
+        """A fraction of the coordinates: at least one."""
+        return max(1, math.floor(Fraction(fraction) * len(self.counts)))
+
+    def order(self, public: Words, round: int, ids: Sequence[int]) -> list[int]:
+        """Slots in the order of their visits."""
+        slots = list(range(len(ids)))
+        if self.schedule == "round-robin":
+            return sorted(slots, key=ids.__getitem__)
+        if len(ids) < self.everybody:
+            return slots
+        words = public_words(public, (round, ANY, tag(b"SELE")), len(ids))
+        return sorted(slots, key=words.__getitem__)
+
+    def chosen(self, public: Words, round: int, participant: int, change: Vector) -> list[int]:
+        """Coordinates that are uploaded."""
+        size, count = len(self.counts), self.share(self.theta_u)
+        if self.rule == "largest":
+            return largest(magnitude_bits(change.tolist()), count)
+        words = public_words(public, (round, participant, tag(b"DSSG")), size)
+        # The threshold is on what is sent; the last bit of a word orders nothing.
+        over = np.minimum(np.abs(change), np.float32(self.gamma)) > np.float32(self.tau)
+        keys = [words[w] >> 1 if over[w] else -1 for w in range(size)]
+        return [w for w in largest(keys, count) if over[w]]
+
+    def play(
+        self,
+        public: Words,
+        round: int,
+        ids: Sequence[int],
+        vanished: Collection[int],
+        weights: Vector,
+        change_of: ChangeOf,
+    ) -> Vector:
+        """A round: the server's parameters after it."""
+        past, gamma = [weights], np.float32(self.gamma)
+        self.clipped, self.lags = dict.fromkeys(range(len(ids)), 0), []
+        for turn, slot in enumerate(self.order(public, round, ids)):
+            i = ids[slot]
+            seen = weights
+            if self.schedule == "asynchronous":
+                word = public_words(public, (round, i, tag(b"DSLG")), 1)[0]
+                self.lags.append(min(word % KEPT, turn))
+                seen = past[turn - self.lags[-1]]
+            before = seen
+            if Fraction(self.theta_d) < 1:
+                before = self.local[i].copy()
+                newest = largest(self.counts, self.share(self.theta_d))
+                before[newest] = seen[newest]
+            change = change_of(i, before)
+            finite = bool(np.isfinite(change).all())
+            self.local[i] = before + change if finite else before
+            if finite:
+                picked = self.chosen(public, round, i, change)
+                self.clipped[slot] = sum(abs(change[w]) > gamma for w in picked)
+                if slot not in vanished:
+                    weights = weights.copy()
+                    weights[picked] += np.clip(change[picked], -gamma, gamma)
+                    for w in picked:
+                        self.counts[w] += 1
+            past.append(weights)
+        return weights
+
+
+def laplace_noises(chain: Words, participant: int, count: int) -> list[float]:
+    """Laplace noise of scale 1: a threshold's, then so many comparisons', then values'."""
+    key = derive_key(chain, 0, participant, 0, b"LAPL")
+    noises = []
+    for word in stream(key, (0, 0, 0), 2 * count + 1):
+        uniform = ((word >> 9) + 0.5) / 2**23
+        tail = math.log(2 * min(uniform, 1 - uniform))
+        noises.append(tail if uniform < 0.5 else -tail)
+    return noises
+
+
+@dataclass
+class Encrypted:
+    """SGD under encryption: the integers that the server's ciphertexts hold."""
+
+    settings: Settings  # ring_bits 64; clip and fraction_bits
+    held: list[int]
+
+    @classmethod
+    def of(cls, weights: Vector, settings: Settings) -> "Encrypted":
+        """Initial weights to the nearest integer, ties to even."""
+        scale = 2**settings.fraction_bits
+        return cls(settings, [round(Fraction(value) * scale) for value in weights.tolist()])
+
+    def weights(self) -> Vector:
+        """What a participant decrypts."""
+        scale = 2**self.settings.fraction_bits
+        return np.array([float32(value / scale) for value in self.held], np.float32)
+
+    def play(
+        self, ids: Sequence[int], vanished: Collection[int], change_of: ChangeOf
+    ) -> dict[int, int]:
+        """A round; how many coordinates each slot clipped, 0 for those that are not finite."""
+        beyond = dict.fromkeys(range(len(ids)), 0)
+        for slot, participant in enumerate(ids):
+            change = change_of(participant, self.weights())
+            if not np.isfinite(change).all():
+                continue
+            words, beyond[slot] = encode(change, 1, self.settings)
+            values = [lift(value, 2**64) for value in to_values(words, 64)[:-1]]
+            if slot not in vanished:
+                self.held = [a + b for a, b in zip(self.held, values, strict=True)]
+        return beyond
