@@ -28,8 +28,10 @@ def main() -> None:
     from ssddl_jax.simulation import build_simulation
 
     settings = dict.fromkeys([*((n, "mlp") for n in SIZES), *((100, model) for model in MODELS)])
+    rows = ROWS
     if options.tiny:
         settings = {(10, "linear"): None}
+        rows = "plain,ssddl,ssddl:shamir,secagg,dssgd:0.1,snt"
     cells: list[dict[str, Any]] = []
     for participants, model in settings:
         config = sd.Config(
@@ -41,7 +43,7 @@ def main() -> None:
             devices=1,
         )
         data = load_data(config)
-        for row in read_rows(ROWS, config):
+        for row in read_rows(rows, config):
             if left_out(row) or (row.name in PROTECTED and participants > MOST):
                 continue
             simulation = build_simulation(row.config, None, data)

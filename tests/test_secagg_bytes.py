@@ -1,4 +1,4 @@
-"""What SecAgg and SecAgg+ move, and the words that they make, against the source's figures."""
+"""What SecAgg and SecAgg+ move, and the words they make, against the source's figures."""
 
 import pytest
 

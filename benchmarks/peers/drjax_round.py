@@ -1,8 +1,12 @@
-"""DrJAX: one compiled map and mean over chunks of placed participants, on one CPU device."""
+"""DrJAX: a compiled map and sum over placed participants, whole or a chunk after another.
 
-import argparse
+`--chunk 0` maps all participants at once, as DrJAX's own examples do. Chunks keep the updates in
+the cache. `--devices` lays each chunk over so many CPU devices.
+"""
+
 from typing import Any
 
+import absl.logging
 import drjax
 import jax
 import jax.numpy as jnp
@@ -19,36 +23,52 @@ def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
 
 def main() -> None:
     """Times the round; `workload.py` says what it is."""
-    asked, _ = workload.work(__doc__), argparse
+    asked, own = workload.work(__doc__, chunk=20, devices=1)
+    count = asked.participants
+    chunk = min(own["chunk"] or count, count)
+    if count % chunk:
+        raise SystemExit(f"--chunk {chunk}: must divide --participants {count}")
+    absl.logging.set_verbosity(absl.logging.ERROR)  # it warns on every trace without a mesh
+    jax.config.update("jax_num_cpu_devices", own["devices"])
+    if own["devices"] > 1:
+        auto = (jax.sharding.AxisType.Auto,)
+        jax.set_mesh(jax.make_mesh((own["devices"],), ("participants",), axis_types=auto))
     images, labels = (jnp.asarray(part) for part in workload.pool())
-    distinct = workload.POOL // asked.examples
-    batches = (asked.local_steps, asked.batch_size)
 
     def train(params: Any, first: jax.Array) -> Any:
-        def step(before: Any, rows: jax.Array) -> tuple[Any, None]:
+        for step in range(asked.local_steps):
+            rows = first + step * asked.batch_size + jnp.arange(asked.batch_size)
             x = images[rows].astype(jnp.float32) / 255
-            gradient = jax.grad(loss)(before, x, labels[rows])
-            return jax.tree.map(lambda p, g: p - workload.RATE * g, before, gradient), None
+            gradient = jax.grad(loss)(params, x, labels[rows])
+            params = jax.tree.map(lambda p, g: p - workload.RATE * g, params, gradient)
+        return params
 
-        rows = (first + jnp.arange(asked.examples)).reshape(batches)
-        return jax.lax.scan(step, params, rows)[0]
+    @drjax.program(placements={"participants": chunk})
+    def total(params: Any, firsts: jax.Array) -> Any:
+        return drjax.reduce_sum(drjax.map_fn(train, (drjax.broadcast(params), firsts)))
 
-    @drjax.program(placements={"participants": asked.participants})
-    def averaged(params: Any, firsts: jax.Array) -> Any:
-        return drjax.reduce_mean(drjax.map_fn(train, (drjax.broadcast(params), firsts)))
+    @jax.jit
+    def round_(params: Any, chunks: jax.Array) -> Any:
+        def add(before: Any, firsts: jax.Array) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, before, total(params, firsts)), None
 
-    round_ = jax.jit(averaged)
-    firsts = jnp.arange(asked.participants) % distinct * asked.examples
+        sums, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), chunks)
+        return jax.tree.map(lambda s: s / count, sums)
+
+    firsts = [workload.rows(i, asked.examples).start for i in range(count)]
+    chunks = jnp.asarray(firsts, jnp.int32).reshape(-1, chunk)
     params = jax.tree.map(jnp.asarray, workload.initial())
 
     def step() -> None:
         nonlocal params
-        params = jax.block_until_ready(round_(params, firsts))
+        params = jax.block_until_ready(round_(params, chunks))
 
     def read() -> workload.Params:
         return {name: np.asarray(value) for name, value in params.items()}
 
-    workload.run(asked, "DrJAX", ["drjax", "jax", "jaxlib", "numpy"], step, read)
+    more = {"chunk": chunk, "devices": own["devices"]}
+    packages = ["drjax", "jax", "jaxlib", "numpy"]
+    workload.run(asked, "DrJAX", packages, step, read, **more)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def loss(params: Any, batch: Any) -> jax.Array:
 
 def main() -> None:
     """Times the round; `workload.py` says what it is."""
-    asked = workload.work(__doc__)
+    asked, _ = workload.work(__doc__)
     images, labels = workload.pool()
     pixels = workload.as_float(images)
     train = fed_avg.create_train_for_each_client(

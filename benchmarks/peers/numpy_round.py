@@ -13,7 +13,7 @@ import workload
 
 def main() -> None:
     """Times the round; `workload.py` says what it is."""
-    asked = workload.work(__doc__)
+    asked, _ = workload.work(__doc__)
     images, labels = workload.pool()
     pixels = workload.as_float(images)
     params = workload.initial()

@@ -1,9 +1,9 @@
 """What every peer's script shares: the work of `ssddl bench round`, an oracle for it, the timing.
 
-NumPy only, nothing of `ssddl_jax`: it runs inside the peers' environments. The work: N participants,
-each with E rows of a pool of 10,000 random images, start from the round's parameters, do S steps of
-batch B with sgd 0.1 on the net 784-64-10, and the server takes the plain mean. Rows are views of
-the pool and batches come unshuffled, which saves the peers what ours pays for.
+NumPy only, nothing of `ssddl_jax`: it runs inside the peers' environments. The work: N
+participants, each with E rows of a pool of 10,000 random images, start from the round's parameters
+and do S steps of batch B with sgd 0.1 on the net 784-64-10; the server takes the plain mean. Rows
+are views of the pool and batches come unshuffled, which saves the peers what ours pays for.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import platform
 import resource
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -36,8 +37,11 @@ class Work(NamedTuple):
     json: bool
 
 
-def work(description: str | None) -> Work:
-    """The setting asked for on the command line; flags as those of `ssddl bench round`."""
+def work(description: str | None, **own: int) -> tuple[Work, dict[str, int]]:
+    """The setting asked for on the command line; flags as those of `ssddl bench round`.
+
+    `own` are a script's own integer flags with their defaults; their values come back beside it.
+    """
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     parser.add_argument("--participants", type=int, default=100, metavar="N")
     parser.add_argument("--examples", type=int, default=20, metavar="E")
@@ -45,14 +49,18 @@ def work(description: str | None) -> Work:
     parser.add_argument("--batch-size", type=int, default=20, metavar="B")
     parser.add_argument("--repeats", type=int, default=5, metavar="R")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    asked = Work(**vars(parser.parse_args()))
+    for name, value in own.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    given = vars(parser.parse_args())
+    mine = {name: given.pop(name) for name in own}
+    asked = Work(**given)
     if POOL % asked.examples:
         parser.error(f"--examples {asked.examples}: must divide {POOL}")
     if asked.examples != asked.local_steps * asked.batch_size:
         parser.error(
             f"--examples {asked.examples}: must be local steps times batch size, one whole epoch"
         )
-    return asked
+    return asked, mine
 
 
 def pool() -> tuple[np.ndarray, np.ndarray]:
@@ -183,10 +191,9 @@ def timed(step: Callable[[], object], repeats: int) -> list[float]:
 
 def report(result: dict[str, Any], packages: Sequence[str], as_json: bool) -> None:
     """Prints a result with memory and versions: one JSON object, or a line for each key."""
-    kibibytes = 1 if platform.system() == "Linux" else 1024
     whole = {
         **{key: value for key, value in result.items() if key != "json"},
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / kibibytes,
+        "peak_memory_mb": peak_memory_mb(),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages},
@@ -197,3 +204,13 @@ def report(result: dict[str, Any], packages: Sequence[str], as_json: bool) -> No
     else:
         for key, value in whole.items():
             print(f"{key}: {value}")
+
+
+def peak_memory_mb() -> float:
+    """Largest resident set of this process; its parent's, which getrusage may count, left out."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    unit = 1 << 20 if platform.system() == "Darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

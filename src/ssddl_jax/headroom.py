@@ -10,8 +10,8 @@ from ssddl_jax.errors import ConfigError
 
 MOST_FRACTION_BITS = 24  # float32 carries no more
 _INT32_MAX = 2**31 - 1
-# Most that a sum may be; plaintext: half of (p - 1) / 2, p = 2^48 + 1 (Phong et al.): the other half
-# is for the weights that updates are added to.
+# Most that a sum may be. Plaintext: half of (p - 1) / 2, p = 2^48 + 1 (Phong et al.); the other
+# half is for the weights that updates are added to.
 CAPACITIES = {"ring": 2**31 - 1, "wide ring": 2**63 - 1, "field": 2**30 - 1, "plaintext": 2**46}
 
 

@@ -4,6 +4,7 @@ Sources of the formulas: the papers that `protocols.PROTOCOLS` names, as protoco
 them. Bits of a message are rounded up to bytes.
 """
 
+from fractions import Fraction
 from math import ceil, floor, log2
 from typing import Any, NamedTuple
 
@@ -25,8 +26,8 @@ def to_bytes(bits: int) -> int:
 
 
 def chosen(fraction: float, dimension: int) -> int:
-    """How many of d coordinates a fraction theta is: at least one."""
-    return max(1, floor(fraction * dimension))
+    """How many of d coordinates a fraction theta, the decimal as written, is: at least one."""
+    return max(1, floor(Fraction(repr(float(fraction))) * dimension))
 
 
 def dssgd(config: Any, dimension: int) -> Moved:

@@ -1,0 +1,123 @@
+"""`ssddl compare` as its user: the table, the JSON, the picture; and the work that it counts."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ssddl_jax as sd
+from ssddl_jax.cli import main
+from ssddl_jax.comparison.rows import DEFAULT, read_rows
+from ssddl_jax.comparison.work import measure
+from ssddl_jax.config import Config
+from ssddl_jax.forecast import forecast
+from ssddl_jax.plan import share_words
+from ssddl_jax.protocols import PROTOCOLS
+from ssddl_jax.seeds import run_seeds
+
+SMALL = "--model linear --participants 20 --group-size 5 --rounds 2 --partition resample:20"
+SMALL += " --max-dropout 0.4"
+ROWS = "ssddl,secagg+,plain,dssgd:0.1,snt,standalone"
+TRAINED_AGAIN = ("secagg+", "standalone")
+
+
+def play(out, *more):
+    arguments = ["compare", *SMALL.split(), "--out", str(out), *more]
+    return main(arguments)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare") / "c"
+    assert play(out, "--protocols", ROWS, "--seeds", "2", "--dropout", "0.4") == 0
+    return out, json.loads((out / "compare.json").read_text())
+
+
+def test_every_protocol_is_a_default_row():
+    rows = read_rows(DEFAULT, Config())
+    assert {row.config.protocol for row in rows} == set(PROTOCOLS)
+    thetas = [r.config.dssgd_theta_u for r in rows if r.config.protocol == "dssgd"]
+    assert thetas == [1.0, 0.1, 0.01]
+
+
+def test_numbers_are_those_of_the_parts(compared):
+    _, result = compared
+    assert [row["name"] for row in result["rows"]] == ROWS.split(",")
+    config = Config(
+        model="linear",
+        participants=20,
+        group_size=5,
+        rounds=2,
+        partition="resample:20",
+        max_dropout=0.4,
+        dropout=0.4,
+    )
+    for row, made in zip(read_rows(ROWS, config), result["rows"], strict=True):
+        plan = sd.build_simulation(row.config, None, sd.load_data(row.config)).plan
+        ahead = forecast(row.config, plan)
+        assert made["bytes_up"] == ahead.up / (5 * 2)
+        assert made["share_words"] == share_words(row.config, plan)
+        assert (made["rounds_exact"] is None) == (not row.config.sums_securely)
+        if row.name not in TRAINED_AGAIN:
+            continue
+        seeds = run_seeds(row.config, [0, 1])
+        assert made["accuracy_of_each_seed"] == seeds.accuracy[:, -1].tolist()
+        assert made["accuracy"] == pytest.approx(seeds.accuracy[:, -1].mean())
+        if row.config.sums_securely:
+            assert made["rounds_exact"] == int(np.sum(seeds.exact)) > 0
+
+
+@pytest.mark.slow
+def test_words_by_role_add_up():
+    """Nobody vanishes: the members' words and the server's are all parties' words."""
+    config = Config(model="linear", participants=20, group_size=5, partition="resample:20")
+    for row in read_rows("ssddl,ssddl:shamir,secagg,secagg+,plain", config):
+        data = sd.load_data(row.config)
+        simulation = sd.build_simulation(row.config, None, data)
+        work = measure(row.config, simulation, data)
+        words = 5 * work.participant.prg_words + work.server.prg_words
+        assert words == share_words(row.config, simulation.plan)
+        assert work.participant.train_seconds > 0
+        assert work.depth == 1
+
+
+def test_files_and_what_they_say(compared, capsys):
+    out, result = compared
+    text = (out / "compare.md").read_text()
+    for row in result["rows"]:
+        assert text.count(f"| {row['name']} |") == 3
+        assert f"{row['accuracy']:.4f} +- " in text
+    assert (out / "compare.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    by_name = {row["name"]: row for row in result["rows"]}
+    assert by_name["snt"]["serial_depth"] == 5
+    assert by_name["ssddl"]["serial_depth"] == 1
+    lens = [(found["colluders"], found["determined"]) for found in result["lens"]]
+    assert lens == [(0, 0), (3, 0), (4, 1)]
+
+
+def test_json_is_one_object_and_out_is_not_overwritten(tmp_path, capsys):
+    assert play(tmp_path / "a", "--protocols", "plain", "--seeds", "1", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"][0]["half_width_95"] is None
+    assert play(tmp_path / "a", "--protocols", "plain", "--seeds", "1") == 2
+    assert "overwrite" in capsys.readouterr().err
+
+
+def test_a_row_without_its_extra_is_left_out(tmp_path, monkeypatch, capsys):
+    from ssddl_jax.rivals import paillier
+
+    monkeypatch.setattr(paillier, "installed", lambda: False)
+    rows = "plain,phong-paillier"
+    assert play(tmp_path / "a", "--protocols", rows, "--seeds", "1", "--json") == 0
+    left = json.loads(capsys.readouterr().out)["rows"][1]
+    assert "extra paillier" in left["left_out"]
+    assert "left out" in (tmp_path / "a" / "compare.md").read_text()
+
+
+@pytest.mark.slow
+def test_ciphertexts_of_a_slice_are_exact(tmp_path, capsys):
+    rows = "phong-lwe,phong-paillier"
+    assert play(tmp_path / "a", "--protocols", rows, "--seeds", "1", "--json") == 0
+    for row in json.loads(capsys.readouterr().out)["rows"]:
+        assert row["ciphertexts_exact"]
+        assert row["participant"]["protect_seconds"] > row["participant"]["train_seconds"]
