@@ -212,3 +212,25 @@ def test_laplace_noise_says_its_total(tmp_path):
     assert any("total epsilon 6 " in note for note in result.summary["notes"])
     written = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert written["notes"] == result.summary["notes"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fields", "named"),
+    [
+        ("standalone", {"participants": 200_000, "group_size": "all"}, "group_size"),
+        ("dssgd", {"participants": 400_000, "dssgd_theta_d": 0.5}, "group_size"),
+    ],
+)
+def test_models_that_everybody_keeps_count_as_memory(protocol, fields, named):
+    config = config_of(protocol, model="mlp", **fields)
+    with pytest.raises(sd.ConfigError) as caught:
+        sd.build_simulation(config, None, sd.load_data(config))
+    assert caught.value.field == named
+
+
+def test_a_fraction_is_the_decimal_that_is_written():
+    from ssddl_jax.rivals.traffic import chosen
+
+    assert chosen(0.29, 100) == 29  # a float product gives 28
+    assert chosen(0.001, 100) == 1
+    assert chosen(1.0, 100) == 100

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
-from ssddl_jax.memory import available_bytes
+from ssddl_jax.memory import available_bytes, models_kept
 from ssddl_jax.plan import WORD, Plan
 
 
@@ -53,7 +53,9 @@ def least_needs(config: Config, plan: Plan, rows: int) -> list[Need]:
 
 def _sharing_words(config: Config, plan: Plan) -> int:
     """A key of 8 words and a sign for every share; rows where they are kept side by side."""
-    if not config.sums_securely or config.engine == "ideal":
+    if not config.sums_securely:
+        return plan.size + models_kept(config, plan) * plan.dimension
+    if config.engine == "ideal":
         return plan.size
     if config.rule == "shamir":
         return 8 * plan.size * (plan.threshold - 1)
@@ -62,7 +64,7 @@ def _sharing_words(config: Config, plan: Plan) -> int:
 
 
 def _smaller(config: Config) -> str:
-    if config.rule in ("shamir", "secagg") or config.graph != "complete":
+    if config.protocol != "ssddl" or config.rule == "shamir" or config.graph != "complete":
         return "use a smaller group"
     return "use neighbours auto, engine ideal, or a smaller group"
 

@@ -132,10 +132,21 @@ def _largest_group(config: Config, limit: float, again: Callable[[Config], float
     return low
 
 
+def models_kept(config: Config, plan: Plan) -> int:
+    """Models that a run carries from round to round besides the server's."""
+    if config.protocol == "standalone":
+        return 2 * plan.size  # before a round, and after it
+    if config.protocol == "dssgd" and config.dssgd_theta_d < 1:
+        return plan.participants
+    return 0
+
+
 def _sharing(config: Config, plan: Plan) -> float:
     """Bytes of a round's keys, and of the rows that cannot be added up at once."""
     row = 4.0 * plan.width
-    if not config.sums_securely or config.engine == "ideal":
+    if not config.sums_securely:
+        return 8 * row + 4.0 * plan.dimension * models_kept(config, plan)
+    if config.engine == "ideal":
         return 8 * row
     if config.engine == "reference":  # lists of Python integers: a pointer and the number
         return 40 * plan.width * (3.0 * plan.size + 8)
