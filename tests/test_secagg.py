@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ssddl_jax as sd
 from harness import built, check_round, oracle_rounds
 from ssddl_jax import reference
 from ssddl_jax.config import Config
+from ssddl_jax.privacy.messages import header_of
 from ssddl_jax.randomness import secret_elements
 from ssddl_jax.sharing.base import Attempt
 from ssddl_jax.sharing.secagg import MASK_KEY, partner_keys, secrets_of
@@ -88,3 +90,11 @@ def test_secrets_are_field_elements_of_their_own():
         assert drawn[participant].tolist() == reference.secagg.elements(
             words, participant, 0, b"SELF"
         )
+
+
+def test_the_lens_refuses_what_it_does_not_know():
+    shown = sd.transcript(replace(BASE, data="mnist-small", model="linear", rounds=1), 0)
+    assert shown["encoded"].shape == shown["uploads"].shape
+    assert str(shown["dropout_rule"]) == "secagg"
+    with pytest.raises(sd.ConfigError, match="secagg"):
+        header_of(shown)

@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
 
     vanished: int
     attempt: int  # the final one
-    opened: int  # pair keys opened to the server
+    opened: int  # pair keys, or shares of secrets, opened to the server
     void: bool
 
 
@@ -132,12 +132,14 @@ def _secagg(
     """SecAgg opens one secret of everybody: t of its holders must be left."""
     lost, alive, need = len(gone), plan.size - len(gone), plan.threshold
     if plan.neighbours >= plan.size - 1 or not lost:
-        return Outcome(lost, 0, 0, alive < need)
+        void = alive < need
+        return Outcome(lost, 0, 0 if void else (plan.neighbours + 1) * alive, void)
     words = _words(public, (round_, 0, _GRPH), plan.size)
     here = ~np.isin(np.argsort(words, kind="stable"), gone)  # by position in the ring
     reach = range(-(plan.neighbours // 2), plan.neighbours // 2 + 1)  # 0: itself
     holders = sum(np.roll(here, distance).astype(int) for distance in reach)
-    return Outcome(lost, 0, 0, bool(np.min(holders) < need))
+    void = bool(np.min(holders) < need)
+    return Outcome(lost, 0, 0 if void else int(np.sum(holders)), void)
 
 
 def _cut(away: np.ndarray, reach: int) -> bool:

@@ -27,7 +27,7 @@ from ssddl_jax.rivals import secagg_bytes
 from ssddl_jax.rivals import traffic as rivals
 
 WORD = 4  # bytes
-KEY = 32  # bytes of an opened pair key
+KEY = 32  # bytes of an opened pair key, and of an opened share of a secret
 ENCRYPTED = ("phong-lwe", "phong-paillier")
 ONE_BY_ONE = (*IN_TURN, "central", "standalone")  # nobody trains beside another
 
@@ -246,14 +246,14 @@ def tile_size(config: Config, platform: str) -> int:
     return 2 if config.model == "cnn" else 4
 
 
-def _secagg_traffic(config: Config, plan: Plan, members: int, alive: int) -> Traffic:
-    """Keys and shares of all who share; uploads and opened shares of those who stay."""
+def _secagg_traffic(config: Config, plan: Plan, members: int, alive: int, opened: int) -> Traffic:
+    """Keys and shares of all who share; uploads of those who stay, and the shares they open."""
     levels = 2 * (plan.headroom.largest_sum // plan.size) + 1
     words, holders = plan.width // (config.ring_bits // 32), plan.neighbours + 1
     bits = secagg_bytes.secagg_bits(holders, words, levels, plan.size)
-    shared, answered = rivals.to_bytes(bits.shared_up), rivals.to_bytes(bits.upload + bits.opened)
+    up = rivals.to_bytes(bits.shared_up) * members + rivals.to_bytes(bits.upload) * alive
     down = WORD * plan.dimension * plan.size + rivals.to_bytes(bits.shared_down) * members
-    return Traffic(shared * members + answered * alive, down)
+    return Traffic(up + KEY * opened, down)
 
 
 def share_words(config: Config, plan: Plan) -> int:
@@ -275,7 +275,8 @@ def share_words(config: Config, plan: Plan) -> int:
 def traffic(
     config: Config, plan: Plan, *, members: int, alive: int, attempt: int, opened: int = 0
 ) -> Traffic:
-    """Bytes of one round. `members` took part in attempt 0, `alive` uploaded; `opened` pair keys.
+    """Bytes of one round. `members` took part in attempt 0, `alive` uploaded; `opened` pair
+    keys, or (secagg) shares of secrets, went to the server.
 
     A retried attempt costs its words again: in attempt 0 every member shares and the survivors
     upload, in attempt 1 the survivors share and upload.
@@ -286,7 +287,7 @@ def traffic(
         each = rivals.member(config, plan.dimension)
         return Traffic(each.up * alive, each.down * plan.size)
     if config.rule == "secagg":
-        return _secagg_traffic(config, plan, members, alive)
+        return _secagg_traffic(config, plan, members, alive, opened)
     message = WORD * plan.width
     up = message * alive * (attempt + 1)
     parties = [members] if attempt == 0 else [members, alive]

@@ -69,7 +69,7 @@ class Info(NamedTuple):
     loss: Float32[Array, " n"]  # mean training loss of every slot
     aggregate: Array  # u32 [W]; plain: f32 [d], the mean
     digest: UInt32[Array, " W"]  # the uploads digest; plain: empty
-    opened: UInt32[Array, ""]  # pair keys opened to the server
+    opened: UInt32[Array, ""]  # pair keys, or shares of secrets, opened to the server
 
 
 class Recipe(NamedTuple):

@@ -22,11 +22,12 @@ from ssddl_jax.encoding import decode_words, encode_rows
 from ssddl_jax.field import MERSENNE31, combine, horner, lagrange_at_zero
 from ssddl_jax.population import Data
 from ssddl_jax.rivals import lwe, paillier
+from ssddl_jax.rivals.secagg_bytes import EXCHANGES
 from ssddl_jax.rivals.selecting import largest
 from ssddl_jax.rivals.traffic import chosen
 from ssddl_jax.sharing.base import Attempt, Scheme
 from ssddl_jax.sharing.kernels import LANES, key_sums, written
-from ssddl_jax.sharing.secagg import recover
+from ssddl_jax.sharing.secagg import interpolate, open_shares
 from ssddl_jax.simulation import Simulation, place
 
 _SECONDS = 0.4  # spent on timing a part, once it is warm
@@ -138,11 +139,12 @@ def _secure(config: Config, simulation: Simulation, train: float) -> Work:
     ends = 1 if config.paired else 2
     if config.rule == "secagg":
         masks, shares = k + 1, 16 * k * (plan.threshold - 1)
-        member = Cost(train, protect + _masks(scheme, masks), masks * width, shares)
+        dealing, recovering = _secrets(scheme, gone)
+        member = Cost(train, protect + _masks(scheme, masks) + dealing, masks * width, shares)
         lost = gone * min(k, alive)
-        seconds = _adding(scheme, alive) + _masks(scheme, alive + lost) + _recovering(scheme, gone)
+        seconds = _adding(scheme, alive) + _masks(scheme, alive + lost) + recovering
         server = Cost(0.0, seconds, (alive + lost) * width, n * 8 * plan.threshold)
-        return Work(member, server, 1, 8)
+        return Work(member, server, 1, EXCHANGES)
     per_attempt = ends * k if config.engine != "ideal" else 1
     attempts = 2 if gone and config.rule == "retry" else 1
     words = attempts * per_attempt * width
@@ -177,8 +179,10 @@ def _interpolating(scheme: Scheme, uploads: jax.Array) -> jax.Array:
     return combine(MERSENNE31, lagrange_at_zero(MERSENNE31, weights), uploads)
 
 
-def _recovering(scheme: Scheme, gone: int) -> float:
-    """Seconds of interpolating one secret of every member."""
+def _secrets(scheme: Scheme, gone: int) -> tuple[float, float]:
+    """Seconds of one member's dealing shares of its two secrets to all its holders, from the time
+    of those that are opened; and of the server's interpolating one secret of every member.
+    """
     slots = jnp.arange(scheme.size, dtype=jnp.int32)
     attempt = Attempt(
         chain=_keys(1)[0],
@@ -189,7 +193,11 @@ def _recovering(scheme: Scheme, gone: int) -> float:
         members=slots >= 0,
         alive=slots >= gone,
     )
-    return timed(partial(recover, scheme), attempt)
+    opening = partial(open_shares, scheme)
+    opened = jax.jit(opening)(attempt)
+    ratio = 2 * (scheme.neighbours + 1) / scheme.threshold
+    dealing = timed(opening, attempt) / scheme.size * ratio
+    return dealing, timed(interpolate, opened.points, opened.shares)
 
 
 def _plain(config: Config, simulation: Simulation, train: float) -> Work:

@@ -89,7 +89,11 @@ class Message(NamedTuple):
 
 
 def header_of(transcript: dict[str, Any]) -> Header:
-    """The public facts of a transcript."""
+    """The public facts of a transcript. Raises `ConfigError` for a round that is not SSDDL's."""
+    rule = str(transcript["dropout_rule"])
+    if rule == "secagg":
+        remedy = "views and certificates are of ssddl's rounds: retry, reveal, shamir"
+        raise ConfigError("dropout_rule", rule, remedy)
     retried = bool(transcript["attempt"]) and not transcript["void"]
     tables = [np.asarray(transcript["first_neighbours"])]
     if retried:
@@ -99,7 +103,7 @@ def header_of(transcript: dict[str, Any]) -> Header:
         finite=np.asarray(transcript["finite"]),
         alive=np.asarray(transcript["alive"]),
         partners=tuple(tables),
-        dropout_rule=str(transcript["dropout_rule"]),
+        dropout_rule=rule,
         shares=str(transcript["shares"]),
         threshold=int(transcript["threshold"]),
         ring_bits=int(transcript["ring_bits"]),

@@ -80,7 +80,7 @@ class Uploads(NamedTuple):
     aggregate: UInt32[Array, " W"]
     digest: UInt32[Array, " W"]  # the uploads digest of protocol section 5
     each: UInt32[Array, "n W"] | None  # rows of slots that uploaded nothing are zeros
-    opened: UInt32[Array, ""]  # pair keys opened to the server
+    opened: UInt32[Array, ""]  # pair keys, or shares of secrets, opened to the server
     enough: Bool[Array, ""] | bool = True  # enough survivors, and connected
 
 
