@@ -15,8 +15,13 @@ import measure
 
 PROTOCOLS = "plain,ssddl,dssgd:1,dssgd:0.1,dssgd:0.01,phong-lwe,snt,central,standalone"
 PARTITIONS = ("iid", "shards:2")
-SIZES = {"mlp": (30, 90, 150), "cnn": (90,)}
-ROUNDS = {"mlp": 15, "cnn": 10}
+SIZES = {
+    ("mlp", "mnist"): (30, 90, 150),
+    ("mlp", "fashion-mnist"): (90,),
+    ("cnn", "mnist"): (90,),
+    ("cnn", "fashion-mnist"): (90,),
+}
+ROUNDS = {"mlp": 15, "cnn": 6}
 GROUP = 10
 
 
@@ -52,7 +57,7 @@ def settings(options: Any) -> list[dict[str, Any]]:
     for model in options.models.split(","):
         for partition in PARTITIONS:
             for data in options.data.split(","):
-                for participants in SIZES[model]:
+                for participants in SIZES[model, data]:
                     found.append(
                         {
                             "data": data,

@@ -162,6 +162,7 @@ def test_everybody_vanishing_changes_nothing(protocol, finished):
             assert np.array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["standalone", "dssgd", "snt", "secagg+", "phong-lwe"])
 def test_resumed_and_verified_to_the_same_bits(protocol, tmp_path, monkeypatch):
     fields = {"rounds": 3, "checkpoint_every": 1, "model": "linear"}
@@ -174,6 +175,7 @@ def test_resumed_and_verified_to_the_same_bits(protocol, tmp_path, monkeypatch):
     assert sd.verify(tmp_path / "a").equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["standalone", "dssgd", "snt", "central", "secagg"])
 def test_a_seed_of_many_has_the_bits_of_its_own_run(protocol, finished):
     many = sd.run_seeds(config_of(protocol), [0, 1, 2])
@@ -182,6 +184,7 @@ def test_a_seed_of_many_has_the_bits_of_its_own_run(protocol, finished):
     assert len(set(many.run_sha256)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["standalone", "dssgd", "snt", "central", "secagg", "secagg+"])
 def test_devices_change_nothing(protocol, finished):
     hashes = {finished(protocol, devices=d).summary["run_sha256"] for d in (1, 3)}
