@@ -22,14 +22,12 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.headroom import Headroom, capacity_kind, headroom
 from ssddl_jax.models import Model, count_parameters
 from ssddl_jax.plugins import load_attribute, shapes_of
-from ssddl_jax.protocols import IN_TURN
+from ssddl_jax.protocols import ENCRYPTED, ONE_BY_ONE
 from ssddl_jax.rivals import secagg_bytes
 from ssddl_jax.rivals import traffic as rivals
 
 WORD = 4  # bytes
 KEY = 32  # bytes of an opened pair key, and of an opened share of a secret
-ENCRYPTED = ("phong-lwe", "phong-paillier")
-ONE_BY_ONE = (*IN_TURN, "central", "standalone")  # nobody trains beside another
 
 
 class Plan(NamedTuple):

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssddl_jax.console import megabytes
+from ssddl_jax.protocols import SECURE
 
 Rows = list[tuple[str, str]]
 
@@ -33,11 +34,12 @@ def _sharing(report: dict[str, Any]) -> Rows:
         ("participants, a round", f"{report['participants']:,}, {size:,}"),
         ("model, parameters", f"{report['model']}, {report['parameters']:,}"),
     ]
-    if report["protocol"] == "plain":
-        return [*rows, ("sharing", "none")]
+    if report["protocol"] not in SECURE:
+        return [*rows, ("sharing", "none"), ("protocol", report["protocol"])]
     graph = "complete graph" if neighbours >= size - 1 else f"{neighbours} partners each"
-    rows.append(("sharing", f"engine {report['engine']}, {graph}, {report['prg']}"))
-    if report["dropout_rule"] == "shamir":
+    how = f"engine {report['engine']}" if report["protocol"] == "ssddl" else report["protocol"]
+    rows.append(("sharing", f"{how}, {graph}, {report['prg']}"))
+    if report["dropout_rule"] in ("shamir", "secagg"):
         rows.append(("threshold t, shares needed", f"{report['threshold']:,}"))
     return [
         *rows,
@@ -47,7 +49,7 @@ def _sharing(report: dict[str, Any]) -> Rows:
 
 
 def _numbers(report: dict[str, Any]) -> Rows:
-    if report["protocol"] == "plain":
+    if report["protocol"] not in SECURE:
         return []
     return [
         ("fraction bits", str(report["fraction_bits"])),

@@ -62,6 +62,8 @@ PROTOCOLS: dict[str, Facts] = {
 SECURE = tuple(name for name, facts in PROTOCOLS.items() if facts.family == "secure sum")
 IN_TURN = tuple(name for name, facts in PROTOCOLS.items() if facts.family == "in turn")
 SECAGG = ("secagg", "secagg+")
+ENCRYPTED = ("phong-lwe", "phong-paillier")
+ONE_BY_ONE = (*IN_TURN, "central", "standalone")  # nobody trains beside another
 # What a protocol leaves no choice of, by family or name: (field, the one value it takes, why).
 _ONE_WAY: dict[str, list[tuple[str, Any, str]]] = {
     "secagg": [

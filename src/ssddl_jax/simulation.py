@@ -15,8 +15,9 @@ from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.models import Model, Params, as_model, load_model
 from ssddl_jax.optimizers import check_optimizer, local_optimizer, server_optimizer
 from ssddl_jax.parallel import make_mesh, platform_of
-from ssddl_jax.plan import ONE_BY_ONE, Plan, make_plan, model_shapes, read_schedule
+from ssddl_jax.plan import Plan, make_plan, model_shapes, read_schedule
 from ssddl_jax.population import Data
+from ssddl_jax.protocols import ONE_BY_ONE
 from ssddl_jax.rivals.base import Parts, the_model
 from ssddl_jax.rivals.table import RIVALS
 from ssddl_jax.round import Info, Init, Recipe, State, shared_round
