@@ -51,6 +51,7 @@ NAMES = {
 NAMES |= {"examples", "local_steps", "repeats", "dimension", "coordinator", "launcher", "owners"}
 UNKNOWN = ("is not a field of the config", "is not an option", "error: ssddl")  # a name of no field
 NAMES |= {
+    "protocols",
     "processes",
     "process_index",
     "directory",
@@ -93,9 +94,10 @@ def gates():
         for found in pkgutil.walk_packages(ssddl_jax.__path__, "ssddl_jax.")
         if not found.name.endswith("__main__")
     ]
-    from ssddl_jax import ahead, distributed, scaling, simulation
+    from ssddl_jax import ahead, distributed, scaling, seeds, simulation
 
     starts = {simulation.place, ahead._shapes, distributed.supervise, scaling.scale}
+    starts.add(seeds.run_seeds)
     return [
         (module, name)
         for module in modules

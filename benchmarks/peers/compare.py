@@ -94,7 +94,9 @@ def ratios(peer: list[Result], ours: list[Result]) -> dict[str, float] | None:
 def main() -> None:
     """Runs every workload, prints a table, writes the JSON."""
     parser = measure.arguments(__doc__, cores=False)
-    parser.add_argument("--only", default="", help="workloads whose name holds this text")
+    parser.add_argument(
+        "--only", default="", help="workloads whose name holds this text; --out keeps the others"
+    )
     options = parser.parse_args()
     chosen = [job for job in work.jobs(options.tiny) if options.only in job.name]
     if not chosen:
@@ -105,9 +107,9 @@ def main() -> None:
     for name in absent:
         print(f"{name}: left out, no environment; to make it: {work.how_to_make(name)}")
     present = {"", *wanted} - set(absent)
-    results = {}
+    results = earlier(options.out) if options.only else {}
     for job in chosen:
-        results[job.name] = compare(job, present)
+        results[job.name] = {"command": measure.command(), **compare(job, present)}
         print(f"\n{job.name}\n\n{as_table(results[job.name], job)}", flush=True)
         whole = {"absent": absent, "workloads": results}
         measure.record(options.out, os.cpu_count() or 1, whole)  # kept if a later one is stopped
@@ -119,6 +121,14 @@ def main() -> None:
     ]
     if failed:
         raise SystemExit(f"no result from {'; '.join(failed)}")
+
+
+def earlier(path: Path | None) -> dict[str, Any]:
+    """The workloads that a results file holds, if there is one."""
+    if path is None or not path.exists():
+        return {}
+    whole = json.loads(path.read_text())
+    return {name: {"command": whole["command"], **one} for name, one in whole["workloads"].items()}
 
 
 def as_table(result: dict[str, Any], job: work.Job) -> str:

@@ -78,7 +78,9 @@ def sum_job(
     ours = [Run("ssddl", "", bench("share", *mine, *graph, "--shares", "paired"))]
     # secagg+ needs an even number of partners below n - 1; on a complete graph it is secagg.
     rival = "secagg" if neighbours == "complete" else "secagg+"
-    ours.append(Run(rival, "", bench("share", *mine, *graph, "--protocol", rival)))
+    partners = size - 1 if neighbours == "complete" else int(neighbours)
+    known = ("--protocol", rival, "--threshold", str(partners // 2 + 1))  # as flower_sum.py has it
+    ours.append(Run(rival, "", bench("share", *mine, *graph, *known)))
     theirs = ("--repeats", str(of_peer), *graph)
     peers = [Run("Flower", "flwr", script("flower_sum.py", *flags, *theirs))] if of_peer else []
     if neighbours == "complete":
