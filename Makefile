@@ -51,4 +51,4 @@ benchmarks: setup
 		echo "$$file --tiny"; $(BIN)/python $$file --tiny || exit 1; done
 
 clean:
-	rm -rf .venv .venv-3.12 .venv-tpu .pytest_cache .mypy_cache .ruff_cache build
+	rm -rf .venv .venv-3.12 .venv-tpu .venv-peers-* .pytest_cache .mypy_cache .ruff_cache build
