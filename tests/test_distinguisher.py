@@ -14,7 +14,7 @@ import ssddl_jax as sd
 from planted_faults import FAULTS, HEALTHY, THRESHOLD, VIEWS, views_of
 from ssddl_jax.field import from_signed
 from ssddl_jax.privacy.distinguisher import auc, chains, distinguish, features, uploads
-from ssddl_jax.sharing import SHARINGS, ideal, pairwise, shamir
+from ssddl_jax.sharing import SHARINGS, ideal, pairwise, secagg, shamir
 
 MARGIN = 0.02
 CAUGHT = 0.9
@@ -211,7 +211,7 @@ def test_no_fault_can_be_reached():
     """Faults live in tests: the package's table holds its own builders, and no module of it
     imports anything of the tests or has a planted name.
     """
-    assert set(SHARINGS.values()) == {pairwise, ideal, shamir}
+    assert set(SHARINGS.values()) == {pairwise, ideal, shamir, secagg}
     names = {name for name in vars(planted) if name.startswith(("byte_", "edge_", "float_"))}
     names |= {name.replace("-", "_") for name in FAULTS} | {"from_seed", "found_by_seeds"}
     assert {"float_shares", "edge_without_mask", "byte_ring_without_top", "small_seeds"} <= names
