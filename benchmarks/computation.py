@@ -10,7 +10,7 @@ from typing import Any
 import measure
 
 ROWS = "plain,ssddl,ssddl:shamir,secagg,secagg+,dssgd:0.1,phong-lwe,phong-paillier,snt"
-SIZES = (10, 30, 100, 300, 1000)
+SIZES = (10, 100, 1000)
 MODELS = ("linear", "mlp-64", "mlp")
 PROTECTED = ("ssddl:shamir",)  # its dealing grows with n t d: measured to 100 participants
 MOST = 100

@@ -38,7 +38,7 @@ def main() -> None:
         ends = []
         for _ in range(config.rounds):
             state, _ = jax.block_until_ready(loop.step.call(state, loop.data))
-            loop.evaluate(state.params, loop.data)
+            loop.evaluate(state, loop.data)
             ends.append(time.perf_counter())
         return ends[-1] - ends[0]
 

@@ -161,16 +161,18 @@ def _dealing(scheme: Scheme) -> tuple[float, int]:
     at = jnp.arange(1, points + 1, dtype=jnp.uint32)[:, None, None]
 
     def deal(keys: jax.Array) -> jax.Array:
-        def lower(value: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
-            words = written(scheme.prg, list(key[:, None]), jnp.ones(1, jnp.uint32),
-                jnp.uint32(0), scheme.num_blocks)  # fmt: skip
-            coefficient = jnp.concatenate(words)[None] & jnp.uint32(MERSENNE31.prime)
-            return horner(MERSENNE31, value, coefficient, at), None
+        ones = jnp.ones(len(keys), jnp.uint32)
+        words = written(scheme.prg, list(keys.T), ones, jnp.uint32(0), scheme.num_blocks)
+        coefficients = jnp.stack(words, axis=1) & jnp.uint32(MERSENNE31.prime)
+
+        def lower(value: jax.Array, coefficient: jax.Array) -> tuple[jax.Array, None]:
+            return horner(MERSENNE31, value, coefficient[None], at), None
 
         start = jnp.zeros((points, 16, scheme.num_blocks), jnp.uint32)
-        return jax.lax.scan(lower, start, keys)[0]
+        return jax.lax.scan(lower, start, coefficients[: scheme.threshold - 1])[0]
 
-    seconds = timed(deal, _keys(scheme.threshold - 1)) * scheme.size / points
+    drawn = max(4, scheme.threshold - 1)  # words of fewer keys compile badly
+    seconds = timed(deal, _keys(drawn)) * scheme.size / points
     return seconds, scheme.size * (scheme.threshold - 1) * scheme.width
 
 
