@@ -65,6 +65,8 @@ def test_numbers_are_those_of_the_parts(compared):
         assert made["accuracy"] == pytest.approx(seeds.accuracy[:, -1].mean())
         if row.config.sums_securely:
             assert made["rounds_exact"] == int(np.sum(seeds.exact)) > 0
+            assert made["rounds_void"] == int(np.sum(seeds.void))
+            assert made["rounds_exact"] + made["rounds_void"] == made["rounds_in_all"]
 
 
 @pytest.mark.slow
@@ -101,6 +103,15 @@ def test_json_is_one_object_and_out_is_not_overwritten(tmp_path, capsys):
     assert told["rows"][0]["half_width_95"] is None
     assert play(tmp_path / "a", "--protocols", "plain", "--seeds", "1") == 2
     assert "overwrite" in capsys.readouterr().err
+
+
+def test_void_rounds_are_told(tmp_path, capsys):
+    """Four of five vanish where two may: nothing is learned, and the table says why."""
+    more = ("--protocols", "ssddl", "--seeds", "1", "--dropout", "0.8", "--json")
+    assert play(tmp_path / "a", *more) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert (row["rounds_void"], row["rounds_exact"], row["rounds_in_all"]) == (2, 0, 2)
+    assert "ssddl: 2 of 2 rounds were void" in (tmp_path / "a" / "compare.md").read_text()
 
 
 def test_a_row_without_its_extra_is_left_out(tmp_path, monkeypatch, capsys):

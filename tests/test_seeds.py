@@ -72,11 +72,13 @@ def test_learning_rates_are_one_more_axis(tmp_path, model, optimizer):
 
 def test_band_is_students_interval():
     accuracy = np.array([[0.1, 0.5], [0.2, 0.5], [0.3, 0.5]])
-    result = sd.SeedsResult([0, 1, 2], [0.1] * 3, accuracy, accuracy > 0, [], 0.0)
+    result = sd.SeedsResult([0, 1, 2], [0.1] * 3, accuracy, accuracy > 0, accuracy < 0, [], 0.0)
     mean, half = result.band()
     np.testing.assert_allclose(mean, [0.2, 0.5])
     np.testing.assert_allclose(half, [4.302652729749464 * 0.1 / np.sqrt(3), 0], atol=1e-12)
-    _, unknown = sd.SeedsResult([0], [0.1], accuracy[:1], accuracy[:1] > 0, [], 0.0).band()
+    _, unknown = sd.SeedsResult(
+        [0], [0.1], accuracy[:1], accuracy[:1] > 0, accuracy[:1] < 0, [], 0.0
+    ).band()
     assert np.isnan(unknown).all()
 
 

@@ -36,6 +36,7 @@ class SeedsResult(NamedTuple):
     learning_rates: list[float]  # of every row
     accuracy: np.ndarray  # f64 [rows, rounds], on the test set
     exact: np.ndarray  # bool [rows, rounds]; plain: not void
+    void: np.ndarray  # bool [rows, rounds]: changed nothing
     run_sha256: list[str]
     compile_seconds: float
 
@@ -140,6 +141,7 @@ def run_seeds(
         learning_rates=rates,
         accuracy=np.stack(right, axis=1).mean(axis=2) / len(largest.test_labels),
         exact=np.stack(exact, axis=1),
+        void=np.stack(void, axis=1),
         run_sha256=hashes,
         compile_seconds=step.seconds,
     )

@@ -104,7 +104,8 @@ def as_json(trained: Trained) -> dict[str, Any]:
         "half_width_95": None if len(result.seeds) < 2 else float(half[-1]),
         "accuracy_by_round": mean.tolist(),
         "accuracy_of_each_seed": result.accuracy[:, -1].tolist(),
-        "rounds_exact": _exact_rounds(result) if secure else None,
+        "rounds_exact": int(np.sum(result.exact)) if secure else None,
+        "rounds_void": int(np.sum(result.void)),
         "rounds_in_all": int(result.exact.size),
         "ciphertexts_exact": work.exact,
         "bytes_up": ahead.each(ahead.up, size),
@@ -138,10 +139,6 @@ def _survives(config: Config, plan: Plan) -> str:
     if config.rule == "secagg":
         return f"{spare} (t = {plan.threshold})"
     return f"{spare} ({config.rule})"
-
-
-def _exact_rounds(result: SeedsResult) -> int:
-    return int(np.sum(result.exact))
 
 
 def _examples(config: Config) -> tuple[int, int]:

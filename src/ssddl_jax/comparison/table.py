@@ -107,6 +107,12 @@ def _reading(rows: list[dict[str, Any]]) -> list[str]:
     if once:
         lines.append(f"- Moved once, by all together, and not in the table: {', '.join(once)}.")
     for row in rows:
+        if row["rounds_void"]:
+            lines.append(
+                f"- {row['name']}: {row['rounds_void']:,} of {row['rounds_in_all']:,} rounds were "
+                "void: fewer members stayed than it needs, so they changed nothing, and its "
+                "accuracy is that of the others."
+            )
         lines += [f"- {row['name']}: {note}." for note in row["notes"]]
     return lines
 
