@@ -110,8 +110,7 @@ def _reading(rows: list[dict[str, Any]]) -> list[str]:
         if row["rounds_void"]:
             lines.append(
                 f"- {row['name']}: {row['rounds_void']:,} of {row['rounds_in_all']:,} rounds were "
-                "void: fewer members stayed than it needs, so they changed nothing, and its "
-                "accuracy is that of the others."
+                "void: fewer members stayed than it needs, so they changed nothing."
             )
         lines += [f"- {row['name']}: {note}." for note in row["notes"]]
     return lines
