@@ -7,6 +7,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def go_on(directory: Path | None) -> str:
     """How to go on with a run that ended early, in words."""
@@ -36,13 +38,13 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        while self._before:  # once: a signal may have put others in their place since
+            signal.signal(*self._before.popitem())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.noted = True
@@ -52,11 +54,31 @@ class Interrupts:
         os.write(2, line.encode())  # sys.stderr may be in the middle of a line of its own
 
 
-def terminate_as_interrupt() -> None:
-    """SIGTERM ends a command as Ctrl-C does, with a line; in the main thread only."""
+def end_on_signals() -> None:
+    """Ctrl-C and SIGTERM end a command with one line; in the main thread only.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    The first one raises `KeyboardInterrupt`. Later ones do nothing: the process is ending, and what
+    it closes, kills and says must not be cut off.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell starts what it forgets
+            signal.signal(number, _end)
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
+
+def _end(number: int, frame: FrameType | None) -> None:
+    for each in _SIGNALS:
+        signal.signal(each, _nothing)  # not SIG_IGN: Python reports those under way as lost
+    raise KeyboardInterrupt
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def words(stop: BaseException) -> str:
+    """What to say of an interrupt; one that cut off an `Interrupted` on its way says its words."""
+    while not str(stop) and stop.__context__ is not None:
+        stop = stop.__context__
+    return str(stop) or "interrupted"

@@ -14,7 +14,7 @@ from ssddl_jax.cli import attacking, comparing, directories, measuring, planning
 from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.cores import use_all_cores
 from ssddl_jax.errors import ConfigError, RunError, one_line
-from ssddl_jax.interrupts import terminate_as_interrupt
+from ssddl_jax.interrupts import Interrupted, end_on_signals, words
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
@@ -36,8 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     use_all_cores()
-    terminate_as_interrupt()
-    status = _main(arguments)
+    end_on_signals()
+    try:
+        status = _main(arguments)
+    except KeyboardInterrupt as stop:  # by a signal: the only one, see end_on_signals
+        say(words(stop))
+        status = 1
     if distributed.is_worker():
         distributed.leave(status)
     return status
@@ -48,8 +52,8 @@ def _main(arguments: list[str]) -> int:
         return _dispatch(arguments)
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
-    except KeyboardInterrupt as stop:
-        say(str(stop) or "interrupted")
+    except Interrupted as stop:
+        say(str(stop))
         return 1
     except Exception as error:
         from ssddl_jax.data import DataError

@@ -1,0 +1,97 @@
+"""Signals that come together, at the places where they hurt: one line that says how to go on."""
+
+import os
+import signal
+
+import pytest
+
+from ssddl_jax import cli, interrupts, runner
+from ssddl_jax.checkpoints import Checkpoints
+
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+@pytest.fixture(autouse=True)
+def _handlers():
+    """The command's handlers end with the process, so that the test puts them back."""
+    before = {number: signal.getsignal(number) for number in (INT, TERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def together(numbers):
+    """Sends the signals so that Python finds them all at once, as after a long compilation."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def arrive(monkeypatch, owner, name, numbers):
+    """They come just before that is called, once."""
+    original = getattr(owner, name)
+
+    def interrupted(*arguments):
+        monkeypatch.setattr(owner, name, original)
+        together(numbers)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.fixture
+def command(tiny_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = f"run --data {tiny_file} --model linear --participants 8 --group-size 5 --tile-size 2 "
+    text += "--devices 1 --rounds 4 --out run --json"
+    return text.split()
+
+
+def check(command, capsys, line):
+    """It ends with that line and nothing else."""
+    assert cli.main(command) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[-1] == line
+    assert told.err.count("go on with") == 1
+
+
+ONE_AND_TWO = pytest.mark.parametrize("numbers", [{INT}, {INT, TERM}])
+
+
+@ONE_AND_TWO
+def test_before_the_first_round(command, capsys, monkeypatch, numbers):
+    arrive(monkeypatch, runner, "compile_loop", numbers)
+    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+
+
+@ONE_AND_TWO
+def test_in_a_round(command, capsys, monkeypatch, numbers):
+    arrive(monkeypatch, runner._Writer, "round", numbers)
+    where = "at once" if len(numbers) == 2 else "after 2 of 4 rounds"
+    check(command, capsys, f"stopped {where}; go on with: ssddl resume run")
+
+
+MORE = pytest.mark.parametrize("more", [{TERM}, {INT, TERM}])
+
+
+@MORE
+def test_one_before_the_first_round_and_more_as_it_ends(command, capsys, monkeypatch, more):
+    arrive(monkeypatch, runner, "compile_loop", {TERM})
+    arrive(monkeypatch, interrupts, "go_on", more)
+    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+
+
+@MORE
+def test_one_in_a_round_and_more_as_it_ends(command, capsys, monkeypatch, more):
+    arrive(monkeypatch, runner._Writer, "round", {INT})
+    arrive(monkeypatch, Checkpoints, "close", more)
+    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+
+
+@MORE
+def test_one_in_a_round_and_more_before_it_is_told(command, capsys, monkeypatch, more):
+    arrive(monkeypatch, runner._Writer, "round", {INT})
+    arrive(monkeypatch, cli, "say", more)
+    check(command, capsys, "stopped after 2 of 4 rounds; go on with: ssddl resume run")
