@@ -101,6 +101,46 @@ def main() -> None:
             found = {"group_size": GROUP, "rounds": ROUNDS, "seeds": options.seeds}
             measure.record(options.out, cores, {**found, "cells": cells})
     print(table(cells))
+    if options.out:
+        draw(cells, options.out.with_suffix(".png"))
+
+
+def draw(cells: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy against N, a panel a partition, where N varies: mlp on MNIST."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    for axis, partition in zip(axes, PARTITIONS, strict=True):
+        here = {"model": "mlp", "data": "mnist", "partition": partition}
+        lines = [made for made in cells if here.items() <= made.items()]
+        for i, protocol in enumerate(dict.fromkeys(made["protocol"] for made in lines)):
+            line = sorted(
+                (c for c in lines if c["protocol"] == protocol), key=lambda c: c["participants"]
+            )
+            side = 1 + 0.012 * (i - 4)  # so that the bars of equal rows can be told apart
+            axis.errorbar(
+                [c["participants"] * side for c in line],
+                [c["accuracy"] for c in line],
+                [c["half_width_95"] or 0 for c in line],
+                marker="o",
+                markersize=4,
+                capsize=2,
+                linewidth=1,
+                label=protocol,
+            )
+        axis.set(
+            xscale="log", xlabel="participants N, ten a round", title=f"mlp, mnist, {partition}"
+        )
+        axis.set_xticks(SIZES["mlp", "mnist"], [str(n) for n in SIZES["mlp", "mnist"]])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("test accuracy; bars: 95 % over seeds")
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 def table(cells: list[dict[str, Any]]) -> str:

@@ -11,8 +11,7 @@
 from ssddl_jax.chacha import PRG
 from ssddl_jax.checkpoints import CheckpointError
 from ssddl_jax.config import Config
-from ssddl_jax.data import DataError
-from ssddl_jax.errors import ConfigError, RunError
+from ssddl_jax.errors import ConfigError, DataError, RunError
 from ssddl_jax.interrupts import Interrupted
 from ssddl_jax.models import Model
 from ssddl_jax.population import Data, load_data, make_data

@@ -34,5 +34,9 @@ def one_line(value: object, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
+class DataError(ValueError):
+    """A dataset or a partition that cannot be had: one line saying what and what would work."""
+
+
 class RunError(RuntimeError):
     """A run that ended early, as on a full disk; its one line says how to go on."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from ssddl_jax import protocols
 from ssddl_jax.config import Config
-from ssddl_jax.data import DataError, Dataset, load_dataset, make_partition, validate_partition
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.data import Dataset, load_dataset, make_partition, validate_partition
+from ssddl_jax.errors import ConfigError, DataError
 from ssddl_jax.forecast import Forecast, forecast
 from ssddl_jax.memory import check_memory, check_population, predict_memory
 from ssddl_jax.models import load_model

@@ -11,7 +11,6 @@ import jax
 
 from ssddl_jax.checkpoints import Checkpoint, Checkpoints, newest, set_aside
 from ssddl_jax.config import Config
-from ssddl_jax.data import DataError
 from ssddl_jax.directory import (
     check_output,
     only_writer,
@@ -23,7 +22,7 @@ from ssddl_jax.directory import (
     write_config,
     write_whole,
 )
-from ssddl_jax.errors import ConfigError, RunError
+from ssddl_jax.errors import ConfigError, DataError, RunError
 from ssddl_jax.interrupts import Interrupted, Interrupts, go_on
 from ssddl_jax.loop import Prepared, compile_loop, first_state, prepare, recipe_of, rounds
 from ssddl_jax.records import summarise

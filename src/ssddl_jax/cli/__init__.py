@@ -13,7 +13,7 @@ from ssddl_jax import distributed
 from ssddl_jax.cli import attacking, comparing, directories, measuring, planning, training
 from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.cores import use_all_cores
-from ssddl_jax.errors import ConfigError, RunError, one_line
+from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
 from ssddl_jax.interrupts import Interrupted, end_on_signals, words
 
 COMMANDS: dict[str, tuple[Command, str]] = {
@@ -56,8 +56,6 @@ def _main(arguments: list[str]) -> int:
         say(str(stop))
         return 1
     except Exception as error:
-        from ssddl_jax.data import DataError
-
         if isinstance(error, ConfigError | DataError):
             say(f"error: {one_line(error, 1200)}")
             return 2

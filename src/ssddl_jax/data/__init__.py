@@ -1,7 +1,6 @@
 """Data: named datasets, files and arrays (`datasets`), and who holds which rows (`partition`)."""
 
 from ssddl_jax.data.datasets import (
-    DataError,
     Dataset,
     DatasetInfo,
     dataset_from_arrays,
@@ -14,6 +13,7 @@ from ssddl_jax.data.partition import (
     partition_from_owners,
     validate_partition,
 )
+from ssddl_jax.errors import DataError
 
 __all__ = [
     "DataError",

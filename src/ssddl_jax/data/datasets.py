@@ -8,12 +8,8 @@ downloaded, no pickle is ever opened, and every fault is a `DataError` of one li
 from __future__ import annotations
 
 import difflib
-import gzip
 import importlib.util
-import math
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ssddl_jax.data.files import SPLITS, read_idx_folder, read_npz
+from ssddl_jax.errors import DataError
+
 Array = NDArray[Any]
 
-SPLITS = ("x_train", "y_train", "x_test", "y_test")
 MAX_CLASSES = 65_536  # a larger label is an identifier, not a class
 _HERE = Path(__file__).parent
 _CHECKOUT = _HERE.parents[2]
@@ -36,10 +34,6 @@ _KNOWN = {  # name: how to get it
     "fashion-mnist": _GET.format("fashion-mnist"),
     "digits": "comes with scikit-learn: install ssddl-jax[digits]",
 }
-
-
-class DataError(ValueError):
-    """A dataset or a partition that cannot be had: one line saying what and what would work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +202,7 @@ def _find(stem: str, folders: Iterable[Path]) -> Path | None:
 
 def _load_path(path: Path, name: str, folders: Iterable[Path]) -> Dataset:
     keys = [*SPLITS, "writers", "train_writers", "train_index"]
-    arrays = _read_idx_folder(path) if path.is_dir() else _read_npz(path, keys)
+    arrays = read_idx_folder(path) if path.is_dir() else read_npz(path, keys)
     if missing := [key for key in SPLITS if key not in arrays]:
         raise DataError(
             f"data = {str(path)!r} lacks {', '.join(missing)}: an .npz with {', '.join(SPLITS)} "
@@ -232,65 +226,12 @@ def _writers(arrays: Mapping[str, Array], stem: str, folders: Iterable[Path]) ->
         path = _find("mnist-writers", folders)
     if path is None or index is None:
         return None
-    writers = _read_npz(path, ["train"]).get("train", np.zeros(0))
+    writers = read_npz(path, ["train"]).get("train", np.zeros(0))
     own = path.stem == f"{stem}-writers"
     if (own and len(writers) != rows) or not np.isin(index, np.arange(len(writers))).all():
         works = f"one for each of the {rows} rows works" if own else "those of all of MNIST work"
         raise DataError(f"data = {str(path)!r} has {len(writers)} writers (key train): {works}")
     return np.asarray(writers[index.astype(np.int64)])
-
-
-def _read_npz(path: Path, keys: Iterable[str]) -> dict[str, Array]:
-    """Those of the keys that the archive holds, as arrays; never a pickle."""
-    if not path.is_file() or not zipfile.is_zipfile(path):  # /dev/zero never ends
-        raise DataError(
-            f"data = {str(path)!r} is no complete .npz archive: one with {SPLITS} works"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: np.atleast_1d(archive[key]) for key in keys if key in archive}
-    except Exception as error:  # a damaged archive can raise almost anything
-        raise _unreadable(path, error, "a complete .npz of plain arrays works") from error
-
-
-def _unreadable(path: Path, error: Exception, works: str) -> DataError:
-    why = " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"data = {str(path)!r} cannot be read ({why}): {works}")
-
-
-def _read_idx_folder(folder: Path) -> dict[str, Array]:
-    """The four files that MNIST was published as, gzipped or not."""
-    parts = [
-        (split, *what) for split in ("train", "t10k") for what in (("images", 3), ("labels", 1))
-    ]
-    return {key: _read_idx(folder, *part) for key, part in zip(SPLITS, parts, strict=True)}
-
-
-def _read_idx(folder: Path, split: str, what: str, ndim: int) -> Array:
-    """IDX: two zero bytes, the element type, the number of axes, their sizes (u32, big-endian)."""
-    names = [f"{split}-{what}{dot}idx{ndim}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
-    path = next((folder / name for name in names if os.path.isfile(folder / name)), None)
-    if path is None:
-        raise DataError(f"data = {str(folder)!r} lacks {names[0]}, or {', '.join(names[1:])}")
-    try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error, "a complete IDX file works, gzipped or not") from error
-    magic = bytes([0, 0, 8, ndim])
-    if raw[:4] != magic:
-        raise DataError(
-            f"data = {str(path)!r} begins with 0x{raw[:4].hex()}: 0x{magic.hex()} works "
-            f"(IDX, unsigned bytes, {ndim} axes)"
-        )
-    body = 4 + 4 * ndim
-    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, body, 4))
-    if len(raw) != body + math.prod(shape):
-        raise DataError(
-            f"data = {str(path)!r} holds {len(raw)} bytes but its header promises shape {shape}: "
-            f"{body + math.prod(shape)} bytes work, it was cut short or altered"
-        )
-    return np.frombuffer(raw, np.uint8, offset=body).reshape(shape)
 
 
 def _load_digits() -> Dataset:

@@ -1,0 +1,77 @@
+"""Arrays from files: .npz archives and the IDX files that MNIST was published as.
+
+No pickle is ever opened, and every fault is a `DataError` of one line.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssddl_jax.errors import DataError
+
+Array = NDArray[Any]
+
+SPLITS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def read_npz(path: Path, keys: Iterable[str]) -> dict[str, Array]:
+    """Those of the keys that the archive holds, as arrays; never a pickle."""
+    if not path.is_file() or not zipfile.is_zipfile(path):  # /dev/zero never ends
+        raise DataError(
+            f"data = {str(path)!r} is no complete .npz archive: one with {SPLITS} works"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: np.atleast_1d(archive[key]) for key in keys if key in archive}
+    except Exception as error:  # a damaged archive can raise almost anything
+        raise _unreadable(path, error, "a complete .npz of plain arrays works") from error
+
+
+def _unreadable(path: Path, error: Exception, works: str) -> DataError:
+    why = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"data = {str(path)!r} cannot be read ({why}): {works}")
+
+
+def read_idx_folder(folder: Path) -> dict[str, Array]:
+    """The four files that MNIST was published as, gzipped or not."""
+    parts = [
+        (split, *what) for split in ("train", "t10k") for what in (("images", 3), ("labels", 1))
+    ]
+    return {key: _read_idx(folder, *part) for key, part in zip(SPLITS, parts, strict=True)}
+
+
+def _read_idx(folder: Path, split: str, what: str, ndim: int) -> Array:
+    """IDX: two zero bytes, the element type, the number of axes, their sizes (u32, big-endian)."""
+    names = [f"{split}-{what}{dot}idx{ndim}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
+    path = next((folder / name for name in names if os.path.isfile(folder / name)), None)
+    if path is None:
+        raise DataError(f"data = {str(folder)!r} lacks {names[0]}, or {', '.join(names[1:])}")
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error, "a complete IDX file works, gzipped or not") from error
+    magic = bytes([0, 0, 8, ndim])
+    if raw[:4] != magic:
+        raise DataError(
+            f"data = {str(path)!r} begins with 0x{raw[:4].hex()}: 0x{magic.hex()} works "
+            f"(IDX, unsigned bytes, {ndim} axes)"
+        )
+    body = 4 + 4 * ndim
+    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, body, 4))
+    if len(raw) != body + math.prod(shape):
+        raise DataError(
+            f"data = {str(path)!r} holds {len(raw)} bytes but its header promises shape {shape}: "
+            f"{body + math.prod(shape)} bytes work, it was cut short or altered"
+        )
+    return np.frombuffer(raw, np.uint8, offset=body).reshape(shape)

@@ -1,0 +1,192 @@
+"""One round of SecAgg's sharing without training, for its tests: cases, and the oracle's word."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import independent
+from ssddl_jax import reference
+from ssddl_jax.chacha import PRGS
+from ssddl_jax.encoding import Encoding
+from ssddl_jax.parallel import make_mesh
+from ssddl_jax.reference.encoding import to_values, to_words
+from ssddl_jax.reference.secagg import SELF_MASK, elements, recoverable
+from ssddl_jax.reference.secagg import secagg as in_integers
+from ssddl_jax.sharing import Attempt, Messages, Scheme, pairwise, secagg
+from ssddl_jax.sharing.secagg import recover
+
+DIMENSION, SEED, ROUND = 21, 2**40 + 9, 3
+QUICK = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+
+
+class Case(NamedTuple):
+    """What a scheme depends on here; `k` None: the complete graph."""
+
+    n: int
+    t: int
+    k: int | None = None
+    bits: int = 32
+    prg: str = "chacha20"
+    rule: str = "secagg"
+    devices: int = 1
+
+    @property
+    def scheme(self):
+        return Scheme(
+            size=self.n,
+            dimension=DIMENSION,
+            neighbours=self.k or self.n - 1,
+            threshold=self.t,
+            least_alive=2,
+            vanishing=self.n,
+            shares="paired",
+            dropout_rule=self.rule,
+            encoding=Encoding(1.0, 20, self.bits),
+            prg=PRGS[self.prg],
+            mesh=make_mesh(self.devices),
+        )
+
+    @property
+    def settings(self):
+        return reference.Settings(
+            seed=SEED,
+            clip=1.0,
+            fraction_bits=20,
+            prg_rounds=PRGS[self.prg].rounds,
+            ring_bits=self.bits,
+            neighbours=self.k or self.n - 1,
+            shares="paired",
+            threshold=self.t,
+        )
+
+
+def chain():
+    return reference.initial_chain(SEED)
+
+
+def ids_of(n):
+    """Not in order: who adds a pair's mask goes by id, not by slot."""
+    return [int(i) for i in np.random.default_rng([5, n]).permutation(1000)[:n]]
+
+
+@functools.cache
+def encoded(n, bits):
+    """Messages of every slot, any words."""
+    width = (DIMENSION + 1) * bits // 32
+    return np.random.default_rng([6, n, bits]).integers(0, 2**32, (n, width), dtype=np.uint32)
+
+
+def attempt_of(case, members, alive):
+    slots = range(case.n)
+    return Attempt(
+        chain=jnp.array(chain(), jnp.uint32),
+        public=jnp.array(reference.public_key(SEED), jnp.uint32),
+        round=jnp.uint32(ROUND),
+        number=jnp.uint32(0),
+        ids=jnp.array(ids_of(case.n), jnp.uint32),
+        members=jnp.array([s in members for s in slots]),
+        alive=jnp.array([s in alive for s in slots]),
+    )
+
+
+def sum_of(case, slots):
+    """The messages' sum, in Python integers."""
+    rows = [independent.values_of(encoded(case.n, case.bits)[s], case.bits) for s in slots]
+    return independent.words_of(sum(rows) if rows else [0] * (DIMENSION + 1), case.bits)
+
+
+def messages_of(case, alive, keep):
+    rows = encoded(case.n, case.bits)
+    there = [s in alive for s in range(case.n)]
+    digest = independent.digest_of(rows, there)
+    each = jnp.asarray(rows) if keep else None
+    return Messages(jnp.asarray(sum_of(case, alive)), jnp.asarray(digest), each)
+
+
+@functools.cache
+def compiled(case, keep, options=True):
+    """(attempt, messages) -> uploads, in one program."""
+    everybody = set(range(case.n))
+    arguments = attempt_of(case, everybody, everybody), messages_of(case, everybody, keep)
+    builder = secagg if case.rule == "secagg" else pairwise
+    lowered = jax.jit(builder(case.scheme).share).lower(*arguments)
+    return lowered.compile(QUICK if options else {}), lowered.as_text()
+
+
+@functools.cache
+def jitted(function, case):
+    """`function(scheme, attempt)`, jitted."""
+    return jax.jit(functools.partial(function, case.scheme))
+
+
+class Wanted(NamedTuple):
+    """What a round must be; `void`: nothing is opened."""
+
+    void: bool
+    answers: list[int]  # per slot: shares that are opened of it
+    kinds: list[int]
+    secrets: list[list[int]]
+    uploads: np.ndarray
+    aggregate: np.ndarray
+
+
+def partners_of(case, members):
+    return reference.neighbours_of(
+        case.settings, reference.public_key(SEED), ROUND, 0, sorted(members), case.n
+    )
+
+
+def oracle(case, members, alive):
+    """The round in Python integers."""
+    partners, survivors = partners_of(case, members), sorted(alive)
+    void = not recoverable(case.settings, partners, sorted(members), survivors)
+    nothing = [0] * case.n, [[0] * 8 for _ in range(case.n)], np.zeros_like(encoded(case.n, 32))
+    if void or len(alive) < 2:
+        return Wanted(True, [0] * case.n, *nothing, nothing[2][0])
+    rows = {u: to_values(encoded(case.n, case.bits)[u].tolist(), case.bits) for u in members}
+    rows = dict(sorted(rows.items()))
+    played = in_integers(case.settings, chain(), ids_of(case.n), rows, partners, survivors)
+    blank = [0] * (DIMENSION + 1)
+    sent = [played.sent[u] if u in alive else blank for u in range(case.n)]
+    slots = range(case.n)
+    return Wanted(
+        void=False,
+        answers=[len({u, *partners[u]} & alive) if u in members else 0 for u in slots],
+        kinds=[played.kinds.get(u, 0) for u in slots],
+        secrets=[played.secrets.get(u, [0] * 8) for u in slots],
+        uploads=np.array([to_words(row, case.bits) for row in sent], np.uint32),
+        aggregate=np.array(to_words(played.summed, case.bits), np.uint32),
+    )
+
+
+def dealt(case, u, kind, holder):
+    """Slot u's share of one of its secrets, as its holder has it."""
+    name = b"SELF" if kind == SELF_MASK else b"MKEY"
+    me = ids_of(case.n)[u]
+    rows = [elements(chain(), me, 4 * c + kind, b"SECA") for c in range(1, case.t)]
+    secret = elements(chain(), me, 0, name)
+    return reference.shamir_shares(secret, rows, [holder + 1], reference.PRIME)[0]
+
+
+def check(case, members, alive, keep):
+    """One round against the oracle; returns the oracle's."""
+    want = oracle(case, members, alive)
+    attempt = attempt_of(case, members, alive)
+    got = compiled(case, keep)[0](attempt, messages_of(case, alive, keep))
+    assert bool(got.enough) == (not want.void)
+    assert int(got.opened) == sum(want.answers)
+    if not want.void:
+        np.testing.assert_array_equal(np.asarray(got.aggregate), want.aggregate)
+        np.testing.assert_array_equal(np.asarray(got.aggregate), sum_of(case, sorted(alive)))
+        digest = independent.digest_of(want.uploads, np.array([u in alive for u in range(case.n)]))
+        np.testing.assert_array_equal(np.asarray(got.digest), digest)
+        if keep:
+            np.testing.assert_array_equal(np.asarray(got.each), want.uploads)
+    found = jitted(recover, case)(attempt)
+    assert np.asarray(found.kind).tolist() == want.kinds
+    assert np.asarray(found.opened).tolist() == want.answers
+    assert np.asarray(found.secret).tolist() == want.secrets
+    return want
