@@ -1,9 +1,11 @@
 """Checkpoints under every kind of damage: the good state, the one before it, or a typed error."""
 
+import contextlib
 import json
 import os
 import random
 import shutil
+import threading
 import tomllib
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from ssddl_jax import checkpoints, reference
 from ssddl_jax.checkpoints import newest, set_aside
 from ssddl_jax.directory import read_config
 from ssddl_jax.loop import first_state, prepare, recipe_of
+from ssddl_jax.sinks import JsonLines
 
 ROUNDS = 9  # checkpoints after 3, 6 and 9
 FILES = 11  # of a checkpoint, at least
@@ -428,3 +431,22 @@ def test_config_of_the_copy_reads_back(copy):
     config, about = read_config(copy)
     assert config.out == str(copy)
     assert set(about) >= {"device", "versions", "data_sha256", "given"}
+
+
+def test_a_folder_that_is_gone_leaves_nobody_waiting(run, tmp_path):
+    """Orbax's threads would wait for it for minutes, and the process for them."""
+    before = set(threading.enumerate())
+    log = JsonLines()
+    log.start(tmp_path, run.prepared.config, [])
+    writing = checkpoints.Checkpoints(tmp_path, run.recipe)
+    (tmp_path / "checkpoints").rmdir()
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        writing.save(1, {"w": np.zeros(3, np.float32)}, log, 0.0, [])
+    with contextlib.suppress(OSError):
+        writing.close()
+    log.close()
+    waiting = [t for t in set(threading.enumerate()) - before if not t.daemon]
+    for thread in waiting:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in waiting)

@@ -59,6 +59,9 @@ class Checkpoints:
                 create=False,
                 max_to_keep=KEPT,
                 cleanup_tmp_directories=True,
+                # Made here, a folder that cannot be made is an error here; made beside the rounds,
+                # orbax's threads wait for it for minutes, and the process with them.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
                 multiprocessing_options=_alone(),
             ),
         )

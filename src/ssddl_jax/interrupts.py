@@ -1,13 +1,16 @@
 """Ctrl-C and SIGTERM: a run ends between two rounds, with a checkpoint, or at once."""
 
+import math
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SAME = 1.0  # seconds
 
 
 def go_on(directory: Path | None) -> str:
@@ -57,24 +60,23 @@ class Interrupts:
 def end_on_signals() -> None:
     """Ctrl-C and SIGTERM end a command with one line; in the main thread only.
 
-    The first one raises `KeyboardInterrupt`. Later ones do nothing: the process is ending, and what
-    it closes, kills and says must not be cut off.
+    Either raises `KeyboardInterrupt`. Those that come within a second of one that did mean the same
+    and do nothing, so that what the command closes, kills and says is not cut off.
     """
     if threading.current_thread() is not threading.main_thread():
         return
+    ended = -math.inf
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ended
+        now = time.monotonic()
+        if now - ended > _SAME:
+            ended = now
+            raise KeyboardInterrupt
+
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell starts what it forgets
-            signal.signal(number, _end)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    for each in _SIGNALS:
-        signal.signal(each, _nothing)  # not SIG_IGN: Python reports those under way as lost
-    raise KeyboardInterrupt
-
-
-def _nothing(number: int, frame: FrameType | None) -> None:
-    pass
+            signal.signal(number, end)
 
 
 def words(stop: BaseException) -> str:

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end_on_signals()
     try:
         status = _main(arguments)
-    except KeyboardInterrupt as stop:  # by a signal: the only one, see end_on_signals
+    except KeyboardInterrupt as stop:  # by a signal
         say(words(stop))
         status = 1
     if distributed.is_worker():
