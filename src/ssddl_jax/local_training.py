@@ -121,3 +121,19 @@ def pieces_of(updates: Params) -> tuple[Float32[Array, "T _"], ...]:
         else:
             runs.append([flat])
     return tuple(jnp.concatenate(run, axis=1) if len(run) > 1 else run[0] for run in runs)
+
+
+def tree_of(pieces: tuple[Float32[Array, " _"], ...], like: Params) -> Params:
+    """One participant's pieces [d_p], cut anywhere, as leaves again, shaped as in `like`."""
+    leaves, structure = jax.tree.flatten(like)
+    found, left = [], list(pieces)
+    for leaf in leaves:
+        parts: list[Array] = []
+        while sum(part.size for part in parts) < leaf.size:
+            piece, missing = left.pop(0), leaf.size - sum(part.size for part in parts)
+            parts.append(piece[:missing])
+            if piece.size > missing:
+                left.insert(0, piece[missing:])
+        row = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        found.append(row.reshape(leaf.shape))
+    return jax.tree.unflatten(structure, found)

@@ -23,7 +23,7 @@ from ssddl_jax.config import Config
 from ssddl_jax.models import Params
 from ssddl_jax.population import Data
 from ssddl_jax.rivals.base import Parts, Rival, after_round, told
-from ssddl_jax.rivals.in_turn import Vector, Visit, flat, trained, visit_all
+from ssddl_jax.rivals.in_turn import Vector, Visit, flat, is_finite, trained, visit_all
 from ssddl_jax.rivals.selecting import largest, largest_words
 from ssddl_jax.rivals.traffic import chosen
 from ssddl_jax.round import Info, SelectGroup, State
@@ -72,8 +72,8 @@ def dssgd(parts: Parts) -> Rival:
                 seen = past[(each.turn - lag_of(state, each)) % _KEPT]
             before = downloaded(config, carry.memory, seen, each.participant)
             change, loss = trained(recipe, state, data, unravel(before), each.participant)
-            finite = jnp.all(jnp.isfinite(change))
-            change = jnp.where(finite, change, jnp.float32(0))
+            finite = is_finite(change)
+            change = jnp.where(finite, flat(change)[0], jnp.float32(0))
             upload = select(config, state, change, each.participant)
             arrives = each.arrives & finite
             weights = carry.weights + jnp.where(arrives, upload.values, jnp.float32(0))

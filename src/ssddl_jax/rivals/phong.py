@@ -42,7 +42,7 @@ def phong(parts: Parts) -> Rival:
         def visit(held: Array, each: Visit) -> tuple[Array, tuple[Array, Array, Array]]:
             params = unravel(decrypted(held, encoding))
             change, loss = trained(recipe, state, data, params, each.participant)
-            words, finite, clipped = message(change, encoding)
+            words, finite, clipped = message(flat(change)[0], encoding)
             added = _WIDE.add(held, jnp.where(each.arrives, words, jnp.uint32(0)))
             return added, (finite, clipped, loss)
 

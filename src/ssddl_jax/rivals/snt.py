@@ -10,9 +10,10 @@ them. A member that vanishes, or whose update is not finite, leaves the weights 
 import jax.numpy as jnp
 from jax import Array
 
+from ssddl_jax.models import Params
 from ssddl_jax.population import Data
 from ssddl_jax.rivals.base import Parts, Rival, after_round, told
-from ssddl_jax.rivals.in_turn import Vector, Visit, flat, trained, visit_all
+from ssddl_jax.rivals.in_turn import Visit, is_finite, moved, trained, visit_all
 from ssddl_jax.round import Info, SelectGroup, State
 
 
@@ -22,16 +23,14 @@ def snt(parts: Parts) -> Rival:
 
     def step(state: State, data: Data) -> tuple[State, Info]:
         group = SelectGroup(recipe, state)
-        start, unravel = flat(state.params)
 
-        def visit(weights: Vector, each: Visit) -> tuple[Vector, tuple[Array, Array, Array]]:
-            change, loss = trained(recipe, state, data, unravel(weights), each.participant)
-            finite = jnp.all(jnp.isfinite(change))
-            passed_on = jnp.where(finite & each.arrives, weights + change, weights)
+        def visit(weights: Params, each: Visit) -> tuple[Params, tuple[Array, Array, Array]]:
+            change, loss = trained(recipe, state, data, weights, each.participant)
+            finite = is_finite(change)
+            passed_on = moved(weights, change, finite & each.arrives)
             return passed_on, (finite, jnp.uint32(0), loss)
 
-        weights, visits = visit_all(visit, start, group)
-        after = unravel(weights)
+        after, visits = visit_all(visit, state.params, group)
         info = told(state, after, group, *visits)
         return after_round(state, after, ()), info
 

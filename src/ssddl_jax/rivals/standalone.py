@@ -14,7 +14,7 @@ from jax import Array, lax
 from ssddl_jax.models import Params
 from ssddl_jax.population import Data
 from ssddl_jax.rivals.base import Parts, Rival, after_round, told
-from ssddl_jax.rivals.in_turn import flat, trained
+from ssddl_jax.rivals.in_turn import is_finite, moved, trained
 from ssddl_jax.round import Info, SelectGroup, State
 
 
@@ -28,9 +28,8 @@ def standalone(parts: Parts) -> Rival:
         def alone(member: tuple[Params, Array]) -> tuple[Params, Any]:
             params, participant = member
             change, loss = trained(recipe, state, data, params, participant)
-            finite = jnp.all(jnp.isfinite(change))
-            here, unravel = flat(params)
-            return unravel(jnp.where(finite, here + change, here)), (finite, loss)
+            finite = is_finite(change)
+            return moved(params, change, finite), (finite, loss)
 
         models, (finite, loss) = lax.map(alone, (state.server, group.ids))
         nobody = group._replace(vanished=jnp.zeros_like(group.vanished))
