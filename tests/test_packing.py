@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import test_secagg_shares
+import secagg_cases
+from secagg_cases import Case
 from ssddl_jax import reference
 from ssddl_jax.packing import lift, pack, packed_words, unpack
 from ssddl_jax.reference.secagg import secagg as in_integers
 from ssddl_jax.rivals.secagg_bytes import secagg_bits
-from test_secagg_shares import Case
 
 jit_pack = jax.jit(pack, static_argnums=1)
 jit_unpack = jax.jit(unpack, static_argnums=(1, 2))
@@ -64,16 +64,16 @@ def test_packed_uploads_add_up_to_the_exact_sum(largest):
     """
     case, alive = Case(6, 4), [0, 1, 2, 4, 5]
     values = np.random.default_rng([22, largest]).integers(
-        -largest, largest + 1, (6, test_secagg_shares.DIMENSION + 1)
+        -largest, largest + 1, (6, secagg_cases.DIMENSION + 1)
     )
     values[:, 0], values[:, 1] = largest, -largest  # the extreme sums, too
     rows = (values % 2**32).astype(np.uint32)
     played = in_integers(
         case.settings,
-        test_secagg_shares.chain(),
-        test_secagg_shares.ids_of(6),
+        secagg_cases.chain(),
+        secagg_cases.ids_of(6),
         dict(enumerate(rows.tolist())),
-        test_secagg_shares.partners_of(case, range(6)),
+        secagg_cases.partners_of(case, range(6)),
         alive,
     )
     levels, width = 2 * largest + 1, rows.shape[1]
