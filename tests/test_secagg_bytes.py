@@ -2,9 +2,9 @@
 
 import pytest
 
+from secagg_cases import Case
 from ssddl_jax.rivals.secagg_bytes import expansion, secagg_bits, word_bits
 from ssddl_jax.sharing import words_made
-from test_secagg_shares import Case
 
 
 @pytest.mark.parametrize(("n", "words", "factor"), [(2**10, 2**20, "1.73"), (2**14, 2**24, "1.98")])
