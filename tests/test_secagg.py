@@ -1,5 +1,5 @@
 """SecAgg and SecAgg+ as whole rounds against the oracle; their keys. By scheme, without training:
-`test_secagg_shares.py`.
+`test_secagg_shares.py`, `test_secagg_secrets.py`.
 """
 
 from dataclasses import replace

@@ -49,6 +49,12 @@ class Rival(NamedTuple):
     judged: Callable[[State], Params] = the_model
 
 
+def is_finite(params: Params) -> Bool[Array, ""]:
+    """Whether every coordinate is."""
+    leaves = jax.tree.leaves(params)
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
 def after_round(state: State, params: Params, memory: Any) -> State:
     """The state that a round leads to; the chain always advances."""
     chain = randomness.next_chain(state.chain)

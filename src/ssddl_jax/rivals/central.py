@@ -9,13 +9,12 @@ whose weights would not be finite changes nothing.
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Int32
 
 from ssddl_jax import randomness
 from ssddl_jax.local_training import LocalSteps, minibatch_steps
 from ssddl_jax.population import Data, rows_of
-from ssddl_jax.rivals.base import Parts, Rival, after_round, told
+from ssddl_jax.rivals.base import Parts, Rival, after_round, is_finite, told
 from ssddl_jax.round import Group, Info, SelectGroup, State
 
 
@@ -32,7 +31,7 @@ def central(parts: Parts) -> Rival:
         size = group.ids.shape[0]
         most = None if steps.most is None else steps.most * size
         after, loss = train(state.params, data, batches[:most], held[:most])
-        finite = jnp.all(jnp.isfinite(ravel_pytree(after)[0]))
+        finite = is_finite(after)
         after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state.params)
         nobody = group._replace(vanished=jnp.zeros(size, bool))
         zeros = jnp.zeros(size, jnp.uint32)

@@ -22,8 +22,8 @@ from ssddl_jax import randomness
 from ssddl_jax.config import Config
 from ssddl_jax.models import Params
 from ssddl_jax.population import Data
-from ssddl_jax.rivals.base import Parts, Rival, after_round, told
-from ssddl_jax.rivals.in_turn import Vector, Visit, flat, is_finite, trained, visit_all
+from ssddl_jax.rivals.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.rivals.in_turn import Vector, Visit, flat, trained, visit_all
 from ssddl_jax.rivals.selecting import largest, largest_words
 from ssddl_jax.rivals.traffic import chosen
 from ssddl_jax.round import Info, SelectGroup, State

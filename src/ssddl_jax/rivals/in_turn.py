@@ -43,12 +43,6 @@ def flat(params: Params) -> tuple[Vector, Callable[[Vector], Params]]:
     return ravel_pytree(params)
 
 
-def is_finite(params: Params) -> Bool[Array, ""]:
-    """Whether every coordinate is."""
-    leaves = jax.tree.leaves(params)
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
-
-
 def moved(params: Params, change: Params, counts: Bool[Array, ""]) -> Params:
     """Parameters plus a change, if it counts."""
     return jax.tree.map(lambda old, by: jnp.where(counts, old + by, old), params, change)

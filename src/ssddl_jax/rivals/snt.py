@@ -12,8 +12,8 @@ from jax import Array
 
 from ssddl_jax.models import Params
 from ssddl_jax.population import Data
-from ssddl_jax.rivals.base import Parts, Rival, after_round, told
-from ssddl_jax.rivals.in_turn import Visit, is_finite, moved, trained, visit_all
+from ssddl_jax.rivals.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.rivals.in_turn import Visit, moved, trained, visit_all
 from ssddl_jax.round import Info, SelectGroup, State
 
 

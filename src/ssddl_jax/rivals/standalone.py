@@ -13,8 +13,8 @@ from jax import Array, lax
 
 from ssddl_jax.models import Params
 from ssddl_jax.population import Data
-from ssddl_jax.rivals.base import Parts, Rival, after_round, told
-from ssddl_jax.rivals.in_turn import is_finite, moved, trained
+from ssddl_jax.rivals.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.rivals.in_turn import moved, trained
 from ssddl_jax.round import Info, SelectGroup, State
 
 
