@@ -95,3 +95,12 @@ def test_one_in_a_round_and_more_before_it_is_told(command, capsys, monkeypatch,
     arrive(monkeypatch, runner._Writer, "round", {INT})
     arrive(monkeypatch, cli, "say", more)
     check(command, capsys, "stopped after 2 of 4 rounds; go on with: ssddl resume run")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(runner, "compile_loop"), (runner._Writer, "round")], ids=["before", "in"]
+)
+def test_what_was_ignored_from_the_start_stays_ignored(command, monkeypatch, owner, name):
+    signal.signal(INT, signal.SIG_IGN)
+    arrive(monkeypatch, owner, name, {INT})
+    assert cli.main(command) == 0

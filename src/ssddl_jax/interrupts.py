@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 1.0  # seconds
 
 
@@ -41,7 +40,7 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in _heard():
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -74,9 +73,14 @@ def end_on_signals() -> None:
             ended = now
             raise KeyboardInterrupt
 
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell starts what it forgets
-            signal.signal(number, end)
+    for number in _heard():
+        signal.signal(number, end)
+
+
+def _heard() -> list[signal.Signals]:
+    """Those that this process was not told to ignore, as a script tells what it starts with `&`."""
+    both = (signal.SIGINT, signal.SIGTERM)
+    return [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def words(stop: BaseException) -> str:
