@@ -26,8 +26,9 @@ def main() -> None:
     from ssddl_jax.privacy import results
     from ssddl_jax.privacy.figure import draw
     from ssddl_jax.privacy.scoring import leak_of
-    from ssddl_jax.privacy.study import SIZES, attack_config, study
+    from ssddl_jax.privacy.study import study
     from ssddl_jax.privacy.surfaces import play, surfaces_of
+    from ssddl_jax.requests import SIZES, attack_config
 
     people, targets = (12, 3) if options.tiny else (100, options.targets)
     sizes = [size for size in SIZES if size <= people]

@@ -6,7 +6,8 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax import ahead
-from ssddl_jax.ahead import Target, compile_report, parse_target
+from ssddl_jax.ahead import compile_report
+from ssddl_jax.requests import Target, parse_target
 
 TPU = pytest.mark.skipif(
     find_spec("libtpu") is None, reason="the TPU's compiler is the extra tpu; make test-tpu has it"
@@ -28,9 +29,9 @@ def test_targets():
 
 
 def test_without_the_compiler_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr(ahead, "find_spec", lambda name: None)
+    monkeypatch.setattr("ssddl_jax.requests.find_spec", lambda name: None)
     with pytest.raises(sd.ConfigError, match=r"ssddl-jax\[tpu\]"):
-        ahead.tpu_devices("v5e:2x2")
+        compile_report(sd.Config(), Target("tpu", "v5e:2x2"))
 
 
 def test_collectives_and_forbidden_things_are_found_in_a_text():

@@ -14,8 +14,9 @@ from ssddl_jax.population import load_data
 from ssddl_jax.privacy.across_rounds import differencing, late_upload
 from ssddl_jax.privacy.attacks import images, linear_layer
 from ssddl_jax.privacy.scoring import interval, leak_of
-from ssddl_jax.privacy.study import attack_config, study
+from ssddl_jax.privacy.study import study
 from ssddl_jax.privacy.surfaces import play, surfaces_of
+from ssddl_jax.requests import attack_config
 
 TARGETS = [0, 1, 2]
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax.bench import RoundBench, bench_round, image_pool, round_simulation
+from ssddl_jax.bench import bench_round, image_pool, round_simulation
 from ssddl_jax.local_training import LocalSteps, mean_loss, pieces_of, train_tile
 from ssddl_jax.models import load_model
 from ssddl_jax.optimizers import local_optimizer
 from ssddl_jax.population import as_float, rows_of
 from ssddl_jax.randomness import batch_order, public_key
+from ssddl_jax.requests import RoundBench
 
 PROMISED = {
     "seconds_per_round_median",

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,6 +94,12 @@ def test_the_impossible_is_refused_by_name(fields, field):
 
 def test_clip_is_rounded_to_float32():
     assert sd.Config(clip=0.1).clip == 0.10000000149011612
+    # By the standard library, as NumPy would: ties, denormals, the largest; beyond it, refused.
+    edges = [1 + 2**-24, 1 + 3 * 2**-24, 1e-40, 1e-45, 0.8e-45, 2**-126, 3.4028235677973362e38]
+    for clip in (*edges, np.float32(0.1), np.float64(0.1)):
+        assert sd.Config(clip=clip).clip == float(np.float32(clip))
+    with pytest.raises(sd.ConfigError, match="clip"):
+        sd.Config(clip=3.4028235677973366e38)
 
 
 def test_toml(tmp_path):

@@ -11,6 +11,7 @@ import harness
 import ssddl_jax as sd
 from ssddl_jax import memory, planning
 from ssddl_jax.cli import main
+from ssddl_jax.networks import user_network
 from ssddl_jax.planning import plan_report
 from ssddl_jax.population import load_data
 
@@ -236,7 +237,7 @@ def test_void_rounds_are_foretold(config_of):
 
 
 def test_network_seconds(config_of):
-    report = plan_report(config_of(), (planning.user_network("8,4,250"),))
+    report = plan_report(config_of(), (user_network("8,4,250"),))
     up, down = report["bytes_up_per_participant"], report["bytes_down_per_participant"]
     assert report["network_seconds"] == {"yours": pytest.approx(up * 1e-6 + down * 2e-6 + 0.5)}
 

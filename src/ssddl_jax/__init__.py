@@ -6,34 +6,43 @@
     result.summary["test_accuracy"]
 
 `build_simulation` gives the round as a pure function; `stacked` the sharing layer on pytrees.
+
+The import itself is cheap: a name, or a submodule, is imported when it is first asked for, and JAX
+with the first that needs it.
 """
 
-from ssddl_jax.chacha import PRG
-from ssddl_jax.checkpoints import CheckpointError
-from ssddl_jax.config import Config
-from ssddl_jax.errors import ConfigError, DataError, RunError
-from ssddl_jax.interrupts import Interrupted
-from ssddl_jax.models import Model
-from ssddl_jax.population import Data, load_data, make_data
-from ssddl_jax.round import Info, State
-from ssddl_jax.runner import RunResult, Watch, resume, run
-from ssddl_jax.seeds import SeedsResult, run_seeds
-from ssddl_jax.sharing import Scheme, Sharing, uploads_of
-from ssddl_jax.simulation import Simulation, build_simulation
-from ssddl_jax.sinks import Sink
-from ssddl_jax.stacked import (
-    aggregate,
-    decode,
-    encode,
-    hold,
-    mask,
-    reconstruct,
-    shamir_reconstruct,
-    shamir_share,
-    share,
-)
-from ssddl_jax.transcript import transcript, transcripts
-from ssddl_jax.verify import VerifyResult, verify
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssddl_jax.chacha import PRG
+    from ssddl_jax.checkpoints import CheckpointError
+    from ssddl_jax.config import Config
+    from ssddl_jax.errors import ConfigError, DataError, RunError
+    from ssddl_jax.interrupts import Interrupted
+    from ssddl_jax.models import Model
+    from ssddl_jax.population import Data, load_data, make_data
+    from ssddl_jax.round import Info, State
+    from ssddl_jax.runner import RunResult, Watch, resume, run
+    from ssddl_jax.seeds import SeedsResult, run_seeds
+    from ssddl_jax.sharing import Scheme, Sharing, uploads_of
+    from ssddl_jax.simulation import Simulation, build_simulation
+    from ssddl_jax.sinks import Sink
+    from ssddl_jax.stacked import (
+        aggregate,
+        decode,
+        encode,
+        hold,
+        mask,
+        reconstruct,
+        shamir_reconstruct,
+        shamir_share,
+        share,
+    )
+    from ssddl_jax.transcript import transcript, transcripts
+    from ssddl_jax.verify import VerifyResult, verify
 
 __all__ = [
     "PRG",
@@ -75,3 +84,62 @@ __all__ = [
     "uploads_of",
     "verify",
 ]
+
+_NAMES = {  # of each module, what type checkers read above
+    "chacha": "PRG",
+    "checkpoints": "CheckpointError",
+    "config": "Config",
+    "errors": "ConfigError DataError RunError",
+    "interrupts": "Interrupted",
+    "models": "Model",
+    "population": "Data load_data make_data",
+    "round": "Info State",
+    "runner": "RunResult Watch resume run",
+    "seeds": "SeedsResult run_seeds",
+    "sharing": "Scheme Sharing uploads_of",
+    "simulation": "Simulation build_simulation",
+    "sinks": "Sink",
+    "stacked": "aggregate decode encode hold mask reconstruct share "
+    "shamir_reconstruct shamir_share",
+    "transcript": "transcript transcripts",
+    "verify": "VerifyResult verify",
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+class _Package(ModuleType):
+    """This module: a public name stays what it is when the submodule of that name is imported.
+
+    Python binds a submodule in its package as soon as it has been imported, whoever imports it:
+    `transcript` and `verify` would become modules.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOMES and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # a type checker shall know the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = f"{__name__}.{_HOMES.get(name, name)}"
+        try:
+            found = import_module(home)
+        except ModuleNotFoundError as error:
+            if error.name != home:  # something that a submodule needs
+                raise
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        if name in _HOMES:
+            found = getattr(found, name)
+        globals()[name] = found
+        return found

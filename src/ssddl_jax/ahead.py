@@ -11,8 +11,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import replace
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,6 +24,7 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.parallel import AXIS
 from ssddl_jax.plan import tile_size
 from ssddl_jax.population import Data, load_data
+from ssddl_jax.requests import Target, check_compiled
 from ssddl_jax.simulation import Simulation, build_simulation
 
 # Memory of one device, bytes (Google Cloud's TPU documentation; a v2 or v3 device is one core).
@@ -47,27 +47,9 @@ _QUIET = {
 _NOT = "compiled, never run: no time is measured or predicted here"
 
 
-class Target(NamedTuple):
-    """What to compile for: tpu:v5e:16x16, or cuda."""
-
-    platform: str
-    topology: str | None
-
-
-def parse_target(text: str) -> Target:
-    """A target by name, or `ConfigError`."""
-    platform, _, topology = text.partition(":")
-    if platform == "cuda" and not topology:
-        return Target("cuda", None)
-    if platform == "tpu" and re.fullmatch(r"v\d+\w*:\d+(x\d+)+", topology):
-        return Target("tpu", topology)
-    raise ConfigError("target", text, "must be tpu:VERSION:SHAPE, such as tpu:v5e:2x2, or cuda")
-
-
 def compile_report(config: Config, target: Target) -> dict[str, Any]:
     """The JSON report of `ssddl compile`. Raises `ConfigError`."""
-    if config.engine == "reference":
-        raise ConfigError("engine", "reference", "is not compiled; use pairwise or ideal")
+    check_compiled(config, target)
     data = load_data(config)
     if target.platform == "cuda":
         return _export_cuda(config, data)
@@ -96,9 +78,6 @@ def tpu_devices(topology: str) -> Any:
     """The devices of a TPU topology, from the TPU's compiler. Raises `ConfigError`."""
     from jax.experimental import topologies
 
-    if find_spec("libtpu") is None:
-        remedy = "needs the TPU compiler: pip install 'ssddl-jax[tpu]'"
-        raise ConfigError("target", f"tpu:{topology}", remedy)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:

@@ -16,9 +16,8 @@ import numpy as np
 from jax import Array
 
 from ssddl_jax.compiling import compile_once, named
-from ssddl_jax.config import MOST, Config
+from ssddl_jax.config import Config
 from ssddl_jax.environment import device_name, peak_memory_mb, versions
-from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import words_sha256
 from ssddl_jax.local_training import LocalSteps
 from ssddl_jax.memory import check_population
@@ -26,29 +25,12 @@ from ssddl_jax.models import Model, load_model
 from ssddl_jax.optimizers import local_optimizer
 from ssddl_jax.plan import traffic
 from ssddl_jax.population import Data
+from ssddl_jax.requests import RoundBench, ShareBench, check_round_bench, check_share_bench
 from ssddl_jax.round import Info
 from ssddl_jax.sharing import words_made
 from ssddl_jax.simulation import Simulation, build_simulation, place
 
 POOL = 10_000  # images of bench round
-
-
-class ShareBench(NamedTuple):
-    """What `bench share` measures, besides the config's own fields."""
-
-    group_size: int = 64
-    dimension: int = 50_890
-    repeats: int = 5
-
-
-class RoundBench(NamedTuple):
-    """What `bench round` measures: S steps of batch B over E examples of each of N participants."""
-
-    participants: int = 1000
-    examples: int = 20
-    local_steps: int = 1
-    batch_size: int = 20
-    repeats: int = 5
 
 
 class Timed(NamedTuple):
@@ -62,10 +44,7 @@ class Timed(NamedTuple):
 
 def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
     """One timed measurement; keys as `interface.md` says. Raises `ConfigError`."""
-    _check(bench)
-    if not config.sums_securely:
-        raise ConfigError("protocol", config.protocol, "has no shares to time; use ssddl")
-    _check_engine(config)
+    check_share_bench(config, bench)
     check_population(config)
     size, dimension = bench.group_size, bench.dimension
     model = Model(lambda _, __: jnp.zeros(dimension, jnp.float32), lambda params, x: x, "synthetic")
@@ -146,8 +125,7 @@ def bench_round(config: Config, bench: RoundBench) -> dict[str, Any]:
 
 def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Data]:
     """The simulation that `bench round` times, and its data, on the host. Raises `ConfigError`."""
-    _check(bench)
-    _check_engine(config)
+    check_round_bench(config, bench)
     check_population(config)
     pool = image_pool(bench.participants, bench.examples)
     model = load_model(config.model, pool.shape, 10)
@@ -190,16 +168,3 @@ def _time(simulation: Simulation, data: Data, repeats: int) -> Timed:
         seconds.append(time.perf_counter() - begin)
         exact &= bool(info.exact)
     return Timed(seconds[1:], compiled.seconds, exact, info)
-
-
-def _check(bench: ShareBench | RoundBench) -> None:
-    for name, value in zip(bench._fields, bench, strict=True):
-        if value < 1:
-            raise ConfigError(name, value, "must be at least 1")
-        if value > MOST:
-            raise ConfigError(name, value, f"must be at most {MOST}")
-
-
-def _check_engine(config: Config) -> None:
-    if config.engine == "reference":
-        raise ConfigError("engine", "reference", "is not a kernel to time; use pairwise or ideal")

@@ -1,13 +1,16 @@
 """`Config`: every choice of a run in one frozen dataclass, checked before anything else happens.
 
 The command line has one flag a field, a TOML file one key a field. `Config` checks what can be
-said of the fields alone; `ssddl_jax.plan` checks what depends on the data and the model.
+said of the fields alone; `ssddl_jax.plan` checks what depends on the data and the model. Free of
+NumPy and JAX, so that a mistake is told at once.
 """
 
 import dataclasses
 import difflib
 import math
 import os
+import struct
+import sys
 import tomllib
 import types
 import typing
@@ -16,12 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from ssddl_jax import protocols
 from ssddl_jax.errors import ConfigError, written
 
 MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
+
+# What the package has by name, in tables that need JAX; and what is said of anything else.
+NAMES = {
+    "model": ("mlp", "mlp-64", "cnn", "linear"),
+    "prg": ("chacha20", "chacha12", "chacha8"),
+    "local_optimizer": ("sgd", "momentum", "adam"),
+    "server_optimizer": ("mean", "sgd", "momentum", "adam", "yogi"),
+}
+_OPTAX = " of a function that returns an optax transformation"
+_OWN = {"local_optimizer": _OPTAX, "server_optimizer": _OPTAX}
+
+
+def _named(field: str) -> str:
+    return f"{', '.join(NAMES[field])}, or module:attribute"
 
 
 def _field(default: Any, text: str, least: float | None = None, most: float | None = None) -> Any:
@@ -38,7 +53,7 @@ class Config:
     partition: str = _field(
         "iid", "iid, dirichlet:ALPHA, shards:K, writers, or resample:E (E rows each, from the id)"
     )
-    model: str = _field("mlp", "mlp, mlp-64, cnn, linear, or module:attribute")
+    model: str = _field("mlp", _named("model"))
     protocol: str = _field("ssddl", f"one of {', '.join(protocols.PROTOCOLS)}")
     engine: Literal["pairwise", "ideal", "reference"] = _field(
         "pairwise", "every mask; uploads of the same distribution; or slow Python integers"
@@ -55,7 +70,7 @@ class Config:
     transport: Literal["seeded", "explicit"] = _field(
         "seeded", "both ends derive a share, or the dealer sends it (same numbers, other traffic)"
     )
-    prg: str = _field("chacha20", "chacha20, chacha12, chacha8, or module:attribute")
+    prg: str = _field("chacha20", _named("prg"))
     ring_bits: Literal[32, 64] = _field(32, "bits of a ring element")
     clip: float = _field(1.0, "largest magnitude of an update's coordinate (as float32)")
     fraction_bits: int | Literal["auto"] = _field("auto", "binary places of the encoding", 0, 24)
@@ -66,8 +81,8 @@ class Config:
     local_epochs: int = _field(1, "passes of a member over its own data in a round", 1)
     batch_size: int = _field(10, "examples in a local step", 1)
     learning_rate: float = _field(0.1, "of the local optimizer")
-    local_optimizer: str = _field("sgd", "sgd, momentum, adam, or module:attribute")
-    server_optimizer: str = _field("mean", "mean, sgd, momentum, adam, yogi, or module:attribute")
+    local_optimizer: str = _field("sgd", _named("local_optimizer"))
+    server_optimizer: str = _field("mean", _named("server_optimizer"))
     dropout: float = _field(0.0, "fraction of a group vanishing after sharing", 0.0, 1.0)
     dropout_rule: Literal["retry", "reveal", "shamir"] = _field(
         "retry", "what follows a dropout: share again, open pads, or t-of-n shares"
@@ -156,7 +171,8 @@ def _accepts(value: Any, kind: Any) -> bool:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
-    if isinstance(value, np.generic):
+    numpy = sys.modules.get("numpy")  # not imported for this: no value is NumPy's before it is
+    if numpy is not None and isinstance(value, numpy.generic):
         value = value.item()
     if not _accepts(value, kind):
         choices = [c for c in _describe(kind).split(", ") if isinstance(value, str)]
@@ -185,13 +201,20 @@ def _check_range(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
 
 
 def _check_numbers(config: Config) -> None:
-    with np.errstate(over="ignore", under="ignore"):
-        clip = float(np.float32(config.clip))
+    clip = _float32(config.clip)
     object.__setattr__(config, "clip", clip)
     if not (clip > 0 and math.isfinite(clip)):
         raise ConfigError("clip", config.clip, "must be a positive float32, such as 1.0")
     if config.learning_rate <= 0:
         raise ConfigError("learning_rate", config.learning_rate, "must be positive, such as 0.1")
+
+
+def _float32(value: float) -> float:
+    """The nearest float32; infinity beyond the largest."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)
 
 
 def _check_group(config: Config) -> None:
@@ -230,6 +253,12 @@ def _check_features(config: Config) -> None:
     if config.dropout_schedule is not None and config.dropout > 0:
         remedy = "give either a dropout rate or a dropout_schedule; set dropout to 0"
         raise ConfigError("dropout", config.dropout, remedy)
+
+
+def check_name(field: str, name: str) -> None:
+    """Refuses what is neither a name of the package's nor `module:attribute`."""
+    if ":" not in name and name not in NAMES[field]:
+        raise ConfigError(field, name, f"must be one of {_named(field)}{_OWN.get(field, '')}")
 
 
 def read_text(field: str, path: str | Path, most: int) -> str:

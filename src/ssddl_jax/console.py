@@ -1,31 +1,57 @@
-"""What a person sees in the terminal: progress on stderr, closing tables on stdout."""
+"""What a person sees in the terminal: progress on stderr, closing tables on stdout.
 
-from typing import Any
+The library `rich` is imported with the first thing that is shown: not for a run that is refused.
+"""
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.table import Table
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ssddl_jax.config import Config
 from ssddl_jax.protocols import PROTOCOLS
-from ssddl_jax.runner import RunResult, Watch
-from ssddl_jax.simulation import Simulation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.table import Table
+
+    from ssddl_jax.runner import RunResult, Watch
+    from ssddl_jax.simulation import Simulation
 
 _LINES = 20  # lines of progress where there is no terminal
 
 
 class Progress:
     """Live progress of a run: a bar on a terminal, some lines elsewhere; always on stderr, and
-    only in the process that is `shown`.
+    only in the process that is `shown`. The bar is there from the first word on, until the end of
+    the `with` block.
     """
 
     def __init__(self, config: Config, shown: bool = True) -> None:
-        self.config = config
-        self.console = Console(stderr=True, quiet=not shown)
+        self.config, self.shown = config, shown
         self.bytes = 0
         self.every = max(1, config.rounds // _LINES)
-        self.bar = Bar(
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "bar" in vars(self):
+            self.bar.stop()
+
+    @cached_property
+    def console(self) -> "Console":
+        """Where it is shown."""
+        from rich.console import Console
+
+        return Console(stderr=True, quiet=not self.shown)
+
+    @cached_property
+    def bar(self) -> "Bar":
+        """The bar, started; its one task are the rounds."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -34,27 +60,28 @@ class Progress:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("rounds", total=config.rounds, told="compiling ...")
+        bar.add_task("rounds", total=self.config.rounds, told="compiling ...")
+        bar.start()
+        return bar
 
-    def __enter__(self) -> "Progress":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+    def show(self, **fields: Any) -> None:
+        """Shows the bar, with these fields of its task changed."""
+        self.bar.update(self.bar.task_ids[0], **fields)
 
     @property
-    def watch(self) -> Watch:
+    def watch(self) -> "Watch":
         """What `run` and `resume` tell."""
+        from ssddl_jax.runner import Watch
+
         return Watch(self.start, self.round, self.warn)
 
     def warn(self, text: str) -> None:
         """A line on what was found amiss."""
         self.console.print(f"note: {text}", highlight=False, soft_wrap=True)
 
-    def start(self, simulation: Simulation, done: int) -> None:
+    def start(self, simulation: "Simulation", done: int) -> None:
         """Says what is about to run."""
-        self.bar.update(self.task, completed=done)
+        self.show(completed=done)
         if done:
             self.warn(f"going on after {done} of {self.config.rounds} rounds")
         plan, config = simulation.plan, self.config
@@ -85,7 +112,7 @@ class Progress:
         told += f"  {megabytes(self.bytes)}"
         if row["void"]:
             told += "  VOID"
-        self.bar.update(self.task, advance=1, told=told)
+        self.show(advance=1, told=told)
         number = row["round"] + 1
         if not self.console.is_terminal and (number % self.every == 0 or number == 1):
             self.console.print(
@@ -105,12 +132,10 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
-def print_summary(config: Config, result: RunResult) -> None:
+def print_summary(config: Config, result: "RunResult") -> None:
     """The closing table of a run."""
     summary = result.summary
-    table = Table(title="SSDDL, simulated" if config.protocol == "ssddl" else config.protocol)
-    table.add_column("what", style="bold")
-    table.add_column("value", justify="right")
+    table = _table("SSDDL, simulated" if config.protocol == "ssddl" else config.protocol)
     accuracy = summary["test_accuracy"]
     table.add_row("test accuracy", "-" if accuracy is None else f"{accuracy:.4f}")
     if config.sums_securely:
@@ -133,7 +158,7 @@ def print_summary(config: Config, result: RunResult) -> None:
     table.add_row("peak memory", f"{summary['peak_memory_mb']:,.0f} MB")
     table.add_row("run_sha256", summary["run_sha256"][:16] + "...")
     table.add_row("written to", str(result.directory))
-    console = Console()
+    console = _stdout()
     console.print(table)
     for note in summary["notes"]:
         console.print(f"note: {note}", highlight=False)
@@ -141,10 +166,24 @@ def print_summary(config: Config, result: RunResult) -> None:
 
 def print_table(title: str, values: dict[str, Any]) -> None:
     """Any flat record as a table."""
-    table = Table(title=title)
-    table.add_column("what", style="bold")
-    table.add_column("value", justify="right")
+    table = _table(title)
     for key, value in values.items():
         text = f"{value:,.6g}" if isinstance(value, float) else str(value)
         table.add_row(key, f"{value:,}" if type(value) is int else text)
-    Console().print(table)
+    _stdout().print(table)
+
+
+def _table(title: str) -> "Table":
+    """Of what and its value."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    table.add_column("what", style="bold")
+    table.add_column("value", justify="right")
+    return table
+
+
+def _stdout() -> "Console":
+    from rich.console import Console
+
+    return Console()

@@ -5,11 +5,11 @@ import resource
 import sys
 from importlib import metadata
 
-import jax
-
 
 def peak_memory_mb() -> float:
     """Peak resident set of the process on CPU, peak device memory elsewhere; MiB."""
+    import jax
+
     device = jax.devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
@@ -20,6 +20,8 @@ def peak_memory_mb() -> float:
 
 def device_name() -> str:
     """What computed: kind and number of devices."""
+    import jax
+
     devices = jax.devices()
     kind = devices[0].device_kind
     name = platform.processor() or platform.machine() if kind == "cpu" else kind

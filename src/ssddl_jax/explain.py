@@ -8,9 +8,9 @@ import numpy as np
 
 from ssddl_jax import reference
 from ssddl_jax.config import Config
-from ssddl_jax.errors import ConfigError
 from ssddl_jax.plan import traffic
 from ssddl_jax.reference.encoding import lift
+from ssddl_jax.requests import check_explained
 from ssddl_jax.worked_round import MEMBERS, Shown, coefficient, pair_share, play
 
 _PRIME = reference.PRIME
@@ -22,7 +22,7 @@ def explain(config: Config) -> str:
 
     Raises `ConfigError` for a config that `run` would refuse. Writes nothing.
     """
-    _check(config)
+    check_explained(config)
     shown = play(config)
     lines = [*_title(shown), *_init(shown), *_select_group(shown), *_local_train(shown)]
     if shown.round["void"]:
@@ -33,12 +33,6 @@ def explain(config: Config) -> str:
         share = _shamir_shares if config.dropout_rule == "shamir" else _pair_shares
         lines += [*share(shown), *_para_update(shown)]
     return "\n".join([*lines, *_who_sees(shown)])
-
-
-def _check(config: Config) -> None:
-    if config.protocol not in ("ssddl", "plain"):
-        remedy = "is not shown in one screen; ssddl and plain are"
-        raise ConfigError("protocol", config.protocol, remedy)
 
 
 # The modules

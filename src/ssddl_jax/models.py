@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from ssddl_jax.config import check_name
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.plugins import load_attribute
 
@@ -149,9 +150,7 @@ def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
     """The model of this name for inputs of `shape` (without batch) and so many classes."""
     if ":" in name:
         return as_model(load_attribute("model", name), name)
-    if name not in MODELS:
-        remedy = f"must be one of {', '.join(MODELS)}, or module:attribute"
-        raise ConfigError("model", name, remedy)
+    check_name("model", name)
     if name == "cnn" and not (len(shape) in (2, 3) and max(shape[:2]) <= 32):
         remedy = f"takes images of at most 32 x 32, not inputs of shape {shape}; use mlp"
         raise ConfigError("model", name, remedy)

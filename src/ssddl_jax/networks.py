@@ -1,6 +1,9 @@
 """Time on the network: a computation from bytes, bandwidth and latency, never a measurement."""
 
+from math import inf
 from typing import NamedTuple
+
+from ssddl_jax.errors import ConfigError
 
 
 class Network(NamedTuple):
@@ -26,3 +29,15 @@ NETWORKS = (
     Network("home", 20, 100, 20),
     Network("data centre", 10_000, 10_000, 0.5),
 )
+
+
+def user_network(text: str) -> Network:
+    """UP,DOWN,LATENCY in Mbit/s, Mbit/s and ms (one way). Raises `ConfigError`."""
+    remedy = "must be UP,DOWN,LATENCY in Mbit/s, Mbit/s, ms, such as 20,100,15"
+    try:
+        up, down, latency = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError("network", text, remedy) from None
+    if not (0 < up < inf and 0 < down < inf and 0 <= latency < inf):
+        raise ConfigError("network", text, f"{remedy}; both rates above 0, latency 0 or more")
+    return Network("yours", up, down, latency)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import optax
 
+from ssddl_jax.config import check_name
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.models import Params
 from ssddl_jax.plugins import load_attribute, shapes_of
@@ -31,8 +32,7 @@ def local_optimizer(name: str, learning_rate: float) -> optax.GradientTransforma
     """The local optimizer of this name; `module:attribute` is called with the learning rate."""
     if ":" in name:
         return _transformation("local_optimizer", name, learning_rate)
-    if name not in LOCAL:
-        raise ConfigError("local_optimizer", name, f"must be {', '.join(LOCAL)}, {_OWN}")
+    check_name("local_optimizer", name)
     return LOCAL[name](learning_rate)
 
 
@@ -40,12 +40,8 @@ def server_optimizer(name: str) -> optax.GradientTransformation:
     """The server optimizer of this name; `module:attribute` is called without arguments."""
     if ":" in name:
         return _transformation("server_optimizer", name)
-    if name not in SERVER:
-        raise ConfigError("server_optimizer", name, f"must be {', '.join(SERVER)}, {_OWN}")
+    check_name("server_optimizer", name)
     return SERVER[name]()
-
-
-_OWN = "or module:attribute of a function that returns an optax transformation"
 
 
 def _transformation(field: str, name: str, *arguments: float) -> optax.GradientTransformation:

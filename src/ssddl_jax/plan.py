@@ -4,22 +4,20 @@ What a user sees in `ssddl plan` is what the round is built from, and what the c
 must agree with.
 """
 
-import csv
 from decimal import Decimal
 from math import floor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssddl_jax import graph_search
 from ssddl_jax.chacha import MOST_WORDS, PRG, PRGS
-from ssddl_jax.config import Config, read_text
+from ssddl_jax.checks import read_schedule, room, sharing_graph
+from ssddl_jax.config import Config, check_name
 from ssddl_jax.encoding import Encoding
 from ssddl_jax.errors import ConfigError
-from ssddl_jax.headroom import Headroom, capacity_kind, headroom
+from ssddl_jax.headroom import Headroom
 from ssddl_jax.models import Model, count_parameters
 from ssddl_jax.plugins import load_attribute, shapes_of
 from ssddl_jax.protocols import ENCRYPTED, ONE_BY_ONE
@@ -76,19 +74,12 @@ def make_plan(
     dimension = model_dimension(model, shape)
     size = config.group
     weight_max = int(np.max(counts)) if config.weighting == "examples" else 1
-    room = headroom(
-        clip=config.clip,
-        fraction_bits=config.fraction_bits,
-        group_size=size,
-        weight_max=weight_max,
-        kind=_capacity(config),
-        stochastic=config.rounding == "stochastic",
-    )
-    encoding = Encoding(config.clip, room.fraction_bits, _ring_bits(config))
+    fits = room(config, weight_max)
+    encoding = Encoding(config.clip, fits.fraction_bits, _ring_bits(config))
     if encoding.words(dimension) > MOST_WORDS:
         remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
         raise ConfigError("model", config.model, remedy)
-    neighbours, threshold, colluders = _graph(config)
+    neighbours, threshold, colluders = sharing_graph(config)
     wide = config.ring_bits == 64 and config.sums_securely
     if wide and config.engine == "pairwise" and neighbours >= 1 << 14:
         remedy = "ring_bits 64 takes at most 16382 partners; use neighbours auto or engine ideal"
@@ -98,7 +89,7 @@ def make_plan(
         size=size,
         dimension=dimension,
         encoding=encoding,
-        headroom=room,
+        headroom=fits,
         weight_max=weight_max,
         neighbours=neighbours,
         threshold=threshold,
@@ -108,13 +99,6 @@ def make_plan(
         tile_size=tile_size(config, platform),
         prg=load_prg(config.prg),
     )
-
-
-def _capacity(config: Config) -> str:
-    """Which of `CAPACITIES` bounds the sums."""
-    if config.protocol in ENCRYPTED:
-        return "plaintext"
-    return capacity_kind(config.ring_bits, config.rule)
 
 
 def _ring_bits(config: Config) -> int:
@@ -152,51 +136,8 @@ def load_prg(name: str) -> PRG:
         if len(made) != 16 or any((w.shape, w.dtype) != ((1,), jnp.uint32) for w in made):
             raise ConfigError("prg", name, "its block must give 16 arrays of uint32")
         return prg
-    if name not in PRGS:
-        raise ConfigError("prg", name, f"must be {', '.join(PRGS)}, or module:attribute")
+    check_name("prg", name)
     return PRGS[name]
-
-
-def _graph(config: Config) -> tuple[int, int, int]:
-    """(k, t, most colluders) of the sharing graph."""
-    size = config.group
-    gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
-    if config.graph == "auto":
-        try:
-            found = graph_search.smallest_graph(size, gamma, delta, config.sigma, config.eta)
-        except ValueError as error:
-            raise ConfigError("neighbours", "auto", str(error)) from error
-        neighbours, threshold = found.neighbours, found.threshold
-    else:
-        asked = size - 1 if config.graph == "complete" else int(config.graph)
-        neighbours = min(asked, size - 1)
-        threshold = 2
-        if config.rule in ("shamir", "secagg") and config.threshold == "auto":
-            try:
-                threshold, _ = graph_search.threshold_for(
-                    size, neighbours, gamma, delta, config.sigma, config.eta
-                )
-            except ValueError as error:
-                raise ConfigError("threshold", "auto", str(error)) from error
-    if config.threshold != "auto":
-        threshold = config.threshold
-        if threshold > size:
-            raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
-    colluders = _colluders(config, neighbours)
-    complete = neighbours >= size - 1
-    if config.rule == "shamir" or (config.rule == "secagg" and complete):
-        colluders = min(threshold - 1, size - 2)
-    if config.rule == "secagg" and threshold > neighbours:
-        raise ConfigError("threshold", threshold, f"must be at most the {neighbours} partners")
-    return neighbours, threshold, colluders
-
-
-def _colluders(config: Config, neighbours: int) -> int:
-    """A sparse graph withstands max_corrupt of the group, or fewer if it is too thin for that."""
-    gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
-    if neighbours < config.group - 1 and max(config.max_corrupt, config.max_dropout) >= 1:
-        return 0  # nobody honest need be left
-    return graph_search.max_colluders(config.group, neighbours, gamma, delta, config.sigma)
 
 
 def _vanishing(config: Config) -> int:
@@ -204,32 +145,6 @@ def _vanishing(config: Config) -> int:
         table = read_schedule(config)
         return max((len(ids) for ids in table.values()), default=0)
     return floor(Decimal(repr(config.dropout)) * config.group)
-
-
-def read_schedule(config: Config) -> dict[int, set[int]]:
-    """Who vanishes in which round, from a CSV file of round,participant (a header is allowed)."""
-    path = Path(str(config.dropout_schedule))
-    text = read_text("dropout_schedule", path, 1 << 28)
-    table: dict[int, set[int]] = {}
-    try:
-        rows = list(csv.reader(text.splitlines()))
-    except csv.Error as error:
-        raise ConfigError("dropout_schedule", path, f"is not a CSV file: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        if not row or (number == 1 and not row[0].strip().lstrip("-").isdigit()):
-            continue
-        try:
-            round_, participant = (int(cell) for cell in row)
-        except ValueError:
-            remedy = f"line {number} is {','.join(row)!r}; each line must be round,participant"
-            raise ConfigError("dropout_schedule", path, remedy) from None
-        if not 0 <= round_ < 2**31 or not 0 <= participant < config.participants:
-            remedy = (
-                f"line {number}: rounds count from 0, participants 0..{config.participants - 1}"
-            )
-            raise ConfigError("dropout_schedule", path, remedy)
-        table.setdefault(round_, set()).add(participant)
-    return table
 
 
 def tile_size(config: Config, platform: str) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from ssddl_jax import protocols
 from ssddl_jax.config import Config
 from ssddl_jax.data import Dataset, load_dataset, make_partition, validate_partition
-from ssddl_jax.errors import ConfigError, DataError
+from ssddl_jax.errors import DataError
 from ssddl_jax.forecast import Forecast, forecast
 from ssddl_jax.memory import check_memory, check_population, predict_memory
 from ssddl_jax.models import load_model
@@ -80,18 +80,6 @@ def holdings(config: Config, dataset: Dataset) -> Holdings:
         return Holdings(1, False)
     dealt = make_partition(config.partition, dataset, config.participants, config.seed)
     return Holdings(dealt.examples, True)
-
-
-def user_network(text: str) -> Network:
-    """UP,DOWN,LATENCY in Mbit/s, Mbit/s and ms (one way). Raises `ConfigError`."""
-    remedy = "must be UP,DOWN,LATENCY in Mbit/s, Mbit/s, ms, such as 20,100,15"
-    try:
-        up, down, latency = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError("network", text, remedy) from None
-    if not (0 < up < np.inf and 0 < down < np.inf and 0 <= latency < np.inf):
-        raise ConfigError("network", text, f"{remedy}; both rates above 0, latency 0 or more")
-    return Network("yours", up, down, latency)
 
 
 def _facts(config: Config, plan: Plan) -> dict[str, Any]:

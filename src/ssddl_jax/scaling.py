@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import linregress
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
@@ -161,6 +160,8 @@ def fitted(rows: Sequence[dict[str, Any]], curve: str) -> dict[str, float] | Non
     ]
     if len(points) < 2:
         return None
+    from scipy.stats import linregress
+
     counts, seconds = np.log(np.array(points)).T
     line = linregress(counts, seconds)
     each = [s / n for n, s in points]

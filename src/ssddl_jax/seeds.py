@@ -14,7 +14,6 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from scipy.special import stdtrit
 
 from ssddl_jax.compiling import compile_once
 from ssddl_jax.config import Config
@@ -55,6 +54,8 @@ class SeedsResult(NamedTuple):
         mean = rows.mean(axis=0)
         if len(rows) < 2:
             return mean, np.full_like(mean, np.nan)
+        from scipy.special import stdtrit
+
         error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
         return mean, error * stdtrit(len(rows) - 1, (1 + confidence) / 2)
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from ssddl_jax.checks import read_schedule
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.least_memory import check_least_memory
@@ -15,7 +16,7 @@ from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.models import Model, Params, as_model, load_model
 from ssddl_jax.optimizers import check_optimizer, local_optimizer, server_optimizer
 from ssddl_jax.parallel import make_mesh, platform_of
-from ssddl_jax.plan import Plan, make_plan, model_shapes, read_schedule
+from ssddl_jax.plan import Plan, make_plan, model_shapes
 from ssddl_jax.population import Data
 from ssddl_jax.protocols import ONE_BY_ONE
 from ssddl_jax.rivals.base import Parts, the_model

@@ -1,6 +1,5 @@
 """`transcript`: every message of one round, in one file; the simulator's all-seeing view."""
 
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssddl_jax.compiling import compile_once, named
-from ssddl_jax.config import Config, check_path
+from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import flat_params
 from ssddl_jax.plan import Plan
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.reference_round import reference_round
+from ssddl_jax.requests import check_shown
 from ssddl_jax.round import Info, Recipe, Rows, State
 from ssddl_jax.sharing.base import Attempt, Scheme
 from ssddl_jax.sharing.partners import attempt_ring, partners_of
@@ -37,12 +37,7 @@ def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
 
 def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterator[Arrays]:
     """Transcripts of some rounds of one run, ascending, each as soon as it has been played."""
-    if not config.sums_securely:
-        raise ConfigError("protocol", config.protocol, "has no shares to show; use ssddl")
-    for round_ in rounds:
-        if not 0 <= round_ < config.rounds:
-            remedy = f"must be 0..{config.rounds - 1} (rounds count from 0)"
-            raise ConfigError("round", round_, remedy)
+    check_shown(config, rounds)
     host_data = parts.pop("data", None) or load_data(config)
     simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
     plan, recipe = simulation.plan, simulation.recipe
@@ -147,18 +142,3 @@ def write_transcript(arrays: Arrays, path: str) -> None:
     with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
     partial.replace(target)
-
-
-def check_file(path: str) -> None:
-    """Refuses a transcript file that could not be written."""
-    target = Path(path)
-    check_path("out", target)
-    check_path("out", f"{path}.partial")
-    if target.exists() and not target.is_file() and not target.is_dir():
-        raise ConfigError("out", path, "is a device; name a file ending in .npz")
-    if target.is_dir():
-        raise ConfigError("out", path, "is a folder; name a file ending in .npz")
-    if not target.absolute().parent.is_dir():
-        raise ConfigError("out", path, f"its folder {target.parent} does not exist")
-    if not os.access(target.absolute().parent, os.W_OK):
-        raise ConfigError("out", path, f"its folder {target.parent} may not be written to")

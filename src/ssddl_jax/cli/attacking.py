@@ -15,6 +15,7 @@ from ssddl_jax.cli.options import (
 )
 from ssddl_jax.config import Config, read_toml
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.requests import SIZES, attack_config, check_study
 
 # Fields that an attack's rounds take from the user; the others are the study's own.
 _TAKEN = ("data", "participants", "group_size", "shares", "prg", "clip", "learning_rate", "seed")
@@ -63,14 +64,17 @@ def attack(arguments: list[str]) -> int:
     passed_over = sorted(set(told) - {*_TAKEN, "out"})
     given = read_config(options)
     kept = {name: getattr(given, name) for name in _TAKEN}
-    from ssddl_jax.privacy import results
-    from ssddl_jax.privacy.study import SIZES, attack_config, check, study
-
     config = attack_config(Config(**kept), batch)
     targets = min(_TARGETS, config.participants) if targets is None else targets
     sizes = sizes or [size for size in SIZES if size <= config.participants]
-    check(config, targets, sizes)
+    check_study(config, targets, sizes)
+    from ssddl_jax.checks import check
+
+    check(config)
     check_output(directory, overwrite)
+    from ssddl_jax.privacy import results
+    from ssddl_jax.privacy.study import study
+
     first = [f"not used of {options.config}, a study has its own: {', '.join(passed_over)}"]
 
     def tell(text: str) -> None:

@@ -45,17 +45,22 @@ def compare(arguments: list[str]) -> int:
     out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite, options.seeds
     config = read_config(options)
-    from ssddl_jax.comparison import compare as comparing
-    from ssddl_jax.comparison.figure import draw
+    from ssddl_jax.checks import check
     from ssddl_jax.comparison.rows import read_rows
-    from ssddl_jax.comparison.table import markdown
     from ssddl_jax.directory import check_output, new_directory
 
     rows = read_rows(options.protocols, config)
-    comparing.check(rows)
+    for row in rows:
+        check(row.config)
     directory = Path(out) if out else new_directory("compare")
     check_output(directory, overwrite)
+    from ssddl_jax.comparison import compare as comparing
+
+    comparing.check(rows)
     result = comparing.compare(rows, seeds, say)
+    from ssddl_jax.comparison.figure import draw
+    from ssddl_jax.comparison.table import markdown
+
     directory.mkdir(parents=True, exist_ok=True)
     text = markdown(result)
     (directory / "compare.json").write_text(json.dumps(result, indent=1) + "\n")

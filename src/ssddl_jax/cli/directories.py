@@ -44,13 +44,15 @@ def resume(arguments: list[str]) -> int:
 def verify(arguments: list[str]) -> int:
     """`ssddl verify`."""
     options = parse(_parser("verify", "Replays a finished run and compares hashes."), arguments)
-    from ssddl_jax.console import Progress
     from ssddl_jax.directory import read_config
-    from ssddl_jax.verify import verify as replay
 
     directory = Path(options.directory)
     config, _ = read_config(directory)
+    from ssddl_jax.console import Progress
+    from ssddl_jax.verify import verify as replay
+
     with Progress(config) as progress:
+        progress.show()
         found = replay(directory, on_round=progress.round)
     if options.json:
         print_json(found._asdict())

@@ -1,7 +1,9 @@
 """Commands that measure: bench, scale, compile."""
 
 import os
+import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssddl_jax import distributed
@@ -20,6 +22,14 @@ from ssddl_jax.cli.options import (
     whole,
 )
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.requests import (
+    RoundBench,
+    ShareBench,
+    check_compiled,
+    check_round_bench,
+    check_share_bench,
+    parse_target,
+)
 
 if TYPE_CHECKING:
     from ssddl_jax.scaling import Training
@@ -68,9 +78,14 @@ def _share(arguments: list[str]) -> int:
     sizes = {name: whole(name, getattr(options, name)) for name in names}
     del options.group_size
     config = read_config(options, participants=sizes["group_size"], group_size="all")
-    from ssddl_jax.bench import ShareBench, bench_share
+    measured = ShareBench(**sizes)
+    check_share_bench(config, measured)
+    from ssddl_jax.checks import check
 
-    return _show("bench share", bench_share(config, ShareBench(**sizes)), options)
+    check(config)
+    from ssddl_jax.bench import bench_share
+
+    return _show("bench share", bench_share(config, measured), options)
 
 
 def _round(arguments: list[str]) -> int:
@@ -95,13 +110,18 @@ def _round(arguments: list[str]) -> int:
         options.model = "mlp-64"
     members = sizes.get("participants", 1000)
     config = read_config(options, participants=members, group_size="all")
+    measured = RoundBench(**sizes)
+    check_round_bench(config, measured)
+    from ssddl_jax.checks import check
+
+    check(config)
     if distributed.is_worker():
         distributed.join()
     elif not cluster.alone:
         return distributed.supervise(cluster, ["bench", "round", *arguments], None)
-    from ssddl_jax.bench import RoundBench, bench_round
+    from ssddl_jax.bench import bench_round
 
-    return _show("bench round", bench_round(config, RoundBench(**sizes)), options)
+    return _show("bench round", bench_round(config, measured), options)
 
 
 def _show(title: str, result: dict[str, Any], options: Namespace) -> int:
@@ -139,8 +159,6 @@ def scale(arguments: list[str]) -> int:
     hidden = [*_SET, "batch_size", "protocol", "engine", "neighbours", "seed"]
     add_config_flags(parser, hidden=hidden)
     options = parse(parser, arguments)
-    from pathlib import Path
-
     from ssddl_jax import scaling
     from ssddl_jax.directory import check_output, new_directory
 
@@ -156,6 +174,10 @@ def scale(arguments: list[str]) -> int:
     given = {k: v for k, v in vars(options).items() if k not in own and v is not None}
     flags = [text for name, value in given.items() for text in (flag_of(name), str(value))]
     training = _training(options) if options.seeds else None
+    if training:
+        from ssddl_jax.checks import check
+
+        check(training.config)
     check_output(directory, overwrite=False)
 
     def tell(at: scaling.Progress) -> None:
@@ -207,8 +229,27 @@ def compile_(arguments: list[str]) -> int:
     add_config_flags(parser, hidden=["out", "devices"])
     options = parse(parser, arguments)
     config = read_config(options)
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the TPU's compiler is here, no TPU
-    from ssddl_jax.ahead import compile_report, parse_target
-
     target = parse_target(options.target)
+    check_compiled(config, target)
+    from ssddl_jax.checks import check
+
+    check(config)
+    _on_cpu()
+    from ssddl_jax.ahead import compile_report
+
     return _show(f"compiled for {options.target}", compile_report(config, target), options)
+
+
+def _on_cpu() -> None:
+    """JAX on the CPU alone, unless the user says otherwise: the TPU's compiler is here, no TPU.
+
+    JAX reads JAX_PLATFORMS when it is imported, which it has been where a Python program calls
+    `main`; from then on its own setting counts, until it first looks for devices.
+    """
+    if "jax" not in sys.modules:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        return
+    import jax
+
+    if not getattr(jax.config, "jax_platforms", None):
+        jax.config.update("jax_platforms", "cpu")

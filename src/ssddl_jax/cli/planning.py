@@ -26,11 +26,13 @@ def plan(arguments: list[str]) -> int:
     add_config_flags(parser)
     options = parse(parser, arguments)
     config = read_config(options)
-    from ssddl_jax.networks import NETWORKS
-    from ssddl_jax.plan_table import print_plan
-    from ssddl_jax.planning import plan_report, user_network
+    from ssddl_jax.checks import check
+    from ssddl_jax.networks import NETWORKS, user_network
 
     own = () if options.network is None else (user_network(options.network),)
+    check(config)
+    from ssddl_jax.planning import plan_report
+
     report = plan_report(config, (*NETWORKS, *own))
     if not options.no_calibration:
         from ssddl_jax.calibration import calibrated
@@ -39,5 +41,7 @@ def plan(arguments: list[str]) -> int:
     if options.json:
         print_json(report)
     else:
+        from ssddl_jax.plan_table import print_plan
+
         print_plan(report)
     return 0

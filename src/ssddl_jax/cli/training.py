@@ -13,6 +13,7 @@ from ssddl_jax.cli.options import (
     say,
     whole,
 )
+from ssddl_jax.requests import check_explained, check_shown, check_transcript_file
 
 
 def run(arguments: list[str]) -> int:
@@ -27,24 +28,29 @@ def run(arguments: list[str]) -> int:
     options = parse(parser, arguments)
     cluster = read_cluster(options)
     config = read_config(options)
+    from ssddl_jax.checks import check
+    from ssddl_jax.directory import check_output, output_directory
+
     if options.explain:
+        check_explained(config)
+        check(config)
         from ssddl_jax.explain import explain
 
         text = explain(config)
         print_json({"explain": text}) if options.json else print(text)
         return 0
-    from ssddl_jax import runner
-    from ssddl_jax.directory import check_output, output_directory
-
     if distributed.is_worker():
-        distributed.join()
-    elif not cluster.alone:
+        distributed.join()  # the parent has checked
+    else:
         directory = output_directory(config)
         if cluster.process_index in (None, 0) and cluster.launcher is None:
             check_output(directory, options.overwrite)
-        if config.out is None:
-            arguments = [*arguments, "--out", str(directory)]
-        return distributed.supervise(cluster, ["run", *arguments], directory)
+        check(config)
+        if not cluster.alone:
+            if config.out is None:
+                arguments = [*arguments, "--out", str(directory)]
+            return distributed.supervise(cluster, ["run", *arguments], directory)
+    from ssddl_jax import runner
     from ssddl_jax.console import Progress, print_summary
 
     with Progress(config, distributed.is_leader()) as progress:
@@ -70,11 +76,15 @@ def transcript(arguments: list[str]) -> int:
     path = options.out
     del options.out
     config = read_config(options)
-    from ssddl_jax.hashes import words_sha256
-    from ssddl_jax.transcript import check_file, write_transcript
-    from ssddl_jax.transcript import transcript as messages_of
+    check_transcript_file(path)
+    check_shown(config, [round_])
+    from ssddl_jax.checks import check
 
-    check_file(path)
+    check(config)
+    from ssddl_jax.hashes import words_sha256
+    from ssddl_jax.transcript import transcript as messages_of
+    from ssddl_jax.transcript import write_transcript
+
     arrays = messages_of(config, round_)
     write_transcript(arrays, path)
     say(f"round {round_}: {len(arrays['group'])} messages of {arrays['encoded'].shape[1]} words")

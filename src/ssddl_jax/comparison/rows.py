@@ -9,7 +9,6 @@ from typing import NamedTuple
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.protocols import PROTOCOLS
-from ssddl_jax.rivals import paillier
 
 DEFAULT = (
     "ssddl,secagg,secagg+,plain,dssgd:1,dssgd:0.1,dssgd:0.01,phong-lwe,phong-paillier,snt,"
@@ -35,8 +34,11 @@ def read_rows(text: str, config: Config) -> list[Row]:
 
 def left_out(row: Row) -> str | None:
     """Why a row cannot be measured here, or None."""
-    if row.config.protocol == "phong-paillier" and not paillier.installed():
-        return "needs the extra paillier: pip install 'ssddl-jax[paillier]'"
+    if row.config.protocol == "phong-paillier":
+        from ssddl_jax.rivals import paillier
+
+        if not paillier.installed():
+            return "needs the extra paillier: pip install 'ssddl-jax[paillier]'"
     return None
 
 

@@ -3,6 +3,7 @@
 from ssddl_jax.data.datasets import (
     Dataset,
     DatasetInfo,
+    check_dataset,
     dataset_from_arrays,
     list_datasets,
     load_dataset,
@@ -20,6 +21,7 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "Partition",
+    "check_dataset",
     "dataset_from_arrays",
     "list_datasets",
     "load_dataset",

@@ -90,15 +90,29 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     name = os.fspath(name_or_path)
     if name == "digits":
         return _load_digits()
+    path = _path_of(name)
+    if name in _KNOWN:
+        return _load_path(path, name, [path.parent, *_search_folders()])
+    return _load_path(path, path.stem, [path.parent])
+
+
+def check_dataset(name: str) -> None:
+    """Raises DataError if nothing of that name is here; reads no data."""
+    if name != "digits":
+        _path_of(name)
+
+
+def _path_of(name: str) -> Path:
+    """Where a dataset lies. Raises DataError if it is unknown or absent."""
     if name in _KNOWN:
         found = _find(name, _search_folders())
         if found is None:
             looked = ", ".join(str(folder) for folder in _search_folders())
             raise DataError(f"data = {name!r} is not here (looked in {looked}): {_KNOWN[name]}")
-        return _load_path(found, name, [found.parent, *_search_folders()])
+        return found
     path = Path(os.path.expanduser(name))
     if name and os.path.exists(path):
-        return _load_path(path, path.stem, [path.parent])
+        return path
     known = ", ".join(_KNOWN)
     close = difflib.get_close_matches(name, _KNOWN, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

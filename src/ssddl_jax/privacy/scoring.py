@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int32
-from scipy.stats import bootstrap  # type: ignore[attr-defined]
 
 from ssddl_jax.privacy.attacks import images, linear_layer
 from ssddl_jax.privacy.surfaces import Played, Surface
@@ -132,6 +131,8 @@ def interval(values: Any) -> dict[str, float]:
     mean = float(values.mean())
     low = high = mean
     if len(values) > 1 and np.ptp(values) > 0:
+        from scipy.stats import bootstrap  # type: ignore[attr-defined]
+
         drawn = bootstrap(
             (values,),
             np.mean,

@@ -16,20 +16,17 @@ import numpy as np
 from jaxtyping import Float32
 
 from ssddl_jax.config import Config
-from ssddl_jax.errors import ConfigError
-from ssddl_jax.headroom import headroom
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.privacy import across_rounds, exposure
 from ssddl_jax.privacy.attacks import labels, linear_layer, matching
 from ssddl_jax.privacy.attacks.lenet import LENET
 from ssddl_jax.privacy.scoring import Guess, Leak, Score, leak_of, nearest, score_of
 from ssddl_jax.privacy.surfaces import Played, Surface, check_images, play, surfaces_of
+from ssddl_jax.requests import check_study
 from ssddl_jax.simulation import build_simulation
 
-SIZES = (2, 3, 5, 10, 25, 50, 100)
 DLG_STEPS, DLG_RESTARTS, INVERSION_STEPS = 150, 2, 500
 _DIFFERENCING = 1.3  # rounds for each participant, at least: then sums determine everybody
-_MOST = 500  # participants
 
 
 class Study(NamedTuple):
@@ -46,28 +43,11 @@ class Study(NamedTuple):
     seconds: float
 
 
-def check(config: Config, targets: int, sizes: list[int]) -> None:
-    """Refuses what cannot be studied."""
-    if config.participants > _MOST:
-        remedy = f"must be at most {_MOST}: a study keeps everybody's update"
-        raise ConfigError("participants", config.participants, remedy)
-    if not 2 <= targets <= config.participants:
-        remedy = f"must be 2..{config.participants} (participants): intervals need two"
-        raise ConfigError("targets", targets, remedy)
-    for size in sizes:
-        if not 2 <= size <= config.participants:
-            remedy = f"must be 2..{config.participants} (participants)"
-            raise ConfigError("sizes", size, remedy)
-    if config.group >= config.participants:
-        remedy = f"must be below participants = {config.participants}: groups must change"
-        raise ConfigError("group_size", config.group, remedy)
-
-
 def study(
     config: Config, targets: int, sizes: list[int], tell: Callable[[str], None] = lambda _: None
 ) -> Study:
     """Plays, attacks, scores. `config` as `attack_config` makes it; targets are ids 0..T-1."""
-    check(config, targets, sizes)
+    check_study(config, targets, sizes)
     begin = time.perf_counter()
     data = load_data(config)
     check_images(config, data)
@@ -116,28 +96,6 @@ def study(
         coalitions,
         rounds,
         time.perf_counter() - begin,
-    )
-
-
-def attack_config(config: Config, batch: int = 1) -> Config:
-    """The config of a study's rounds: E = `batch` examples each, one local step, and as many
-    binary places as a sum of everybody leaves room for.
-    """
-    room = headroom(
-        clip=config.clip,
-        fraction_bits="auto",
-        group_size=config.participants,
-        weight_max=1,
-        kind="ring",
-    )
-    return replace(
-        config,
-        fraction_bits=room.fraction_bits,
-        model="mlp",
-        partition=f"resample:{batch}",
-        batch_size=batch,
-        local_epochs=1,
-        rounds=max(100, 10 * config.participants),
     )
 
 
