@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow test-browser test-tpu lint benchmarks setup clean
+.PHONY: run test test-slow test-browser test-tpu mutants lint benchmarks setup clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -22,6 +22,10 @@ test: setup
 
 test-slow: setup
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+# Five planted faults, drawn by the commit: a test must find each.
+mutants: setup
+	@$(BIN)/python tests/mutants.py --five
 
 # The report in a real headless browser: the system's chromium, driven by the extra `browser`.
 $(VENV)/.browser: $(VENV)/.installed

@@ -5,6 +5,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 _DEVICES = "--xla_force_host_platform_device_count"
 if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
@@ -19,6 +20,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from harness import tiny_data, tiny_npz  # noqa: E402
+from ssddl_jax.cores import usable_cores  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -26,6 +28,32 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Examples come from the test's own text: the same on every run, and nothing is stored.
 hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("fixed")
+
+
+_WORKER = 3e9  # bytes: what compiling leaves in a worker of `-n auto` stays below
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Workers of `-n auto`: one a core, as far as there is memory for them."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # xdist's own answer
+    return max(1, min(usable_cores(), int(available_bytes() // _WORKER)))
+
+
+def available_bytes():
+    """Memory that is free or can be freed, of the machine or of the container this runs in."""
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf(pages)
+    told = Path("/proc/meminfo")
+    for line in told.read_text().splitlines() if told.exists() else ():
+        if line.startswith("MemAvailable:"):
+            free = 1024 * int(line.split()[1])
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of control groups, new and old
+        limit = Path("/sys/fs/cgroup") / name
+        if limit.exists() and limit.read_text().strip().isdigit():
+            free = min(free, int(limit.read_text()))
+    return free
 
 
 @pytest.fixture(scope="session")
