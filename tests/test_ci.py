@@ -31,7 +31,7 @@ def played(parts, tmp_path):
 
 
 def test_parts_that_pass_are_listed_and_added_up(tmp_path):
-    busy = f"work() {{ {sys.executable} -c 'sum(range(10**6))'; }}\n"
+    busy = f"work() {{ {sys.executable} -c 'sum(range(10**7))'; }}\n"
     parts = busy + "part one 20 work\npart two 30 true\npart three 40 bash -c true"
     status, table, _ = played(parts, tmp_path)
     assert status == 0
