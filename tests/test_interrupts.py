@@ -73,6 +73,26 @@ def test_in_a_round(command, capsys, monkeypatch, numbers):
     check(command, capsys, f"stopped {where}; go on with: ssddl resume run")
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_the_next_one_acts_even_while_the_first_is_being_noted(monkeypatch, after):
+    """Python may run the second handler inside the first: at its start, or before its end."""
+    seen = interrupts.Interrupts()
+    put_back = interrupts.Interrupts.__exit__
+
+    def interrupted(self, *_):
+        monkeypatch.setattr(interrupts.Interrupts, "__exit__", put_back)
+        self._note(TERM, None)
+
+    with seen:
+        if after:
+            monkeypatch.setattr(interrupts.Interrupts, "__exit__", interrupted)
+        else:
+            seen._note(TERM, None)
+        with pytest.raises(KeyboardInterrupt):
+            seen._note(INT, None)
+    assert seen.noted
+
+
 MORE = pytest.mark.parametrize("more", [{TERM}, {INT, TERM}])
 
 

@@ -49,6 +49,8 @@ class Interrupts:
             signal.signal(*self._before.popitem())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.noted:  # the next one, before the first had put the other handlers back
+            raise KeyboardInterrupt
         self.noted = True
         self.__exit__()
         name = signal.Signals(number).name
