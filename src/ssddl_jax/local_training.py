@@ -99,6 +99,7 @@ def train_tile(
         after, loss = batches_of(params, data, chosen[: steps.most], valid[: steps.most])
         return jax.tree.map(jnp.subtract, after, params), loss
 
+    @jax.jit  # its shapes are asked for before it is used: traced once for both
     def train(
         params: Params, data: Data, public: Array, round_: Array, ids: Array
     ) -> tuple[tuple[Array, ...], Array]:

@@ -131,6 +131,11 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+# Compiled as a whole, their initial parameters have the bits that they have step by step; of a
+# model of the user's own nobody can know that. At level 1 compiling takes 0.6 of the time.
+_INIT_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+
+
 def as_model(model: Any, name: str = "custom") -> Model:
     """A `Model` from a flax module, an `(init, apply)` pair, or a `Model`.
 
@@ -154,7 +159,8 @@ def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
     if name == "cnn" and not (len(shape) in (2, 3) and max(shape[:2]) <= 32):
         remedy = f"takes images of at most 32 x 32, not inputs of shape {shape}; use mlp"
         raise ConfigError("model", name, remedy)
-    return as_model(MODELS[name](classes), name)
+    model = as_model(MODELS[name](classes), name)
+    return model._replace(init=jax.jit(model.init, compiler_options=_INIT_OPTIONS))
 
 
 def count_parameters(params: Params) -> int:

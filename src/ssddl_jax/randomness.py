@@ -24,13 +24,19 @@ def _nonce(*parts: Array | int) -> UInt32[Array, "3"]:
     return jnp.stack([jnp.asarray(part, jnp.uint32) for part in parts])
 
 
-def _seed_key(seed: int) -> Key:
-    return jnp.array([seed & 0xFFFFFFFF, seed >> 32, 0, 0, 0, 0, 0, 0], jnp.uint32)
+def _seed_words(seed: int) -> np.ndarray:
+    return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
+
+
+@jax.jit  # one small program for both keys of a run
+def _seeded(words: UInt32[Array, "2"], purpose: UInt32[Array, ""]) -> Key:
+    key = jnp.pad(words, (0, 6))
+    return first8(key, jnp.uint32(0), _nonce(0, 0, purpose))
 
 
 def initial_chain(seed: int) -> Key:
     """S_0 of a seed, 0 <= seed < 2^64."""
-    return first8(_seed_key(seed), jnp.uint32(0), _nonce(0, 0, tag("INIT")))
+    return _seeded(_seed_words(seed), tag("INIT"))
 
 
 def next_chain(chain: Key) -> Key:
@@ -45,7 +51,7 @@ def chain_at(chain: Key, steps: UInt32[Array, ""]) -> Key:
 
 def public_key(seed: int) -> Key:
     """R of a seed: the key of all public randomness."""
-    return first8(_seed_key(seed), jnp.uint32(0), _nonce(0, 0, tag("RAND")))
+    return _seeded(_seed_words(seed), tag("RAND"))
 
 
 def pair_keys(
@@ -213,6 +219,11 @@ def resampled_rows(
     return mul_high(drawn.reshape(-1)[:examples], jnp.uint32(total)).astype(jnp.int32)
 
 
+@jax.jit
+def _folded(words: UInt32[Array, "2"]) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(words[0]), words[1])
+
+
 def model_key(seed: int) -> jax.Array:
     """A jax.random key for the model's initial parameters, from both halves of the seed."""
-    return jax.random.fold_in(jax.random.key(np.uint32(seed & 0xFFFFFFFF)), np.uint32(seed >> 32))
+    return _folded(_seed_words(seed))

@@ -22,7 +22,7 @@ from ssddl_jax.protocols import ONE_BY_ONE
 from ssddl_jax.rivals.base import Parts, the_model
 from ssddl_jax.rivals.table import RIVALS
 from ssddl_jax.round import Info, Init, Recipe, State, shared_round
-from ssddl_jax.sharing import SHARINGS, Scheme, Sharing
+from ssddl_jax.sharing import SHARINGS, Scheme, Sharing, suited
 
 Tree = TypeVar("Tree")
 
@@ -89,6 +89,8 @@ def build_simulation(
         prg=plan.prg,
         mesh=mesh,
     )
+    engine = "pairwise" if config.engine == "reference" else config.engine
+    scheme = suited(engine, scheme)
     local = local or local_optimizer(config.local_optimizer, config.learning_rate)
     server = server or server_optimizer(config.server_optimizer)
     check_parts(config, model, data, local, server)
@@ -112,7 +114,6 @@ def build_simulation(
     if config.protocol in RIVALS:
         step, memory, judged = RIVALS[config.protocol](Parts(config, recipe, local, steps))
     else:
-        engine = "pairwise" if config.engine == "reference" else config.engine
         builder = sharing or SHARINGS[engine, config.rule]
         streamed = shared_round(recipe, builder(scheme))
         kept = shared_round(recipe, builder(scheme), keep=True)

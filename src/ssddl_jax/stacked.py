@@ -26,7 +26,7 @@ from ssddl_jax.parallel import make_mesh
 from ssddl_jax.randomness import initial_chain, pair_keys
 from ssddl_jax.rings import RINGS
 from ssddl_jax.sharing.base import Attempt, Messages, Scheme
-from ssddl_jax.sharing.kernels import written
+from ssddl_jax.sharing.kernels import lanes_of, written
 from ssddl_jax.sharing.pairwise import pairwise
 
 Stacked = Any  # a pytree whose leaves are [n, ...]
@@ -82,7 +82,7 @@ def share(
     others = jnp.uint32(1) - jnp.eye(n, dtype=jnp.uint32)
     columns = [keys[..., i] for i in range(8)]
     lanes = written(prg, columns, others, jnp.uint32(0), -(-width // 16))
-    drawn = jnp.stack(lanes, axis=2).reshape(n, n, -1)[..., :width]
+    drawn = jnp.moveaxis(lanes_of(lanes), 0, 2).reshape(n, n, -1)[..., :width]
     ring = RINGS[ring_bits]
     kept = ring.add(messages, ring.negate(jax.vmap(ring.sum)(drawn)))
     return jnp.where(jnp.eye(n, dtype=bool)[..., None], kept[:, None], drawn)

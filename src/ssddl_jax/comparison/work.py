@@ -26,7 +26,7 @@ from ssddl_jax.rivals.secagg_bytes import EXCHANGES
 from ssddl_jax.rivals.selecting import largest
 from ssddl_jax.rivals.traffic import chosen
 from ssddl_jax.sharing.base import Attempt, Scheme
-from ssddl_jax.sharing.kernels import LANES, key_sums, written
+from ssddl_jax.sharing.kernels import LANES, key_sums, lanes_of, written
 from ssddl_jax.sharing.secagg import interpolate, open_shares
 from ssddl_jax.simulation import Simulation, place
 
@@ -126,7 +126,8 @@ def _adding(scheme: Scheme, count: int) -> float:
 
 def _secure(config: Config, simulation: Simulation, train: float) -> Work:
     """Secure sums: masks at the members; sums, and what dropouts cost, at the server."""
-    plan, scheme = simulation.plan, simulation.recipe.scheme
+    plan = simulation.plan
+    scheme = simulation.recipe.scheme._replace(prg=plan.prg)  # its form for many words
     n, k, width, gone = plan.size, plan.neighbours, plan.width, plan.vanishing
     alive, protect, words = n - gone, _encoding(scheme), 0
     if config.rule == "shamir":
@@ -163,7 +164,7 @@ def _dealing(scheme: Scheme) -> tuple[float, int]:
     def deal(keys: jax.Array) -> jax.Array:
         ones = jnp.ones(len(keys), jnp.uint32)
         words = written(scheme.prg, list(keys.T), ones, jnp.uint32(0), scheme.num_blocks)
-        coefficients = jnp.stack(words, axis=1) & jnp.uint32(MERSENNE31.prime)
+        coefficients = jnp.swapaxes(lanes_of(words), 0, 1) & jnp.uint32(MERSENNE31.prime)
 
         def lower(value: jax.Array, coefficient: jax.Array) -> tuple[jax.Array, None]:
             return horner(MERSENNE31, value, coefficient[None], at), None

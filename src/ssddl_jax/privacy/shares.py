@@ -15,7 +15,7 @@ from ssddl_jax.plan import load_prg
 from ssddl_jax.privacy.messages import Header, Message, pairs
 from ssddl_jax.randomness import coefficient_keys, pair_keys
 from ssddl_jax.rings import RINGS
-from ssddl_jax.sharing.kernels import written
+from ssddl_jax.sharing.kernels import lanes_of, written
 
 _AT_ONCE = 64  # keys expanded side by side
 Words = UInt32[np.ndarray, " W"]
@@ -30,7 +30,7 @@ def _expander(prg: PRG, width: int, nonce_word: int) -> Callable[[jax.Array], ja
         ones = jnp.ones(keys.shape[0], jnp.uint32)
         columns = [keys[:, i] for i in range(8)]
         lanes = written(prg, columns, ones, jnp.uint32(0), count, nonce_word)
-        return jnp.stack(lanes, axis=1).reshape(keys.shape[0], -1)[:, :width]
+        return jnp.swapaxes(lanes_of(lanes), 0, 1).reshape(keys.shape[0], -1)[:, :width]
 
     return expand
 

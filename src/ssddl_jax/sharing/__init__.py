@@ -6,6 +6,7 @@ One builder and one line in a table for each; a scheme of your own is a builder 
 
 from collections.abc import Callable
 
+from ssddl_jax.chacha import rolled
 from ssddl_jax.sharing.base import (
     Attempt,
     Messages,
@@ -42,8 +43,20 @@ __all__ = [
     "pairwise",
     "secagg",
     "shamir",
+    "suited",
     "uploads_of",
 ]
+
+
+_FEW_WORDS = 1 << 15  # of a round: made by a rolled PRG in well under a millisecond
+
+
+def suited(engine: str, scheme: Scheme) -> Scheme:
+    """The scheme with its PRG in the form for its size: the same words, and for a small round most
+    of the seconds are the compiler's.
+    """
+    small = scheme._replace(prg=rolled(scheme.prg))
+    return small if words_made(engine, small) <= _FEW_WORDS else scheme
 
 
 def words_made(engine: str, scheme: Scheme) -> int:

@@ -21,7 +21,7 @@ from ssddl_jax.sharing.base import (
     slot_factors,
     weighted_sum,
 )
-from ssddl_jax.sharing.kernels import drawn_sums, written
+from ssddl_jax.sharing.kernels import drawn_sums, lanes_of, written
 
 _KEYS = 64  # uploads drawn side by side
 
@@ -57,7 +57,9 @@ def ideal(scheme: Scheme) -> Sharing:
                     jnp.uint32(0),
                     scheme.num_blocks,
                 )
-                rows = jnp.stack(lanes, axis=1).reshape(keys.shape[0], -1)[:, : scheme.width]
+                rows = jnp.swapaxes(lanes_of(lanes), 0, 1).reshape(keys.shape[0], -1)[
+                    :, : scheme.width
+                ]
                 total = scheme.ring.sum(rows)
                 digest = weighted_sum(rows, slot_factors(slots, drawn))
             else:

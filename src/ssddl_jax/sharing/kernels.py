@@ -12,6 +12,9 @@ forms follow from that:
 What enters either form must be broadcast to the full shape first: a change of indexing between the
 block and the reduce makes XLA split the loop and evaluate again. Compilers of accelerators share
 the expression by themselves; there `written` is the plain form (unmeasured so far).
+
+A PRG in its rolled form (`chacha.rolled`, for small groups) writes its words to memory itself: one
+array with the 16 lanes in front instead of 16 arrays, so that what follows is done once, too.
 """
 
 import functools
@@ -38,7 +41,8 @@ def written(
     count: int,
     nonce_word: int = 0,
 ) -> list[Array]:
-    """factor * word for blocks first..first+count-1 of every key: 16 arrays u32 [*P, count].
+    """factor * word for blocks first..first+count-1 of every key, in parts: 16 arrays u32
+    [*P, count], or, of a PRG that writes to memory, one [16, *P, count] (see `lanes_of`).
 
     `keys`: 8 arrays u32 [*P]; `factor` is any word, such as 0, 1 or -1 mod 2^32.
     """
@@ -47,10 +51,8 @@ def written(
 
     def words(shape: tuple[int, ...], once: Array, first: Array) -> list[Array]:
         counter = lax.broadcasted_iota(jnp.uint32, shape, factor.ndim) + first
-        zero = jnp.zeros(shape, jnp.uint32)
-        nonce = [jnp.full(shape, nonce_word, jnp.uint32), zero, zero]
-        columns = [lax.broadcast_in_dim(key, shape, lead) for key in keys]
-        return [word * once for word in prg.block(columns, counter, nonce)]
+        blocks = _parts(prg, shape, keys, lead, counter, nonce_word)
+        return [word * _over(once, word) for word in blocks]
 
     def plain() -> list[Array]:
         return words(shape, lax.broadcast_in_dim(factor, shape, lead), first)
@@ -61,7 +63,38 @@ def written(
         once = once * lax.broadcast_in_dim(factor, twice, lead)
         return list(sum_together(words(twice, once, _kept_loop(first, keys)), (len(shape),)))
 
+    if prg.in_memory:
+        return plain()
     return lax.platform_dependent(cpu=shared, default=plain)
+
+
+def lanes_of(parts: Sequence[Array]) -> UInt32[Array, " lanes *shape"]:
+    """Parts as one array with its lanes in front: 16 for each limb's words or halves."""
+    return jnp.stack(parts) if len(parts) > 2 else jnp.concatenate(parts)
+
+
+def _parts(
+    prg: PRG,
+    shape: tuple[int, ...],
+    keys: Sequence[Array],
+    lead: tuple[int, ...],
+    counter: Array,
+    nonce_word: int,
+) -> list[Array]:
+    """Blocks of keys whose axes are `lead` of the shape, under nonce (nonce_word, 0, 0)."""
+    if not prg.in_memory:
+        columns = [lax.broadcast_in_dim(key, shape, lead) for key in keys]
+        nonce = [jnp.full(shape, word, jnp.uint32) for word in (nonce_word, 0, 0)]
+        return list(prg.block(columns, counter, nonce))
+    thin = tuple(size if axis in lead else 1 for axis, size in enumerate(shape))
+    columns = [lax.broadcast_in_dim(key, thin, lead) for key in keys]
+    nonce = [jnp.full((1,) * len(shape), word, jnp.uint32) for word in (nonce_word, 0, 0)]
+    return [prg.block(columns, counter, nonce)]
+
+
+def _over(values: Array, word: Array) -> Array:
+    """Values [*shape] for a part: the same for each lane that it holds."""
+    return values if values.ndim == word.ndim else values[None]
 
 
 def _kept_loop(first: Array, keys: Sequence[Array]) -> Array:
@@ -78,12 +111,10 @@ def _kept_loop(first: Array, keys: Sequence[Array]) -> Array:
 def _blocks(
     prg: PRG, keys: UInt32[Array, "K 8"], count: int, first: Array | int = 0, nonce_word: int = 0
 ) -> list[Array]:
-    """The 16 words of blocks first..first+count-1 as arrays [count, K], to be summed over K."""
+    """Blocks first..first+count-1 in parts [count, K] or [16, count, K], to be summed over K."""
     shape = (count, keys.shape[0])
     counter = lax.broadcasted_iota(jnp.uint32, shape, 0) + jnp.asarray(first, jnp.uint32)
-    zero = jnp.zeros(shape, jnp.uint32)
-    columns = [lax.broadcast_in_dim(keys[:, i], shape, (1,)) for i in range(8)]
-    return list(prg.block(columns, counter, [jnp.full_like(zero, nonce_word), zero, zero]))
+    return _parts(prg, shape, list(keys.T), (1,), counter, nonce_word)
 
 
 def _padded(keys: UInt32[Array, "K ..."]) -> UInt32[Array, "K ..."]:
@@ -100,9 +131,8 @@ def key_sums(
 ) -> UInt32[Array, " W"]:
     """Ring sum of the counted keys' words."""
     blocks = _blocks(prg, _padded(keys), -(-width // 16))
-    one = _across(counted.astype(jnp.uint32), blocks[0].shape)
-    parts = _parts(ring, [word * one for word in blocks])
-    return _settled(ring, sum_together(parts, (1,)), width)
+    one = _across(counted.astype(jnp.uint32), blocks[0])
+    return _settled(ring, _key_sums(_halves(ring, [word * one for word in blocks])), width)
 
 
 def drawn_sums(
@@ -115,18 +145,23 @@ def drawn_sums(
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
     """Ring sum of the counted keys' words, and the sum of factor * word, word by word."""
     blocks = _blocks(prg, _padded(keys), -(-width // 16))
-    one = _across(counted.astype(jnp.uint32), blocks[0].shape)
-    weight = _across(factors, blocks[0].shape)
-    parts = _parts(ring, [word * one for word in blocks])
-    sums = sum_together([*parts, *(word * weight for word in blocks)], (1,))
-    return _settled(ring, sums[:-16], width), _row_major(sums[-16:], width)
+    one, weight = (_across(x, blocks[0]) for x in (counted.astype(jnp.uint32), factors))
+    halves = _halves(ring, [word * one for word in blocks])
+    sums = _key_sums([*halves, *(word * weight for word in blocks)])
+    split = len(halves)
+    return _settled(ring, sums[:split], width), _message(sums[split:], width)
 
 
-def _across(values: UInt32[Array, " K"], shape: tuple[int, ...]) -> UInt32[Array, "count K"]:
-    return lax.broadcast_in_dim(_padded(values), shape, (1,))
+def _across(values: UInt32[Array, " K"], part: Array) -> Array:
+    """A value for every key, over blocks and lanes."""
+    return lax.broadcast_in_dim(_padded(values), part.shape, (part.ndim - 1,))
 
 
-def _parts(ring: Ring, words: list[Array]) -> list[Array]:
+def _key_sums(parts: list[Array]) -> list[Array]:
+    return list(sum_together(parts, (parts[0].ndim - 1,)))
+
+
+def _halves(ring: Ring, words: list[Array]) -> list[Array]:
     """What is summed of words so that no carry is lost: in the wide ring, their halves."""
     if ring.limbs == 1:
         return words
@@ -135,15 +170,16 @@ def _parts(ring: Ring, words: list[Array]) -> list[Array]:
 
 
 def _settled(ring: Ring, sums: Sequence[Array], width: int) -> UInt32[Array, " W"]:
-    """The message that sums of `_parts` stand for."""
+    """The message that sums of `_halves` stand for."""
     if ring.limbs == 1:
-        return _row_major(sums, width)
-    return from_halves(_row_major(sums[:16], width), _row_major(sums[16:], width))
+        return _message(sums, width)
+    half = len(sums) // 2
+    return from_halves(_message(sums[:half], width), _message(sums[half:], width))
 
 
-def _row_major(lanes: Sequence[Array], width: int) -> UInt32[Array, " W"]:
-    """A message from 16 lanes [B]: lane after lane, cut to the width."""
-    return jnp.stack(lanes).reshape(-1)[:width]
+def _message(parts: Sequence[Array], width: int) -> UInt32[Array, " W"]:
+    """A message from its 16 lanes: lane after lane, cut to the width."""
+    return lanes_of(parts).reshape(-1)[:width]
 
 
 def coefficient_sums(
@@ -156,22 +192,22 @@ def coefficient_sums(
     nothing by itself, and the stand-ins are added in the rare chunk that has one. n < 2^16.
     """
     keys = _padded(keys)
-    shape = (count, keys.shape[0])
     keep = jnp.where(_padded(members.astype(jnp.uint32)) == 1, jnp.uint32(P), jnp.uint32(0))
-    keep = lax.broadcast_in_dim(keep, shape, (1,))
 
-    words = [word & keep for word in _blocks(prg, keys, count, first)]
+    blocks = _blocks(prg, keys, count, first)
+    words = [word & _across(keep, word) for word in blocks]
     rejected = functools.reduce(jnp.logical_or, [word == jnp.uint32(P) for word in words])
     low, high, counted = _half_sums(words, [rejected.astype(jnp.uint32)])
     total = from_field_halves(low, high)
 
     def stand_ins() -> UInt32[Array, " 16 count"]:
-        one = (keep[0] > 0).astype(jnp.uint32)
+        one = (keep > 0).astype(jnp.uint32)
         columns = [keys[:, i] for i in range(8)]
         tries = []
         for nonce in range(3):  # a PRG in each loop: two in one would not compile
             drawn = written(prg, columns, one, first, count, nonce)
-            tries.append(lax.optimization_barrier([word.T & jnp.uint32(P) for word in drawn]))
+            drawn = [jnp.swapaxes(word, -1, -2) & jnp.uint32(P) for word in drawn]
+            tries.append(lax.optimization_barrier(drawn))
         instead = [
             jnp.where(a == jnp.uint32(P), jnp.where(b == jnp.uint32(P), c, b), jnp.zeros_like(a))
             for a, b, c in zip(*tries, strict=True)
@@ -188,5 +224,5 @@ def _half_sums(
     """Sums over the keys of the words' lower and upper halves, and of other operands."""
     low = [word & jnp.uint32(0xFFFF) for word in words]
     high = [word >> jnp.uint32(16) for word in words]
-    sums = sum_together([*low, *high, *others], (1,))
-    return jnp.stack(sums[:16]), jnp.stack(sums[16:32]), list(sums[32:])
+    sums, parts = _key_sums([*low, *high, *others]), len(words)
+    return lanes_of(sums[:parts]), lanes_of(sums[parts : 2 * parts]), sums[2 * parts :]

@@ -30,8 +30,10 @@ from ssddl_jax.sharing.base import (
     slot_factors,
     weighted_sum,
 )
+from ssddl_jax.sharing.kernels import lanes_of
 from ssddl_jax.sharing.left_over import KEYS, left_over
 from ssddl_jax.sharing.partners import KeysOf, attempt_ring, chain_keys
+from ssddl_jax.sums import sum_together
 
 _TILE_BYTES = 1 << 19  # of shares at a time: they stay in a core's cache
 
@@ -80,8 +82,10 @@ def chunking(scheme: Scheme) -> tuple[int, int]:
     most = max(16, _TILE_BYTES // (64 * side * side))
     share = -(-scheme.num_blocks // devices)
 
+    vector = 1 if scheme.prg.in_memory else 16
+
     def blocks(chunks: int) -> int:
-        return -(-share // (16 * chunks)) * 16
+        return -(-share // (vector * chunks)) * vector
 
     least = -(-share // most)
     best = min(range(least, 2 * least + 1), key=lambda c: c * (blocks(c) + 4))
@@ -157,13 +161,13 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
             edges, where, by_position = shared
 
             def finish(at: Array, rows: tiles.Parts) -> Array:
-                height = rows[0].shape[0]
+                height = rows[0].shape[-2]
                 if by_position is None:
                     slots = lax.dynamic_slice(where.slot, (at,), (height,))
-                    blank = jnp.zeros((size, len(rows), count), jnp.uint32)
-                    return blank.at[slots].add(jnp.stack(rows, axis=1))
+                    lanes = jnp.swapaxes(lanes_of(rows), 0, 1)
+                    return jnp.zeros((size, *lanes.shape[1:]), jnp.uint32).at[slots].add(lanes)
                 factors = lax.dynamic_slice(by_position, (0, at), (by_position.shape[0], height))
-                return jnp.stack([_weighted(rows, row_factors) for row_factors in factors])
+                return _weighted(rows, factors)
 
             made = tiles.chunk_masks(geometry, scheme.prg, limbs, edges, first, count, finish)
             return carry, made
@@ -211,8 +215,15 @@ def pairwise(scheme: Scheme) -> Sharing:
     return Sharing(share, keeps=scheme.ring.limbs == 2)
 
 
-def _weighted(rows: tiles.Parts, factors: UInt32[Array, " T"]) -> UInt32[Array, "16 count"]:
-    return jnp.stack([jnp.sum(r * factors[:, None], axis=0, dtype=jnp.uint32) for r in rows])
+def _weighted(
+    rows: tiles.Parts, factors: UInt32[Array, "sums T"]
+) -> UInt32[Array, "sums 16 count"]:
+    """Sums of factor * row for every lane, in one loop: one each takes longer to compile."""
+    products = [
+        row * weights.reshape(*([1] * (row.ndim - 2)), -1, 1) for weights in factors for row in rows
+    ]
+    sums = sum_together(products, (products[0].ndim - 2,))
+    return jnp.stack(sums).reshape(len(factors), -1, rows[0].shape[-1])
 
 
 def _whole(made: UInt32[Array, "c *lead lanes b"], parts: int, width: int) -> Array:

@@ -39,7 +39,7 @@ from ssddl_jax.sharing.base import (
     slot_factors,
     weighted_sum,
 )
-from ssddl_jax.sharing.kernels import drawn_sums, key_sums, written
+from ssddl_jax.sharing.kernels import drawn_sums, key_sums, lanes_of, written
 from ssddl_jax.sharing.left_over import left_over
 from ssddl_jax.sharing.pairwise import pair_masks, pair_words_made
 from ssddl_jax.sharing.partners import attempt_ring, partners_of
@@ -255,4 +255,4 @@ def self_masks(scheme: Scheme, seeds: UInt32[Array, "n 8"]) -> UInt32[Array, "n 
     """PRG(b_u) of every slot, for rows that are kept."""
     ones = jnp.ones(seeds.shape[0], jnp.uint32)
     lanes = written(scheme.prg, list(seeds.T), ones, jnp.uint32(0), scheme.num_blocks)
-    return jnp.stack(lanes, axis=1).reshape(seeds.shape[0], -1)[:, : scheme.width]
+    return jnp.swapaxes(lanes_of(lanes), 0, 1).reshape(seeds.shape[0], -1)[:, : scheme.width]

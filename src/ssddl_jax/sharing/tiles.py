@@ -22,7 +22,8 @@ from jaxtyping import Int32, UInt32
 from ssddl_jax.chacha import PRG
 from ssddl_jax.sharing.kernels import written
 
-Parts = tuple[Array, ...]  # 16 lanes u32 [rows, chunk]; 32 in the wide ring, see `parts_of`
+# 16 lanes u32 [rows, chunk], or one array [16, rows, chunk]; twice in the wide ring: `parts_of`
+Parts = tuple[Array, ...]
 
 
 class Geometry(NamedTuple):
@@ -124,28 +125,29 @@ def add_tile(
     first: Array,
 ) -> Parts:
     """Adds one tile's shares: minus factor * share to the rows, plus to the columns."""
-    count, side = masks[0].shape[1], factor.shape[0]
-    zero = jnp.int32(0)
+    count, side = masks[0].shape[-1], factor.shape[0]
     if limbs == 1:
         shares = parts_of(written(prg, list(keys), factor, first, count), 1)
         signs = None
     else:  # halves of a share are taken before its sign
         exists = (factor != 0).astype(jnp.uint32)
         shares = parts_of(written(prg, list(keys), exists, first, count), 2)
-        signs = factor[:, :, None]
+        signs = factor[:, :, None] if shares[0].ndim == 3 else factor[None, :, :, None]
     added = []
     for mask, share in zip(masks, shares, strict=True):
         signed = share if signs is None else share * signs
-        dealt = functools.reduce(jnp.add, [signed[:, j] for j in range(side)])
-        held = functools.reduce(jnp.add, [signed[i] for i in range(side)])
-        mask = _add_at(mask, rows_at, zero, -dealt)
-        added.append(_add_at(mask, columns_at, zero, held))
+        dealt = functools.reduce(jnp.add, [signed[..., j, :] for j in range(side)])
+        held = functools.reduce(jnp.add, [signed[..., i, :, :] for i in range(side)])
+        mask = _add_at(mask, rows_at, -dealt)
+        added.append(_add_at(mask, columns_at, held))
     return tuple(added)
 
 
-def _add_at(mask: Array, row: Array, column: Array, rows: Array) -> Array:
-    old = lax.dynamic_slice(mask, (row, column), rows.shape)
-    return lax.dynamic_update_slice(mask, old + rows, (row, column))
+def _add_at(mask: Array, row: Array, rows: Array) -> Array:
+    zero = jnp.int32(0)
+    at = (row, zero) if mask.ndim == 2 else (zero, row, zero)
+    old = lax.dynamic_slice(mask, at, rows.shape)
+    return lax.dynamic_update_slice(mask, old + rows, at)
 
 
 def chunk_masks(
@@ -164,7 +166,8 @@ def chunk_masks(
     those that are left at the end. It must be linear in the rows.
     """
     side = geometry.side
-    empty = tuple(jnp.zeros((geometry.window, count), jnp.uint32) for _ in range(16 * limbs))
+    lead, parts = ((16,), limbs) if prg.in_memory else ((), 16 * limbs)
+    empty = tuple(jnp.zeros((*lead, geometry.window, count), jnp.uint32) for _ in range(parts))
     rows_at = jnp.asarray(geometry.row_tile * side)
     columns_at = jnp.asarray(geometry.column_tile * side)
     if geometry.rolls:
@@ -181,10 +184,9 @@ def chunk_masks(
         masks, total = carry
         at, tiles = items
         masks, _ = lax.scan(tile, masks, tiles)
-        total = total + finish(at, tuple(mask[:side] for mask in masks))
-        masks = tuple(
-            jnp.concatenate([mask[side:], jnp.zeros((side, count), jnp.uint32)]) for mask in masks
-        )
+        total = total + finish(at, tuple(mask[..., :side, :] for mask in masks))
+        blank = jnp.zeros((*lead, side, count), jnp.uint32)
+        masks = tuple(jnp.concatenate([mask[..., side:, :], blank], axis=-2) for mask in masks)
         return (masks, total), None
 
     if not geometry.rolls:
@@ -192,11 +194,11 @@ def chunk_masks(
         masks, _ = lax.scan(tile, empty, flat)
         return finish(jnp.int32(0), masks)
     at = jnp.arange(geometry.steps, dtype=jnp.int32) * side
-    zero = jnp.zeros_like(finish(jnp.int32(0), tuple(mask[:side] for mask in empty)))
+    zero = jnp.zeros_like(finish(jnp.int32(0), tuple(mask[..., :side, :] for mask in empty)))
     tiles = (edges.keys, edges.factor, rows_at, columns_at)
     (masks, total), _ = lax.scan(step, (empty, zero), (at, tiles))
     left = geometry.window - side
     for start in range(0, left, side):
         end = jnp.int32(geometry.steps * side + start)
-        total = total + finish(end, tuple(mask[start : start + side] for mask in masks))
+        total = total + finish(end, tuple(mask[..., start : start + side, :] for mask in masks))
     return total
