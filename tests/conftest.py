@@ -1,6 +1,10 @@
 """Before JAX starts: eight host devices, and no silent promotion of types or ranks.
 
 `uint32` meets everything else in this package, so both promotions are errors while tests run.
+
+Words do not depend on how hard a compiler tries, so programs are compiled without optimisation,
+which halves that time; a module marked `optimised` has them as users do: where the bits of training
+or the form of the program are the point, or where much is computed.
 """
 
 import os
@@ -11,6 +15,9 @@ _DEVICES = "--xla_force_host_platform_device_count"
 if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
 
+_QUICK = "jax_disable_most_optimizations"
+os.environ.setdefault(_QUICK.upper(), "1")  # for the commands that tests start
+
 # A script that starts the tests with `&` has them, and all that they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,7 +26,7 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from harness import tiny_data, tiny_npz  # noqa: E402
+from harness import built, tiny_data, tiny_npz  # noqa: E402
 from ssddl_jax.cores import usable_cores  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -28,6 +35,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Examples come from the test's own text: the same on every run, and nothing is stored.
 hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("fixed")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compilation(request):
+    """Optimised programs or quick ones; what a module compiled is dropped after it."""
+    optimised = request.node.get_closest_marker("optimised") is not None
+    jax.config.update(_QUICK, not optimised)
+    os.environ[_QUICK.upper()] = str(int(not optimised))
+    yield
+    jax.clear_caches()
+    built.cache_clear()
 
 
 _WORKER = 3e9  # bytes: what compiling leaves in a worker of `-n auto` stays below
