@@ -36,6 +36,7 @@ _BATCHES = "test_rival_training.py::test_passing_weights_on_is_sgd_over_everybod
 _SELECTIVE = "test_rival_rounds.py::test_selective_sharing_equals_its_oracle"
 _MISTAKE = "test_cli.py::test_mistake_is_one_line_and_status_two"
 _EDGE = "test_certificate.py::test_the_edge_is_exact_for_all_coalitions[ring-5]"
+_NUMBERS = "test_mutant_gaps_numbers.py"
 _SHARP = "test_certificate.py::test_shamir_threshold_is_sharp"
 _SEEN = "test_views.py::test_what_is_seen_of_a_round_with_dropouts"
 
@@ -116,12 +117,20 @@ SHARING = (
         'return first8(chain, jnp.uint32(0), _nonce(0, 0, tag("INIT")))',
         _IDEAL,
     ),
-    _mutant(
+    Mutant(
         "high-half-of-the-seed-lost",
         "sharing",
-        "return jnp.array([seed & 0xFFFFFFFF, seed >> 32, 0, 0, 0, 0, 0, 0], jnp.uint32)",
-        "return jnp.array([seed & 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0], jnp.uint32)",
-        _IDEAL,
+        (
+            (
+                "return jnp.array([seed & 0xFFFFFFFF, seed >> 32, 0, 0, 0, 0, 0, 0], jnp.uint32)",
+                "return jnp.array([seed & 0xFFFFFFFF, 0, 0, 0, 0, 0, 0, 0], jnp.uint32)",
+            ),
+            (
+                "return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)",
+                "return np.array([seed & 0xFFFFFFFF, 0], np.uint32)",
+            ),
+        ),
+        (_IDEAL,),
     ),
     _mutant(
         "agreed-key-depends-on-who-asks",
@@ -444,6 +453,20 @@ SHARING = (
         "for piece in total), digest",
         "test_program.py::test_results_do_not_depend_on_devices[pairwise-2]",
     ),
+    _mutant(
+        "stochastic-rounding-moves-whole-numbers",
+        "sharing",
+        "(drawn < scaled - below)",
+        "(drawn <= scaled - below)",
+        f"{_NUMBERS}::test_stochastic_rounding_leaves_whole_numbers",
+    ),
+    _mutant(
+        "headroom-rounds-the-clip-down",
+        "sharing",
+        "return math.ceil(clip * 2**fraction_bits)",
+        "return math.floor(clip * 2**fraction_bits)",
+        f"{_NUMBERS}::test_headroom_rounds_the_clip_up",
+    ),
 )
 
 TRAINING = (
@@ -539,6 +562,56 @@ TRAINING = (
         "owners[_order(bits, rows)] = np.arange(rows) * participants // rows",
         "owners[:] = np.arange(rows) * participants // rows",
         "test_partition.py::test_iid_is_not_the_order_of_the_file",
+    ),
+    _mutant(
+        "a-batch-without-examples-is-a-step",
+        "training",
+        "some = jnp.any(valid)",
+        "some = jnp.bool_(True)",
+        f"{_NUMBERS}::test_a_batch_without_examples_is_no_step",
+    ),
+    _mutant(
+        "batches-alike-in-every-round",
+        "training",
+        "participant_words(public, round_, participant, epochs * most,",
+        "participant_words(public, round_ * 0, participant, epochs * most,",
+        _BATCHES,
+    ),
+    Mutant(
+        "models-of-half-a-seed",
+        "training",
+        (
+            (
+                "jax.random.key(np.uint32(seed & 0xFFFFFFFF)), np.uint32(seed >> 32)",
+                "jax.random.key(np.uint32(seed & 0xFFFFFFFF)), np.uint32(0)",
+            ),
+            (
+                "jax.random.fold_in(jax.random.key(words[0]), words[1])",
+                "jax.random.fold_in(jax.random.key(words[0]), jnp.uint32(0))",
+            ),
+        ),
+        (f"{_NUMBERS}::test_both_halves_of_the_seed_start_a_model",),
+    ),
+    _mutant(
+        "padding-images-are-judged",
+        "training",
+        "constant_values=-1)",
+        "constant_values=0)",
+        f"{_NUMBERS}::test_accuracy_counts_no_padding",
+    ),
+    _mutant(
+        "test-images-on-another-scale",
+        "training",
+        "test_images / dataset.scale",
+        "test_images",
+        f"{_NUMBERS}::test_images_of_both_splits_are_brought_to_one_scale",
+    ),
+    _mutant(
+        "loss-of-who-is-not-finite",
+        "training",
+        "np.asarray(info.loss, np.float64)[finite]",
+        "np.asarray(info.loss, np.float64)",
+        f"{_NUMBERS}::test_the_loss_is_the_finite_members",
     ),
 )
 
@@ -764,6 +837,27 @@ PLANNING = (
         "if limit is None and total > 0:",
         "test_protocols.py::test_models_that_everybody_keeps_count_as_memory",
     ),
+    _mutant(
+        "both-ends-send-a-paired-share",
+        "planning",
+        "sum(s // 2 if config.paired else s for s in shares)",
+        "sum(shares)",
+        f"{_NUMBERS}::test_a_pair_sends_one_paired_share",
+    ),
+    _mutant(
+        "who-must-stay-by-floats",
+        "planning",
+        "floor(Decimal(repr(config.max_dropout)) * size)",
+        "floor(config.max_dropout * size)",
+        f"{_NUMBERS}::test_fractions_of_a_group_are_the_decimals_that_are_written",
+    ),
+    _mutant(
+        "who-vanishes-by-floats",
+        "planning",
+        "floor(Decimal(repr(config.dropout)) * config.group)",
+        "floor(config.dropout * config.group)",
+        f"{_NUMBERS}::test_fractions_of_a_group_are_the_decimals_that_are_written",
+    ),
 )
 
 FILES = (
@@ -896,6 +990,20 @@ FILES = (
         'for key, value in row.items() if key != "group"}',
         "for key, value in row.items()}",
         "test_sinks.py::test_csv_has_the_rows_of_jsonl",
+    ),
+    _mutant(
+        "run-hash-in-another-order",
+        "files",
+        "for digest in aggregate_digests)",
+        "for digest in sorted(aggregate_digests))",
+        f"{_NUMBERS}::test_hashes_are_of_little_endian_words_and_of_rounds_in_order",
+    ),
+    _mutant(
+        "words-hashed-big-endian",
+        "files",
+        'newbyteorder("<")',
+        'newbyteorder(">")',
+        f"{_NUMBERS}::test_hashes_are_of_little_endian_words_and_of_rounds_in_order",
     ),
 )
 
