@@ -301,16 +301,14 @@ def try_mutant(copy: Copy, results: Results, mutant: Mutant, until: str) -> dict
     """Plants a fault and runs stage after stage until a test fails."""
     known = {test: results.last("control", test) for test in killers_of(mutant)}
     named = [test for test, row in known.items() if row and row["outcome"] == "passed"]
+    own = list(dict.fromkeys(file_of(test) for test in named))  # in the order that they are named
     files = [f for f in sorted({file_of(t) for t in known}) if (copy.root / f).exists()]
     plans: dict[str, Callable[[list[str]], Failure | None]] = {
-        "named": lambda not_: copy.first_failure([file_of(t) for t in named][:1], named, not_),
+        "named": lambda not_: copy.first_failure(own, named, not_),
         "module": lambda not_: copy.first_failure(files, never=not_, marks="not slow"),
         "suite": lambda not_: copy.first_failure(["tests"], never=not_, marks="not slow"),
         "slow": lambda not_: copy.first_failure(["tests"], never=not_, marks="slow"),
     }
-    if len({file_of(test) for test in named}) > 1:
-        own = sorted({file_of(test) for test in named})
-        plans["named"] = lambda not_: copy.first_failure(own, named, not_)
     begin, killer, stage, useless = copy.spent, None, "named", list[str]()
     for stage in STAGES[: STAGES.index(until) + 1]:
         if not {"named": named, "module": files}.get(stage, ["tests"]):
