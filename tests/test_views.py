@@ -7,7 +7,7 @@ import pytest
 
 import independent
 import ssddl_jax as sd
-from harness import tiny_data
+from harness import table_data, table_model, table_train
 from ssddl_jax import reference
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.privacy.certificate import certificate, known_sums, recover
@@ -34,6 +34,7 @@ SETTINGS = {
 
 
 QUICK = ("ring", "retry", "reveal two", "shamir", "void")
+BY_THE_ORACLE = ("reveal two", "void")  # engine reference: rounds that compile little
 
 
 def slow(name):
@@ -43,23 +44,36 @@ def slow(name):
 EVERY = [name if name in QUICK else slow(name) for name in SETTINGS]
 
 
+DIMENSION = 21
+DATA = table_data(N, DIMENSION)
+PARTS = {"model": table_model(DIMENSION), "train": table_train}
+
+
+def config_of(**fields):
+    return sd.Config(participants=N, group_size=GROUP, rounds=2, **fields)
+
+
 def shown_by(**fields):
-    config = sd.Config(
-        participants=N, group_size=GROUP, model="linear", rounds=2, batch_size=2, **fields
-    )
-    return sd.transcript(config, 1, data=tiny_data(N))
+    """Both rounds of a run, by one program."""
+    return list(sd.transcripts(config_of(**fields), [0, 1], data=DATA, **PARTS))
 
 
 @pytest.fixture(scope="module")
-def transcript_of():
+def rounds_of():
     kept = {}
 
     def get(name):
         if name not in kept:
-            kept[name] = shown_by(**SETTINGS[name])
+            engine = "reference" if name in BY_THE_ORACLE else "pairwise"
+            kept[name] = shown_by(engine=engine, **SETTINGS[name])
         return kept[name]
 
     return get
+
+
+@pytest.fixture(scope="module")
+def transcript_of(rounds_of):
+    return lambda name: rounds_of(name)[1]
 
 
 def kinds(seen):
@@ -286,7 +300,7 @@ def test_a_round_of_too_few_sends_nothing(transcript_of):
 
 @pytest.mark.slow
 def test_views_that_cannot_be_taken(transcript_of):
-    ideal = shown_by(engine="ideal")
+    ideal = shown_by(engine="ideal")[1]
     assert len(view_of(ideal, Adversary(server=True)).words) == 7
     for adversary in (
         Adversary(coalition=frozenset([int(ideal["group"][0])])),
@@ -300,8 +314,9 @@ def test_views_that_cannot_be_taken(transcript_of):
 
 
 @pytest.mark.slow
-def test_the_reference_engine_gives_the_same_view(transcript_of):
-    slow, fast = shown_by(engine="reference", **SETTINGS["retry"]), transcript_of("retry")
+@pytest.mark.parametrize("name", ["retry", *BY_THE_ORACLE])
+def test_the_reference_engine_gives_the_same_view(name):
+    slow, fast = (shown_by(engine=e, **SETTINGS[name])[1] for e in ("reference", "pairwise"))
     everything = Adversary(
         server=True, coalition=frozenset(header_of(fast).sharers[:3]), late=True, links=True
     )
@@ -310,15 +325,12 @@ def test_the_reference_engine_gives_the_same_view(transcript_of):
     assert all(np.array_equal(a.words[m], b.words[m]) for m in a.words)
 
 
-@pytest.mark.slow
-def test_several_rounds_are_the_rounds_of_one_run():
-    config = sd.Config(participants=N, group_size=GROUP, model="linear", rounds=3, batch_size=2)
-    several = list(sd.transcripts(config, range(3), data=tiny_data(N)))
-    assert [int(shown["round"]) for shown in several] == [0, 1, 2]
-    assert [int(shown["round"]) for shown in sd.transcripts(config, {2}, data=tiny_data(N))] == [2]
-    for shown in several:
-        alone = sd.transcript(config, int(shown["round"]), data=tiny_data(N))
-        assert alone.keys() == shown.keys()
-        assert all(np.array_equal(alone[key], shown[key]) for key in alone)
-    np.testing.assert_array_equal(several[0]["params_after"], several[1]["params_before"])
-    assert np.any(several[0]["params_before"] != several[1]["params_before"])
+def test_several_rounds_are_the_rounds_of_one_run(rounds_of):
+    """Also where the rounds before it are streamed."""
+    first, second = several = rounds_of("ring")
+    assert [int(shown["round"]) for shown in several] == [0, 1]
+    alone = sd.transcript(config_of(**SETTINGS["ring"]), 1, data=DATA, **PARTS)
+    assert alone.keys() == second.keys()
+    assert all(np.array_equal(alone[key], second[key]) for key in alone)
+    np.testing.assert_array_equal(first["params_after"], second["params_before"])
+    assert np.any(first["params_before"] != second["params_before"])
