@@ -160,7 +160,13 @@ def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
         remedy = f"takes images of at most 32 x 32, not inputs of shape {shape}; use mlp"
         raise ConfigError("model", name, remedy)
     model = as_model(MODELS[name](classes), name)
-    return model._replace(init=jax.jit(model.init, compiler_options=_INIT_OPTIONS))
+    whole = jax.jit(model.init, compiler_options=_INIT_OPTIONS)
+
+    def init(key: jax.Array, example: jax.Array) -> Params:
+        traced = isinstance(key, jax.core.Tracer)  # inside a program no part has its own options
+        return (model.init if traced else whole)(key, example)
+
+    return model._replace(init=init)
 
 
 def count_parameters(params: Params) -> int:
