@@ -48,6 +48,14 @@ def _compilation(request):
     built.cache_clear()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _programs(tmp_path_factory):
+    """This process's compiled programs, for as long as the session lasts."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 _WORKER = 3e9  # bytes: what compiling leaves in a worker of `-n auto` stays below
 
 
