@@ -8,6 +8,7 @@ Most tests here are about what follows training, so a participant's update is a 
 import functools
 import itertools
 import logging
+import re
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 import independent
 import ssddl_jax as sd
 from ssddl_jax import reference
+from ssddl_jax.round import State
 from ssddl_jax.simulation import place
 
 SHAPE, CLASSES = (3, 4), 4
@@ -194,6 +196,8 @@ def check_round(made, state, expected):
     if want.void:
         same_trees((after.params, after.server), (state.params, state.server))
         assert not bool(info.exact)
+        for shown in (info.aggregate, info.digest, rows.uploads):
+            assert not np.any(np.asarray(shown))
     else:
         each = np.asarray(rows.uploads)
         np.testing.assert_array_equal(each, np.array(want.uploads, np.uint32))
@@ -281,19 +285,6 @@ def distinct(case):
     return pairs or case.shares == "directed"
 
 
-# Every value, and every pair of engine, graph, ring and rule that makes sense, in some quick case.
-QUICK = {
-    Case("pairwise", "complete", 32, "retry", "uniform", "directed"),
-    Case("pairwise", 4, 32, "retry", "examples", "paired"),
-    Case("pairwise", "complete", 64, "retry", "examples", "paired"),
-    Case("pairwise", 4, 64, "reveal", "uniform", "directed"),
-    Case("pairwise", "complete", 32, "reveal", "examples", "paired"),
-    Case("pairwise", "complete", 32, "shamir", "examples", "directed"),
-    Case("ideal", "complete", 32, "retry", "uniform", "directed"),
-    Case("ideal", 4, 64, "retry", "examples", "directed"),
-}
-
-
 class Setting(NamedTuple):
     """How a case is run: options that the matrix leaves open take turns."""
 
@@ -321,12 +312,23 @@ def setting_of(case):
         rounding=("nearest", "nearest", "stochastic")[turn // 2 % 3],
         selection=("random", "rotate")[turn // 3 % 2],
         fraction_bits="auto" if turn % 7 else 11,
-        tile_size=4,
+        tile_size=(4, 4, 1, 16)[turn % 4],
         devices=1,
         rounds=2,
         seed=2**40 + turn,
     )
     return Setting(config, (3, 8) if turn % 2 else ())
+
+
+def bare_state(recipe, seed):
+    """A state for modules that need no parameters."""
+    return State(
+        params=recipe.model.init(None, None),
+        server=(),
+        chain=jnp.array(reference.initial_chain(seed), jnp.uint32),
+        public=jnp.array(reference.public_key(seed), jnp.uint32),
+        round=jnp.uint32(0),
+    )
 
 
 # What JAX compiles
@@ -348,7 +350,51 @@ def compilations():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def compiled_rounds(caplog):
-    """Lines of JAX's own log that tell of a compilation of the round."""
-    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    return [line for line in lines if line.startswith("Compiling") and "ssddl_round" in line]
+@contextmanager
+def compiled_rounds():
+    """A list that grows by one line with every compilation of the round that JAX's log tells of."""
+    seen, logger = [], logging.getLogger("jax")
+
+    class Lines(logging.Handler):
+        def emit(self, record):
+            text = record.getMessage()
+            if text.startswith("Compiling") and "ssddl_round" in text:
+                seen.append(text)
+
+    lines = Lines(logging.WARNING)
+    logger.addHandler(lines)
+    try:
+        with jax.log_compiles():
+            yield seen
+    finally:
+        logger.removeHandler(lines)
+
+
+# What a program's text must not hold
+
+# As MLIR writes types (tensor<4xui64>) and as HLO does (u64[4]). Numbers of an operation's own
+# attributes (`array<i64: 0>`, `padding = dense<0> : tensor<1x2xi64>`) are no data of the program.
+WIDE_MLIR = re.compile(r"tensor<[^>]*(?:i64|f64|complex<f64>)>")
+ATTRIBUTE = re.compile(r"= dense<[^>]*> : tensor<[^>]*>")
+WIDE_HLO = re.compile(r"\b(?:u64|s64|f64|c128)\[")
+# Where the host could be called: by name of the target, or by an operation of that kind.
+TARGET = re.compile(r'custom_call_target="([^"]*)"|stablehlo\.custom_call @([\w.]+)')
+HOST = re.compile(r"callback|(?:stablehlo\.|\b)(?:infeed|outfeed|send|recv)\b[^=]*\(")
+# What XLA writes that calls no code of the host.
+HARMLESS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "TopK"}
+
+
+def operations_of(text):
+    """Without what tells where an operation comes from: names of Python files and functions."""
+    lines = [line for line in text.splitlines() if " = " in line or "custom_call" in line]
+    return re.sub(r", metadata=\{.*?\}|loc\(.*?\)", "", "\n".join(lines))
+
+
+def faults_of(lowered, compiled):
+    """64-bit types and calls of the host in a program's text."""
+    found = WIDE_MLIR.findall(ATTRIBUTE.sub("", lowered)) + WIDE_HLO.findall(compiled)
+    for text in map(operations_of, (lowered, compiled)):
+        found += HOST.findall(text)
+        names = {first or second for first, second in TARGET.findall(text)}
+        found += sorted(names - HARMLESS)
+    return found

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
+from ssddl_jax import reference
 from ssddl_jax.bench import bench_round, image_pool, round_simulation
-from ssddl_jax.local_training import LocalSteps, mean_loss, pieces_of, train_tile
+from ssddl_jax.local_training import LocalSteps, pieces_of, train_tile
 from ssddl_jax.models import load_model
 from ssddl_jax.optimizers import local_optimizer
-from ssddl_jax.population import as_float, rows_of
-from ssddl_jax.randomness import batch_order, public_key
+from ssddl_jax.population import rows_of
+from ssddl_jax.randomness import public_key
 from ssddl_jax.requests import RoundBench
 
 PROMISED = {
@@ -33,7 +34,7 @@ def config_of(**fields):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"protocol": "plain"}, {"engine": "ideal"}, {"neighbours": 4}, {"prg": "chacha8"}]
+    "fields", [{"protocol": "plain"}, {"engine": "ideal"}, {"neighbours": 4, "prg": "chacha8"}]
 )
 def test_round_is_measured_and_exact(fields):
     bench = RoundBench(participants=6, examples=7, local_steps=2, batch_size=3, repeats=2)
@@ -46,8 +47,9 @@ def test_round_is_measured_and_exact(fields):
     assert result["exact"] is (None if plain else True)
     assert (result["uploads_sha256"] is None) is plain
     assert (result["share_words"] == 0) is plain
-    again = bench_round(config_of(**fields), bench)
-    assert result["uploads_sha256"] == again["uploads_sha256"]
+    if fields == {"engine": "ideal"}:
+        again = bench_round(config_of(**fields), bench)
+        assert result["uploads_sha256"] == again["uploads_sha256"]
 
 
 @pytest.mark.parametrize("name", RoundBench._fields)
@@ -65,31 +67,36 @@ def test_the_reference_is_no_kernel():
     ("examples", "batch", "most"), [(7, 3, 1), (7, 3, 2), (6, 3, 5), (4, 4, 3)]
 )
 def test_so_many_steps_and_no_more(examples, batch, most):
-    """Against steps written out one by one, in the order of the public words."""
+    """Against NumPy's steps written out one by one, in the order of the oracle's words."""
     data = jax.tree.map(jnp.asarray, image_pool(5, examples))
     model = load_model("linear", data.shape, 10)
-    optimizer = local_optimizer("sgd", 0.1)
     epochs = -(-most // -(-examples // batch))
-    train = train_tile(model, optimizer, LocalSteps(epochs, batch, examples % batch != 0, most))
-    public, round_, who = public_key(3), jnp.uint32(2), 4
+    steps = LocalSteps(epochs, batch, examples % batch != 0, most)
+    train = train_tile(model, local_optimizer("sgd", 0.1), steps)
+    public, round_, who = public_key(3), 2, 4
     params = model.init(jax.random.key(0), jnp.zeros((1, *data.shape)))
-    made, _ = train(params, data, public, round_, jnp.array([who]))
-    rows = np.asarray(rows_of(data, public, jnp.int32(who)))
-    count = jnp.int32(examples)
-    orders = np.asarray(batch_order(public, round_, jnp.int32(who), count, epochs, examples))
+
+    @jax.jit
+    def trained(params, data, public, round_, who):
+        made, _ = train(params, data, public, round_, who[None])
+        return jnp.concatenate(made, axis=1)[0], rows_of(data, public, who)
+
+    made, rows = trained(params, data, public, jnp.uint32(round_), jnp.int32(who))
+    orders = reference.batch_order(np.asarray(public).tolist(), round_, who, examples, epochs)
     batches = [o[i : i + batch] for o in orders for i in range(0, examples, batch)][:most]
     assert len(batches) == most
-    after = params
+    bias, kernel = (np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(params))
+    start = np.concatenate([bias, kernel.ravel()])
     for order in batches:
-        x, y = (
-            as_float(jnp.asarray(data.images[rows[order]])),
-            jnp.asarray(data.labels[rows[order]]),
-        )
-        gradient = jax.grad(mean_loss, argnums=1)(model, after, x, y, jnp.ones(len(order), bool))
-        after = jax.tree.map(lambda p, g: p - jnp.float32(0.1) * g, after, gradient)
-    expected = jax.tree.map(lambda new, old: (new - old)[None], after, params)
-    expected = np.concatenate(pieces_of(expected), axis=1)
-    np.testing.assert_allclose(np.concatenate(made, axis=1), expected, rtol=1e-4, atol=1e-6)
+        chosen = np.asarray(rows)[order]
+        x = np.asarray(data.images)[chosen].reshape(len(order), -1) / 255
+        raised = np.exp(x @ kernel.T + bias)
+        wrong = raised / raised.sum(axis=1, keepdims=True)
+        wrong[np.arange(len(order)), np.asarray(data.labels)[chosen]] -= 1
+        bias = bias - 0.1 * wrong.mean(axis=0)
+        kernel = kernel - 0.1 * wrong.T @ x / len(order)
+    expected = np.concatenate([bias, kernel.ravel()]) - start
+    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
     assert np.abs(expected).max() > 1e-3
 
 

@@ -9,60 +9,74 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
-from ssddl_jax.chacha import CHACHA20, PRGS, block, blocks, first8, tag, words
+import independent
+from ssddl_jax.chacha import PRG, PRGS, block, blocks, first8, rolled, tag, words
 from ssddl_jax.rings import RINGS
 from ssddl_jax.sharing.kernels import drawn_sums, key_sums, written
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "prg.json").read_text())
+MANY = 480  # blocks of a call: one program for each number of rounds
 
 
 def key_words(text):
     return np.frombuffer(bytes.fromhex(text), "<u4").astype(np.uint32)
 
 
-def openssl(key, counter, nonce, num_blocks):
-    """Words [B, 16] of consecutive blocks, by OpenSSL."""
-    start = np.array([counter, *nonce], "<u4").tobytes()
-    cipher = Cipher(algorithms.ChaCha20(np.asarray(key, "<u4").tobytes(), start), mode=None)
-    stream = cipher.encryptor().update(bytes(64 * num_blocks))
-    return np.frombuffer(stream, "<u4").reshape(num_blocks, 16).astype(np.uint32)
-
-
-def random_keys(*shape, salt=0):
-    return np.random.default_rng([5, salt]).integers(0, 2**32, (*shape, 8), dtype=np.uint32)
+def random_words(*shape, salt=0):
+    return np.random.default_rng([5, salt]).integers(0, 2**32, shape, dtype=np.uint32)
 
 
 @partial(jax.jit, static_argnames="rounds")
-def many_blocks(keys, counters, nonces, rounds):
+def unrolled(keys, counters, nonces, rounds):
     columns = [keys[:, i] for i in range(8)]
     return jnp.stack(block(columns, counters, [nonces[:, i] for i in range(3)], rounds=rounds))
 
 
-@pytest.mark.parametrize("batch", [1, 1000])
-def test_rfc_8439_block(batch):
+@partial(jax.jit, static_argnames="rounds")
+def looped(keys, counters, nonces, rounds):
+    prg = rolled(PRGS[f"chacha{rounds}"])
+    return prg.block(list(keys.T), counters, list(nonces.T))
+
+
+def many_blocks(keys, counters, nonces, rounds, function=unrolled):
+    """u32 [16, batch] of up to `MANY` blocks, random ones behind them."""
+    batch = len(keys)
+    filled = [np.array(random_words(MANY, *x.shape[1:])) for x in (keys, counters, nonces)]
+    for rows, given in zip(filled, (keys, counters, nonces), strict=True):
+        rows[:batch] = given
+    return np.asarray(function(*filled, rounds=rounds))[:, :batch]
+
+
+def test_rfc_8439_block():
+    """Behind blocks of other keys, nonces and counters; in every form that is here."""
     case = VECTORS["chacha_rfc8439_2_3_2"]
-    key, nonce = key_words(case["key_bytes"]), key_words(case["nonce_bytes"])
     expected = np.array([int(word, 16) for word in case["out_words"]], np.uint32)
-    keys = random_keys(batch)
-    nonces = np.random.default_rng(1).integers(0, 2**32, (batch, 3), dtype=np.uint32)
-    counters = np.arange(batch, dtype=np.uint32)
-    keys[-1], nonces[-1], counters[-1] = key, nonce, case["counter"]
-    unrolled = many_blocks(keys, counters, nonces, rounds=20)
-    rolled = jax.jit(blocks)(keys, counters, nonces)
-    assert np.array_equal(unrolled[:, -1], expected)
-    assert np.array_equal(rolled[:, -1], expected)
-    assert np.array_equal(unrolled, rolled)
+    keys, nonces = random_words(MANY, 8), random_words(MANY, 3, salt=1)
+    counters = np.arange(MANY, dtype=np.uint32)
+    keys[-1], nonces[-1] = key_words(case["key_bytes"]), key_words(case["nonce_bytes"])
+    counters[-1] = case["counter"]
+    made = many_blocks(keys, counters, nonces, 20)
+    assert np.array_equal(made[:, -1], expected)
+    assert np.array_equal(jax.jit(blocks)(keys, counters, nonces), made)
+    for i in range(0, MANY, 7):
+        other = independent.blocks(keys[i], counters[i], nonces[i], 1)
+        assert np.array_equal(made[:, i], other[0])
+
+
+@pytest.mark.parametrize("form", [unrolled, looped], ids=["unrolled", "rolled"])
+@pytest.mark.parametrize("rounds", [8, 12, 20])
+def test_zero_key_blocks(rounds, form):
+    first16 = key_words(VECTORS["chacha_zero_key_first16_bytes"][str(rounds)])
+    keys, nonces = np.zeros((300, 8), np.uint32), np.zeros((300, 3), np.uint32)
+    made = many_blocks(keys, np.zeros(300, np.uint32), nonces, rounds, form)
+    assert np.array_equal(made[:4], np.repeat(first16[:, None], 300, axis=1))
 
 
 @pytest.mark.parametrize("rounds", [8, 12, 20])
-@pytest.mark.parametrize("batch", [1, 300])
-def test_zero_key_blocks(rounds, batch):
-    first16 = key_words(VECTORS["chacha_zero_key_first16_bytes"][str(rounds)])
-    keys, nonces = np.zeros((batch, 8), np.uint32), np.zeros((batch, 3), np.uint32)
-    made = many_blocks(keys, np.zeros(batch, np.uint32), nonces, rounds=rounds)
-    assert np.array_equal(made[:4], np.repeat(first16[:, None], batch, axis=1))
+def test_rolled_blocks_are_the_unrolled_ones(rounds):
+    given = random_words(MANY, 8), random_words(MANY, salt=2), random_words(MANY, 3, salt=3)
+    assert np.array_equal(many_blocks(*given, rounds), many_blocks(*given, rounds, looped))
 
 
 def test_chacha8rand():
@@ -76,7 +90,7 @@ def test_chacha8rand():
     counters, nonces = np.arange(16, dtype=np.uint32), np.zeros((16, 3), np.uint32)
     out = b""
     while len(out) < 2976:
-        made = np.array(many_blocks(np.repeat(key[None], 16, axis=0), counters, nonces, rounds=8))
+        made = many_blocks(np.repeat(key[None], 16, axis=0), counters, nonces, 8).copy()
         made[:4] -= constants[:, None]
         made[12] -= counters
         stream = made.reshape(16, 4, 4).transpose(1, 0, 2).astype("<u4").tobytes()
@@ -87,21 +101,21 @@ def test_chacha8rand():
 
 
 def test_random_blocks_equal_openssl():
-    keys = random_keys(64)
-    nonces = np.random.default_rng(2).integers(0, 2**32, (64, 3), dtype=np.uint32)
+    keys, nonces = random_words(64, 8), random_words(64, 3, salt=2)
     counters = np.random.default_rng(3).integers(0, 2**31, 64, dtype=np.uint32)
     made = np.asarray(jax.jit(blocks)(keys, counters, nonces))
     for i in range(64):
-        assert np.array_equal(made[:, i], openssl(keys[i], counters[i], nonces[i], 1)[0])
+        other = independent.blocks(keys[i], counters[i], nonces[i], 1)
+        assert np.array_equal(made[:, i], other[0])
     assert np.array_equal(jax.jit(first8)(keys, counters, nonces), made[:8].T)
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 100, 1000])
 def test_words_are_lane_major(count):
     """Word w is lane w div B of block w mod B."""
-    key, nonce = random_keys(1)[0], np.array([1, 2, 3], np.uint32)
+    key, nonce = random_words(8), np.array([1, 2, 3], np.uint32)
     num_blocks = -(-count // 16)
-    expected = openssl(key, 0, nonce, num_blocks)
+    expected = independent.blocks(key, 0, nonce, num_blocks)
     made = np.asarray(jax.jit(words, static_argnums=2)(key, nonce, count))
     assert made.shape == (count,)
     for w in range(count):
@@ -112,10 +126,10 @@ def test_tag_is_little_endian():
     assert int(tag("INIT")) == int.from_bytes(b"INIT", "little")
 
 
-@pytest.mark.parametrize("name", ["chacha20", "chacha12", "chacha8"])
+@pytest.mark.parametrize("name", ["chacha20", "chacha8"])
 def test_written_words(name):
     """The multi-output kernel: times a factor, from any first block, in any loop."""
-    keys = random_keys(3, 5)
+    keys = random_words(3, 5, 8)
     factor = np.random.default_rng(4).choice(np.array([0, 1, 2**32 - 1], np.uint32), (3, 5))
 
     @jax.jit
@@ -125,13 +139,23 @@ def test_written_words(name):
 
     made = np.asarray(kernel(keys, factor, np.uint32(7)))
     assert made.shape == (16, 3, 5, 32)
-    rounds = PRGS[name].rounds
     flat, counters = np.repeat(keys.reshape(15, 8), 32, axis=0), np.tile(np.arange(7, 39), 15)
     nonces = np.zeros((480, 3), np.uint32)
-    plain = np.asarray(many_blocks(flat, counters.astype(np.uint32), nonces, rounds=rounds))
-    if rounds == 20:
-        assert np.array_equal(plain[:, :32].T, openssl(keys[0, 0], 7, (0, 0, 0), 32))
+    plain = many_blocks(flat, counters.astype(np.uint32), nonces, PRGS[name].rounds)
+    if name == "chacha20":
+        assert np.array_equal(plain[:, :32].T, independent.blocks(keys[0, 0], 7, (0, 0, 0), 32))
     assert np.array_equal(made, plain.reshape(16, 3, 5, 32) * factor[None, :, :, None])
+
+
+def stirred(key, counter, nonce):
+    """A block of sixteen well stirred words that compiles in no time; JAX's arrays or NumPy's."""
+    made = []
+    for lane in range(16):
+        word = (key[0] ^ key[7]) + counter * np.uint32(0x9E3779B9) + np.uint32(lane * 0x0C6EF35F)
+        for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+            word = (word ^ (word >> np.uint32(shift))) * np.uint32(factor)
+        made.append(word ^ (word >> np.uint32(15)))
+    return made
 
 
 def integers(rows, bits):
@@ -146,18 +170,23 @@ def integers(rows, bits):
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("count", [1, 16, 70])
 def test_sums_of_shares_equal_python_integers(bits, count):
+    """Of a PRG of the test's own; `test_sharing` compares ChaCha's sums with the oracle's."""
     width = 2 * 51
-    keys = random_keys(count, salt=count)
+    num_blocks = -(-width // 16)
+    keys = random_words(count, 8, salt=count)
     counted = np.random.default_rng(8).random(count) < 0.7
     counted[0] = True
     factors = np.where(counted, 2 * np.arange(count) + 1, 0).astype(np.uint32)
-    num_blocks = -(-width // 16)
-    rows = np.stack([openssl(k, 0, (0, 0, 0), num_blocks).T.reshape(-1)[:width] for k in keys])
-    ring = RINGS[bits]
-    total, digest = jax.jit(lambda k, c, f: drawn_sums(CHACHA20, ring, width, k, c, f))(
-        keys, counted, factors
-    )
-    alone = jax.jit(lambda k, c: key_sums(CHACHA20, ring, width, k, c))(keys, counted)
+    counters = np.arange(num_blocks, dtype=np.uint32)
+    rows = np.stack([np.stack(stirred(k, counters, None)).reshape(-1)[:width] for k in keys])
+    ring, prg = RINGS[bits], PRG("stirred", 2, stirred)
+
+    @jax.jit
+    def sums(keys, counted, factors):
+        alone = key_sums(prg, ring, width, keys, counted)
+        return *drawn_sums(prg, ring, width, keys, counted, factors), alone
+
+    total, digest, alone = sums(keys, counted, factors)
     expected = integers(rows[counted], bits).sum(axis=0) % 2**bits
     assert np.array_equal(integers(total, bits), expected)
     assert np.array_equal(integers(alone, bits), expected)

@@ -1,9 +1,7 @@
-"""The compiled round: no 64-bit type, no callback, compiled once; no block used twice; no way back
-along the chain; the same bits on any number of devices.
+"""The compiled round: no 64-bit type, no callback, compiled once; no block used twice; no old
+chain left; the same bits on any number of devices. Other texts: `test_rounds`, `test_sharing`.
 """
 
-import logging
-import re
 from collections import Counter
 
 import jax
@@ -14,60 +12,26 @@ import pytest
 import harness
 import independent
 import ssddl_jax as sd
-from harness import built, distinct, every_case, meaningful, setting_of
+from harness import faults_of
 from ssddl_jax import reference
 from ssddl_jax.compiling import compile_once, named
 from ssddl_jax.simulation import build_simulation, place
 
-# As MLIR writes types (tensor<4xui64>) and as HLO does (u64[4]). Numbers of an operation's own
-# attributes (`array<i64: 0>`, `padding = dense<0> : tensor<1x2xi64>`) are no data of the program.
-WIDE_MLIR = re.compile(r"tensor<[^>]*(?:i64|f64|complex<f64>)>")
-ATTRIBUTE = re.compile(r"= dense<[^>]*> : tensor<[^>]*>")
-WIDE_HLO = re.compile(r"\b(?:u64|s64|f64|c128)\[")
-# Where the host could be called: by name of the target, or by an operation of that kind.
-TARGET = re.compile(r'custom_call_target="([^"]*)"|stablehlo\.custom_call @([\w.]+)')
-HOST = re.compile(r"callback|(?:stablehlo\.|\b)(?:infeed|outfeed|send|recv)\b[^=]*\(")
-# What XLA writes that calls no code of the host.
-HARMLESS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "TopK"}
+
+@pytest.fixture
+def as_for_users(monkeypatch):
+    """XLA's optimisations on, and the unrolled PRG that rounds of real sizes have."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    monkeypatch.setattr("ssddl_jax.simulation.suited", lambda engine, scheme: scheme)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
-def operations_of(text):
-    """Without what tells where an operation comes from: names of Python files and functions."""
-    lines = [line for line in text.splitlines() if " = " in line or "custom_call" in line]
-    return re.sub(r", metadata=\{.*?\}|loc\(.*?\)", "", "\n".join(lines))
-
-
-def faults_of(lowered, compiled):
-    """What must not be in a round's text."""
-    found = WIDE_MLIR.findall(ATTRIBUTE.sub("", lowered)) + WIDE_HLO.findall(compiled)
-    for text in map(operations_of, (lowered, compiled)):
-        found += HOST.findall(text)
-        names = {first or second for first, second in TARGET.findall(text)}
-        found += sorted(names - HARMLESS)
-    return found
-
-
-def cases():
-    return [
-        pytest.param(c, id=c.name, marks=() if c in harness.QUICK else pytest.mark.slow)
-        for c in every_case()
-        if meaningful(c) and distinct(c)
-    ]
-
-
-@pytest.mark.parametrize("case", cases())
-def test_text_has_no_wide_type_and_no_callback(case):
-    config, broken = setting_of(case)
-    made = built(config, broken=broken)  # compiled for the matrix of test_rounds already
-    assert "ENTRY" in made.compiled
-    assert "stablehlo" in made.lowered
-    assert not faults_of(made.lowered, made.compiled)
-
-
+@pytest.mark.usefixtures("as_for_users")
 @pytest.mark.parametrize(
     ("model", "devices", "more"),
     [
-        ("linear", 2, {"dropout": 0.2, "max_dropout": 0.5}),
+        ("linear", 2, {"dropout": 0.2, "max_dropout": 0.5, "prg": "chacha8"}),
         pytest.param("mlp-64", 1, {"local_optimizer": "adam"}, marks=pytest.mark.slow),
         pytest.param("linear", 3, {"server_optimizer": "yogi"}, marks=pytest.mark.slow),
         pytest.param("linear", 1, {"protocol": "plain"}, marks=pytest.mark.slow),
@@ -107,39 +71,35 @@ def test_the_search_finds_what_it_looks_for():
 
 
 @pytest.mark.parametrize(
-    "more",
+    "name",
     [
-        {"dropout": 0.2, "max_dropout": 0.5},
-        pytest.param({}, marks=pytest.mark.slow),
-        pytest.param({"dropout": 0.2, "max_dropout": 0.1}, marks=pytest.mark.slow),
-        pytest.param({"engine": "ideal", "selection": "rotate"}, marks=pytest.mark.slow),
-        pytest.param({"devices": 3}, marks=pytest.mark.slow),
-        pytest.param({"protocol": "plain"}, marks=pytest.mark.slow),
+        "pairwise",
+        pytest.param("all there", marks=pytest.mark.slow),
+        pytest.param("void", marks=pytest.mark.slow),
+        pytest.param("rotating", marks=pytest.mark.slow),
+        pytest.param("plain", marks=pytest.mark.slow),
     ],
 )
-def test_one_compilation_in_a_whole_run(make_tiny_data, tmp_path, caplog, more):
+@pytest.mark.parametrize("devices", [1, 2])
+def test_one_compilation_in_a_whole_run(run_on, name, devices):
     """Seen in JAX's own log, and told in the summary."""
-    fields = {"participants": 8, "group_size": 6, "model": "linear", "rounds": 5, "devices": 1}
-    config = sd.Config(**{**fields, "tile_size": 2, "out": str(tmp_path / "run"), **more})
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
-        result = sd.run(config, data=make_tiny_data(8))
-    assert len(harness.compiled_rounds(caplog)) == 1, caplog.text
+    result, compiled = run_on(name, devices)
+    assert len(compiled) == 1, compiled
     assert result.summary["compilations"] == 1
-    assert len(result.metrics) == 5
-    void = more.get("max_dropout") == 0.1
-    assert result.summary["rounds_void"] == (5 if void else 0)
+    assert len(result.metrics) == 3
+    assert result.summary["rounds_void"] == (3 if name == "void" else 0)
 
 
-def test_the_log_would_show_a_second_compilation(caplog):
+def test_the_log_would_show_a_second_compilation():
     """The control: the same function on two shapes is two lines."""
 
     def step(state, data):
         return state + data
 
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
+    with harness.compiled_rounds() as compiled:
         for size in (3, 4):
             jax.jit(named(step))(np.ones(size, np.float32), np.ones(size, np.float32))
-    assert len(harness.compiled_rounds(caplog)) == 2
+    assert len(compiled) == 2
 
 
 # Distinct blocks
@@ -236,45 +196,10 @@ def test_pair_keys_of_two_attempts_and_rounds_all_differ():
 # Forward security
 
 
-def words_in(tree):
-    """Every 32-bit word of every leaf, as a set."""
-    found = set()
-    for leaf in jax.tree.leaves(tree):
-        found |= set(
-            np.atleast_1d(np.asarray(leaf)).ravel().view(np.uint8).tobytes().hex(":", 4).split(":")
-        )
-    return found
-
-
-def as_word(value):
-    return int(value).to_bytes(4, "little").hex()
-
-
-def test_state_opens_no_earlier_round_and_every_later_one():
-    config, broken = setting_of(harness.Case("pairwise", 4, 32, "retry", "uniform", "paired"))
-    made = built(config, broken=broken)
-    first, info = made.step(made.state, made.data)
-    second, later = made.step(first, made.data)
-    stolen = np.asarray(first.chain).tolist()  # S_1
-    # The control: with S_1, round 1 and all that follow are an open book.
-    rounds = list(harness.oracle_rounds(made, 2))
-    _, group, updates, done = rounds[1]
-    settings = harness.settings_of(config, made.simulation)
-    gone = {slot for slot, here in enumerate(done.alive) if not here}
-    again = reference.share_round(settings, stolen, 1, group, updates, [1] * len(group), gone)
-    assert again.uploads == done.uploads
-    assert reference.next_chain(stolen) == np.asarray(second.chain).tolist()
-    # No word of S_0 is left in what round 0 hands on, of S_1 in what round 1 does.
-    for before, after in ((made.state, (first, info)), (first, (second, later))):
-        secret = {as_word(word) for word in np.asarray(before.chain)}
-        assert len(secret) == 8
-        assert not secret & words_in(after)
-    assert {as_word(word) for word in stolen} <= words_in(first)  # the search finds what is there
-
-
 def test_old_chain_is_donated_and_erased(make_tiny_data):
     data = make_tiny_data(6)
-    config = sd.Config(participants=6, group_size=5, model="linear", devices=1, tile_size=2)
+    fields = {"engine": "ideal", "model": "linear", "devices": 1, "tile_size": 2}
+    config = sd.Config(participants=6, group_size=5, **fields)
     simulation = build_simulation(config, None, data)
     data = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
@@ -293,12 +218,20 @@ RECIPES = {
     "shamir": {"dropout_rule": "shamir", "threshold": 4, "dropout": 0.2},
     "reveal": {"dropout_rule": "reveal", "dropout": 0.2, "max_dropout": 0.5, "shares": "paired"},
 }
+MORE = {
+    "all there": {},
+    "void": {"dropout": 0.2, "max_dropout": 0.1},
+    "rotating": {"engine": "ideal", "selection": "rotate"},
+    "plain": {"protocol": "plain"},
+}
 QUICK_DEVICES = {("pairwise", 2)}
 
 
 @pytest.fixture(scope="module")
 def run_on(make_tiny_data, tmp_path_factory):
-    """The summary and metrics of a recipe on so many devices."""
+    """A run of a recipe on so many devices, and the lines of JAX's log that tell of its round's
+    compilation.
+    """
     known = {}
 
     def run(name, devices):
@@ -308,14 +241,16 @@ def run_on(make_tiny_data, tmp_path_factory):
             config = sd.Config(
                 participants=13,
                 group_size=11,
-                rounds=2,
+                rounds=3,
                 model="linear",
                 tile_size=2,
                 devices=devices,
                 out=str(tmp_path_factory.mktemp("run") / "out"),
-                **RECIPES[name],
+                **{**RECIPES, **MORE}[name],
             )
-            known[name, devices] = sd.run(config, data=make_tiny_data(13))
+            with harness.compiled_rounds() as compiled:
+                result = sd.run(config, data=make_tiny_data(13))
+            known[name, devices] = result, compiled
         return known[name, devices]
 
     return run
@@ -330,8 +265,8 @@ def run_on(make_tiny_data, tmp_path_factory):
     ],
 )
 def test_results_do_not_depend_on_devices(run_on, name, devices):
-    one, many = run_on(name, 1), run_on(name, devices)
-    assert one.summary["rounds_exact"] == many.summary["rounds_exact"] == 2
+    (one, _), (many, _) = run_on(name, 1), run_on(name, devices)
+    assert one.summary["rounds_exact"] == many.summary["rounds_exact"] == 3
     for key in ("aggregate_sha256", "uploads_sha256", "group", "alive", "clipped"):
         assert [row[key] for row in one.metrics] == [row[key] for row in many.metrics], key
     assert one.summary["run_sha256"] == many.summary["run_sha256"]
@@ -339,38 +274,25 @@ def test_results_do_not_depend_on_devices(run_on, name, devices):
     harness.same_trees(one.params, many.params)
 
 
-# Tiles, and JAX's own generators
-
-TILE_RECIPES = {
-    "pairwise": {"neighbours": 4, "dropout": 0.2, "max_dropout": 0.5},
-    "ideal": {"engine": "ideal", "weighting": "examples", "ring_bits": 64},
-    "shamir": {"dropout_rule": "shamir", "threshold": 4, "rounding": "stochastic"},
-}
-
-
-def words_of_a_round(tile_size, more):
-    """Aggregate and digest of one streamed round over updates that no tile size changes."""
-    config = sd.Config(participants=13, group_size=11, devices=1, tile_size=tile_size, **more)
-    made = harness.built(config, kept=False)
-    _, info = made.step(made.state, made.data)
-    assert bool(info.exact)
-    return [np.asarray(part).tolist() for part in (info.aggregate, info.digest, info.clipped)]
-
-
-@pytest.mark.parametrize("name", TILE_RECIPES)
-def test_words_do_not_depend_on_the_tile_size(name):
-    one, *others = (words_of_a_round(size, TILE_RECIPES[name]) for size in (1, 3, 16))
-    assert all(other == one for other in others)
+# JAX's own generators
 
 
 def test_masks_do_not_depend_on_jaxs_generators():
+    """Nor do any: one text whatever generator JAX has. The control is a text that does."""
     messages = np.arange(5 * 40, dtype=np.uint32).reshape(5, 40)
-    expected = np.asarray(sd.mask(messages))
-    assert not np.array_equal(expected, messages)
-    with jax.threefry_partitionable(not jax.config.jax_threefry_partitionable):
-        np.testing.assert_array_equal(np.asarray(jax.jit(sd.mask)(messages)), expected)
-    with jax.default_prng_impl("rbg"):
-        np.testing.assert_array_equal(np.asarray(jax.jit(sd.mask)(messages)), expected)
+
+    def texts(function):
+        """By default, with the other order of threefry's counters, with another generator."""
+        others = not jax.config.jax_threefry_partitionable
+        jitted = [jax.jit(lambda m: function(m)) for _ in range(3)]  # nothing traced before
+        yield jitted[0].lower(messages).as_text()
+        with jax.threefry_partitionable(others):
+            yield jitted[1].lower(messages).as_text()
+        with jax.default_prng_impl("rbg"):
+            yield jitted[2].lower(messages).as_text()
+
+    assert len(set(texts(sd.mask))) == 1
+    assert len(set(texts(lambda m: m + jax.random.bits(jax.random.key(0), m.shape)))) == 3
 
 
 def test_a_message_beyond_a_keys_counter_is_refused():

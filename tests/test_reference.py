@@ -1,6 +1,7 @@
 """The oracle against what shares no code with it: published vectors, `cryptography`, `galois`.
 
-Uploads are recomputed here from the protocol's formula with another ChaCha and fixed-width arrays.
+Uploads are recomputed here from the protocol's formula with `independent`'s ChaCha and fixed-width
+arrays.
 """
 
 import ast
@@ -14,8 +15,8 @@ from pathlib import Path
 import galois
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
+import independent
 from ssddl_jax import reference as ref
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -33,33 +34,20 @@ def rng(*salt):
     return np.random.default_rng([2020, *salt])
 
 
-# An independent ChaCha20, and the key tree built on it
-
-
-def library_blocks(key, counter, nonce, blocks):
-    """u32[blocks, 16] from `cryptography`."""
-    start = np.array([counter, *nonce], "<u4").tobytes()
-    cipher = Cipher(algorithms.ChaCha20(np.array(key, "<u4").tobytes(), start), mode=None)
-    return np.frombuffer(cipher.encryptor().update(bytes(64 * blocks)), "<u4").reshape(blocks, 16)
-
-
-def library_stream(key, nonce, count):
-    """u32[count]: [16, B] in row-major order, lane l of block b at (l, b)."""
-    blocks = (count + 15) // 16
-    return library_blocks(key, 0, nonce, blocks).T.reshape(-1)[:count]
+# The key tree on the library's ChaCha20
 
 
 def library_key(key, counter, a, b, tag):
-    return library_blocks(key, counter, (a, b, int.from_bytes(tag, "little")), 1)[0, :8].tolist()
+    return independent.derive(key, counter, a, b, tag.decode()).tolist()
 
 
 def library_public(tag, a, b, count, seed=SEED):
-    root = library_key([seed & ANY, seed >> 32, 0, 0, 0, 0, 0, 0], 0, 0, 0, b"RAND")
-    return library_stream(root, (a, b, int.from_bytes(tag, "little")), count)
+    nonce = (a, b, independent.tag(tag.decode()))
+    return independent.words(independent.public_of(seed), count, nonce)
 
 
 def library_chain(seed=SEED):
-    return library_key([seed & ANY, seed >> 32, 0, 0, 0, 0, 0, 0], 0, 0, 0, b"INIT")
+    return independent.chain_of(seed, 0).tolist()
 
 
 CHAIN = library_chain()
@@ -90,12 +78,14 @@ def test_blocks_equal_the_library_in_bulk():
         key = draw.integers(0, 2**32, 8).tolist()
         counter, *nonce = draw.integers(0, 2**32, 4).tolist()
         assert ref.chacha_block(key, counter, tuple(nonce)) == list(
-            library_blocks(key, counter, nonce, 1)[0]
+            independent.blocks(key, counter, nonce, 1)[0]
         )
-    assert ref.stream(key, tuple(nonce), 16 * 700) == list(library_stream(key, nonce, 16 * 700))
+    assert (
+        ref.stream(key, tuple(nonce), 16 * 700) == independent.words(key, 16 * 700, nonce).tolist()
+    )
     every_bit = [0xFFFFFFFF] * 8
     assert ref.chacha_block(every_bit, ANY, (ANY, ANY, ANY)) == list(
-        library_blocks(every_bit, ANY, (ANY, ANY, ANY), 1)[0]
+        independent.blocks(every_bit, ANY, (ANY, ANY, ANY), 1)[0]
     )
 
 
@@ -103,7 +93,7 @@ def test_blocks_equal_the_library_in_bulk():
 def test_stream_is_lane_major_without_padding(count):
     key, nonce = list(range(1, 9)), (7, 8, 9)
     blocks = -(-count // 16)
-    table = library_blocks(key, 0, nonce, blocks)
+    table = independent.blocks(key, 0, nonce, blocks)
     words = ref.stream(key, nonce, count)
     assert words == [table[w % blocks, w // blocks] for w in range(count)]
 
@@ -361,7 +351,7 @@ def test_uploads_equal_the_formula(shares, bits, neighbours):
 
     def pad(dealer, holder):
         key = library_key(CHAIN, 1, ids[dealer], ids[holder], b"PAIR")
-        return library_stream(key, (0, 0, 0), 21 * bits // 32).tolist()
+        return independent.words(key, 21 * bits // 32).tolist()
 
     for i in range(6):
         if i not in survivors:
@@ -391,7 +381,7 @@ def test_shamir_uploads_are_galois_polynomials_summed(field):
     rows = []
     for i in ids:
         keys = [library_key(CHAIN, 0, i, c, b"SHAM") for c in (1, 2)]
-        rows.append([library_stream(key, (0, 0, 0), 6) & ref.PRIME for key in keys])
+        rows.append([independent.words(key, 6) & ref.PRIME for key in keys])
     for w in range(6):
         polynomials = [
             galois.Poly(
@@ -501,7 +491,7 @@ def test_ideal_draws_all_uploads_but_the_last():
     seen, _ = round_of(5, 30, vanished={4}, engine="ideal", max_dropout="0.2")
     for slot in range(3):
         key = library_key(CHAIN, 1, 10 + 3 * slot, 0, b"IDEA")
-        assert seen.uploads[slot] == library_stream(key, (0, 0, 0), 31).tolist()
+        assert seen.uploads[slot] == independent.words(key, 31).tolist()
     pairwise, _ = round_of(5, 30, vanished={4}, max_dropout="0.2")
     assert seen.aggregate == pairwise.aggregate == column_sums(seen.uploads, 32)
     assert seen.uploads_sha256 != pairwise.uploads_sha256
