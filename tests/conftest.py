@@ -49,11 +49,20 @@ def _compilation(request):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _programs(tmp_path_factory):
-    """This process's compiled programs, for as long as the session lasts."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+def programs(tmp_path_factory):
+    """This process's compiled programs, for as long as the session lasts.
+
+    Gives the settings; in a command's environment they let it take and keep programs, too. One
+    command at a time: a program is not written at one stroke.
+    """
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    return {name.upper(): str(value) for name, value in settings.items()}
 
 
 _WORKER = 3e9  # bytes: what compiling leaves in a worker of `-n auto` stays below

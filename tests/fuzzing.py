@@ -32,6 +32,7 @@ import harness
 import ssddl_jax
 from ssddl_jax.cli import main
 from ssddl_jax.config import Config
+from ssddl_jax.simulation import Simulation
 
 WILD_SECONDS, TAME_SECONDS = 30, 240
 ROOM = 8 << 30  # address space beyond what the process has: more is a failure, not a dead machine
@@ -68,7 +69,8 @@ class Stopped(BaseException):
 
     def __init__(self, *arguments):
         super().__init__()
-        self.recipe = next((a for a in arguments if hasattr(a, "scheme")), None)
+        found = [getattr(a, "recipe", a) for a in arguments]  # of a simulation, or itself
+        self.recipe = next((a for a in found if hasattr(a, "scheme")), None)
 
 
 class Hang(BaseException):
@@ -83,6 +85,9 @@ class Outcome:
 
 
 def stop(*arguments, **_):
+    """At a gate: a simulation's first state must be possible, but is not computed."""
+    for simulation in (a for a in arguments if isinstance(a, Simulation)):
+        jax.eval_shape(simulation.init)
     raise Stopped(*arguments)
 
 
@@ -94,10 +99,10 @@ def gates():
         for found in pkgutil.walk_packages(ssddl_jax.__path__, "ssddl_jax.")
         if not found.name.endswith("__main__")
     ]
-    from ssddl_jax import ahead, distributed, scaling, seeds, simulation
+    from ssddl_jax import ahead, distributed, loop, scaling, seeds, simulation
 
     starts = {simulation.place, ahead._shapes, distributed.supervise, scaling.scale}
-    starts.add(seeds.run_seeds)
+    starts |= {seeds.run_seeds, loop.first_state}
     return [
         (module, name)
         for module in modules

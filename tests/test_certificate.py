@@ -128,7 +128,13 @@ GRAPHS = {
 }
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if n == 7 else name
+        for name, (n, _) in GRAPHS.items()
+    ],
+)
 def test_the_edge_is_exact_for_all_coalitions(name):
     """Every coalition of n <= 7, with and without the server: rank, determined, known sums."""
     n, edges = GRAPHS[name]

@@ -372,13 +372,17 @@ PLAN = {
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_file):
+def finished(tmp_path_factory, tiny_file, programs):
     """A run by the command line: its directory and what it printed."""
     out = tmp_path_factory.mktemp("finished") / "run"
     arguments = ["run", "--data", str(tiny_file), *QUICK, "--out", str(out), "--json"]
     arguments += ["--eval-every", "2", "--seed", str(2**64 - 1), "--prg", "chacha8"]
     done = subprocess.run(
-        [sys.executable, "-m", "ssddl_jax", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ssddl_jax", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **programs},
     )
     assert done.returncode == 0, done.stderr
     return out, done

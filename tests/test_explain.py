@@ -157,7 +157,7 @@ def test_plain_has_no_shares(tiny_file):
 
 def test_the_numbers_are_those_of_the_run(tiny_file):
     """A group of three is explained by the very round that `run` runs."""
-    config = config_of(tiny_file, group_size=3, participants=3)
+    config = config_of(tiny_file, group_size=3, fraction_bits=20)
     rows, ids = read(explain(config))
     shown = sd.transcript(config, 0)
     assert ids == shown["group"].tolist()
