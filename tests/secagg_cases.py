@@ -9,21 +9,22 @@ import numpy as np
 
 import independent
 from ssddl_jax import reference
-from ssddl_jax.chacha import PRGS
+from ssddl_jax.chacha import PRGS, rolled
 from ssddl_jax.encoding import Encoding
 from ssddl_jax.parallel import make_mesh
 from ssddl_jax.reference.encoding import to_values, to_words
-from ssddl_jax.reference.secagg import SELF_MASK, elements, recoverable
+from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, elements, recoverable
 from ssddl_jax.reference.secagg import secagg as in_integers
 from ssddl_jax.sharing import Attempt, Messages, Scheme, pairwise, secagg
 from ssddl_jax.sharing.secagg import recover
 
 DIMENSION, SEED, ROUND = 21, 2**40 + 9, 3
-QUICK = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
 
 
 class Case(NamedTuple):
-    """What a scheme depends on here; `k` None: the complete graph."""
+    """What a scheme depends on here; `k` None: the complete graph. A name of a PRG ending in
+    -rolled: in the form of small rounds, which compiles in a third of the time.
+    """
 
     n: int
     t: int
@@ -35,6 +36,7 @@ class Case(NamedTuple):
 
     @property
     def scheme(self):
+        form = rolled if self.prg.endswith("-rolled") else lambda prg: prg
         return Scheme(
             size=self.n,
             dimension=DIMENSION,
@@ -45,7 +47,7 @@ class Case(NamedTuple):
             shares="paired",
             dropout_rule=self.rule,
             encoding=Encoding(1.0, 20, self.bits),
-            prg=PRGS[self.prg],
+            prg=form(PRGS[self.prg.removesuffix("-rolled")]),
             mesh=make_mesh(self.devices),
         )
 
@@ -55,7 +57,7 @@ class Case(NamedTuple):
             seed=SEED,
             clip=1.0,
             fraction_bits=20,
-            prg_rounds=PRGS[self.prg].rounds,
+            prg_rounds=PRGS[self.prg.removesuffix("-rolled")].rounds,
             ring_bits=self.bits,
             neighbours=self.k or self.n - 1,
             shares="paired",
@@ -107,18 +109,23 @@ def messages_of(case, alive, keep):
 
 
 @functools.cache
-def compiled(case, keep, options=True):
-    """(attempt, messages) -> uploads, in one program."""
+def compiled(case, keep, nobody=False):
+    """(attempt, messages) -> uploads, in one program, and its text; `nobody`: none may vanish."""
     everybody = set(range(case.n))
     arguments = attempt_of(case, everybody, everybody), messages_of(case, everybody, keep)
     builder = secagg if case.rule == "secagg" else pairwise
-    lowered = jax.jit(builder(case.scheme).share).lower(*arguments)
-    return lowered.compile(QUICK if options else {}), lowered.as_text()
+    scheme = case.scheme._replace(vanishing=0) if nobody else case.scheme
+    lowered = jax.jit(builder(scheme).share).lower(*arguments)
+    return lowered.compile(), lowered.as_text()
+
+
+def jitted(function, case):
+    """`function(scheme, attempt)`, jitted; of secrets, so neither PRG nor ring matter."""
+    return _jitted(function, case._replace(prg="chacha20", bits=32, devices=1))
 
 
 @functools.cache
-def jitted(function, case):
-    """`function(scheme, attempt)`, jitted."""
+def _jitted(function, case):
     return jax.jit(functools.partial(function, case.scheme))
 
 
@@ -139,6 +146,13 @@ def partners_of(case, members):
     )
 
 
+def played_by(case, members, survivors):
+    rows = encoded(case.n, case.bits)
+    rows = {u: to_values(rows[u].tolist(), case.bits) for u in sorted(members)}
+    partners = partners_of(case, members)
+    return in_integers(case.settings, chain(), ids_of(case.n), rows, partners, survivors)
+
+
 def oracle(case, members, alive):
     """The round in Python integers."""
     partners, survivors = partners_of(case, members), sorted(alive)
@@ -146,9 +160,7 @@ def oracle(case, members, alive):
     nothing = [0] * case.n, [[0] * 8 for _ in range(case.n)], np.zeros_like(encoded(case.n, 32))
     if void or len(alive) < 2:
         return Wanted(True, [0] * case.n, *nothing, nothing[2][0])
-    rows = {u: to_values(encoded(case.n, case.bits)[u].tolist(), case.bits) for u in members}
-    rows = dict(sorted(rows.items()))
-    played = in_integers(case.settings, chain(), ids_of(case.n), rows, partners, survivors)
+    played = played_by(case, members, survivors)
     blank = [0] * (DIMENSION + 1)
     sent = [played.sent[u] if u in alive else blank for u in range(case.n)]
     slots = range(case.n)
@@ -162,6 +174,34 @@ def oracle(case, members, alive):
     )
 
 
+def oracles(case):
+    """`oracle` for all members and any survivors: what they send does not depend on who vanishes
+    then, so it is played once; what is opened are the secrets, and the rest is the messages' sum.
+    """
+    everybody = set(range(case.n))
+    partners, whole = partners_of(case, everybody), played_by(case, everybody, sorted(everybody))
+    rows = np.array([to_words(whole.sent[u], case.bits) for u in range(case.n)], np.uint32)
+    secrets = {
+        kind: [elements(chain(), me, 0, name) for me in ids_of(case.n)]
+        for kind, name in ((SELF_MASK, b"SELF"), (MASK_KEY, b"MKEY"))
+    }
+
+    def wanted(alive):
+        if not recoverable(case.settings, partners, sorted(everybody), sorted(alive)):
+            return oracle(case, everybody, alive)
+        kinds = [SELF_MASK if u in alive else MASK_KEY for u in range(case.n)]
+        return Wanted(
+            void=False,
+            answers=[len({u, *partners[u]} & alive) for u in range(case.n)],
+            kinds=kinds,
+            secrets=[secrets[kind][u] for u, kind in enumerate(kinds)],
+            uploads=np.where([[u in alive] for u in range(case.n)], rows, np.uint32(0)),
+            aggregate=sum_of(case, sorted(alive)),
+        )
+
+    return wanted
+
+
 def dealt(case, u, kind, holder):
     """Slot u's share of one of its secrets, as its holder has it."""
     name = b"SELF" if kind == SELF_MASK else b"MKEY"
@@ -171,11 +211,21 @@ def dealt(case, u, kind, holder):
     return reference.shamir_shares(secret, rows, [holder + 1], reference.PRIME)[0]
 
 
-def check(case, members, alive, keep):
-    """One round against the oracle; returns the oracle's."""
+def check(case, members, alive, keep, **options):
+    """One round and what it recovers against the oracle; returns the oracle's."""
     want = oracle(case, members, alive)
+    check_shares(case, members, alive, keep, want, **options)
+    found = jitted(recover, case)(attempt_of(case, members, alive))
+    assert np.asarray(found.kind).tolist() == want.kinds
+    assert np.asarray(found.opened).tolist() == want.answers
+    assert np.asarray(found.secret).tolist() == want.secrets
+    return want
+
+
+def check_shares(case, members, alive, keep, want, **options):
+    """One round against what is wanted; whether it is void."""
     attempt = attempt_of(case, members, alive)
-    got = compiled(case, keep)[0](attempt, messages_of(case, alive, keep))
+    got = compiled(case, keep, **options)[0](attempt, messages_of(case, alive, keep))
     assert bool(got.enough) == (not want.void)
     assert int(got.opened) == sum(want.answers)
     if not want.void:
@@ -185,8 +235,4 @@ def check(case, members, alive, keep):
         np.testing.assert_array_equal(np.asarray(got.digest), digest)
         if keep:
             np.testing.assert_array_equal(np.asarray(got.each), want.uploads)
-    found = jitted(recover, case)(attempt)
-    assert np.asarray(found.kind).tolist() == want.kinds
-    assert np.asarray(found.opened).tolist() == want.answers
-    assert np.asarray(found.secret).tolist() == want.secrets
-    return want
+    return want.void

@@ -25,10 +25,11 @@ def chacha_keys(count, salt=0):
 
 
 def keys_of(parameters, width, salt=0):
-    made = jax.jit(lwe.generate, static_argnums=(0, 2))
-    return made(parameters, chacha_keys(1, salt)[0], width)
+    return generate(parameters, chacha_keys(1, salt)[0], width)
 
 
+generate = jax.jit(lwe.generate, static_argnums=(0, 2))
+draw = jax.jit(lwe.draw, static_argnums=(0, 2))
 encrypt = jax.jit(lwe.encrypt, static_argnums=0)
 decrypt = jax.jit(lwe.decrypt)
 total = jax.jit(lwe.total)
@@ -50,6 +51,12 @@ def ints(array):
     return np.asarray(array).astype(np.int64).tolist()
 
 
+def sum_of_first(count, sealed):
+    """The sum of the first ciphertexts of a batch; the others stay out as zeros."""
+    kept = np.arange(sealed.c1.shape[1])[:, None] < count
+    return total(Ciphertexts(*(np.where(kept, part, 0) for part in sealed)))
+
+
 def edge_messages(rows, width):
     rng = np.random.default_rng([8, rows, width])
     messages = rng.integers(-MOST, MOST, (rows, width), endpoint=True)
@@ -62,7 +69,7 @@ def test_ciphertexts_are_the_oracles(width):
     keys, random = keys_of(TOY, width), chacha_keys(8, 1)
     messages = edge_messages(8, width)
     sealed = encrypt(TOY, keys, random, lwe.wide(jnp.asarray(messages)))
-    small = lwe.draw(TOY, random, width)
+    small = draw(TOY, random, width)
     a, p = ((numbers(m.astype(jnp.int32)) % oracle.Q).tolist() for m in (keys.a, keys.p))
     for row in range(8):
         c1, c2 = oracle.encrypt(
@@ -77,7 +84,7 @@ def test_ciphertexts_are_the_oracles(width):
 
 def test_the_public_key_hides_small_numbers_only():
     """P + A S = p R with R small: what makes decryption work."""
-    keys = keys_of(TOY, 5)
+    keys = keys_of(TOY, 7)
     a, p = (numbers(m.astype(jnp.int32)) for m in (keys.a, keys.p))
     secret = np.asarray(keys.secret).astype(np.int64).astype(object)
     residue = (p + a.dot(secret)) % oracle.Q
@@ -90,7 +97,7 @@ def test_the_public_key_hides_small_numbers_only():
 def test_a_sum_is_the_encryption_of_the_sum():
     """By the randomness that adds up: ciphertexts are linear in messages and small numbers."""
     keys, random, messages = keys_of(TOY, 7), chacha_keys(8, 7), edge_messages(8, 7)
-    small = lwe.draw(TOY, random, 7)
+    small = draw(TOY, random, 7)
     e1, e2, e3 = (np.sum(ints(part), axis=0).tolist() for part in small)
     a, p = ((numbers(m.astype(jnp.int32)) % oracle.Q).tolist() for m in (keys.a, keys.p))
     expected = oracle.encrypt(a, p, e1, e2, e3, messages.astype(object).sum(0).tolist())
@@ -98,13 +105,20 @@ def test_a_sum_is_the_encryption_of_the_sum():
     assert tuple(numbers(part).tolist() for part in got) == expected
 
 
-@pytest.mark.parametrize("count", [2, 300])
-def test_sums_are_exact(count):
-    keys, messages = keys_of(TOY, 9), edge_messages(count, 9)
+@pytest.fixture(scope="module")
+def many():
+    """Keys, 300 messages of 64 coordinates, the largest sums among them, and their ciphertexts."""
+    keys, messages = keys_of(TOY, 64), edge_messages(300, 64)
     messages[:, 0], messages[:, 1] = MOST, -MOST
+    return keys, messages, encrypt(TOY, keys, chacha_keys(300, 2), lwe.wide(jnp.asarray(messages)))
+
+
+@pytest.mark.parametrize("count", [2, 300])
+def test_sums_are_exact(count, many):
+    keys, messages, sealed = many
     lwe.check_additions(count, MOST)
-    sealed = encrypt(TOY, keys, chacha_keys(count, 2), lwe.wide(jnp.asarray(messages)))
-    assert values(decrypt(keys, total(sealed))).tolist() == messages.astype(object).sum(0).tolist()
+    exact = messages[:count].astype(object).sum(0).tolist()
+    assert values(decrypt(keys, sum_of_first(count, sealed))).tolist() == exact
 
 
 def test_the_headroom_is_sharp_and_one_more_is_refused():
@@ -114,40 +128,37 @@ def test_the_headroom_is_sharp_and_one_more_is_refused():
     lwe.check_additions(3, largest, TOY)
     with pytest.raises(sd.ConfigError, match="at most 3 ciphertexts"):
         lwe.check_additions(4, largest, TOY)
-    keys = keys_of(TOY, 2)
+    keys = keys_of(TOY, 7)
     for sign in (1, -1):
         signed = sign * largest % 2**64
         one = np.array([signed % 2**32, signed >> 32], np.uint32)
-        messages = jnp.asarray(np.broadcast_to(one, (4, 2, 2)))
-        sealed = encrypt(TOY, keys, chacha_keys(4, 3), messages)
-        three = Ciphertexts(*(part[:, :3] for part in sealed))
-        assert values(decrypt(keys, total(three))).tolist() == [3 * sign * largest] * 2
-        assert values(decrypt(keys, total(sealed))).tolist() != [4 * sign * largest] * 2
+        sealed = encrypt(TOY, keys, chacha_keys(8, 3), np.broadcast_to(one, (8, 7, 2)))
+        three, four = (values(decrypt(keys, sum_of_first(k, sealed))).tolist() for k in (3, 4))
+        assert three == [3 * sign * largest] * 7
+        assert four != [4 * sign * largest] * 7
 
 
 @pytest.mark.parametrize("message", [2**47, 2**47 - 1, -(2**47)])
 def test_a_plaintext_holds_half_of_p_and_no_more(message):
     def words(value):
-        return jnp.asarray(np.array([value % 2**32, value % 2**64 >> 32], np.uint32))
+        return np.array([value % 2**32, value % 2**64 >> 32], np.uint32)
 
-    keys, step = keys_of(TOY, 2), 1 if message > 0 else -1
-    messages = jnp.stack([words(v) for v in (message, 0, step, step)]).reshape(4, 1, 2)
-    messages = jnp.broadcast_to(messages, (4, 2, 2))
-    sealed = encrypt(TOY, keys, chacha_keys(4, 8), messages)
-    sums = [total(Ciphertexts(*(part[:, :k] for part in sealed))) for k in (2, 4)]
+    keys, step = keys_of(TOY, 7), 1 if message > 0 else -1
+    messages = np.stack([words(v) for v in (message, 0, step, step, 0, 0, 0, 0)])
+    messages = np.broadcast_to(messages[:, None], (8, 7, 2))
+    sealed = encrypt(TOY, keys, chacha_keys(8, 8), messages)
+    sums = [sum_of_first(count, sealed) for count in (2, 4)]
     exact, past = (values(decrypt(keys, summed)).tolist() for summed in sums)
-    assert exact == [message] * 2
-    assert past == [message + 2 * step - step * oracle.P] * 2
+    assert exact == [message] * 7
+    assert past == [message + 2 * step - step * oracle.P] * 7
 
 
 @pytest.mark.parametrize("count", [1, 300])
-def test_noise_is_as_large_as_the_headroom_takes_it_to_be(count):
+def test_noise_is_as_large_as_the_headroom_takes_it_to_be(count, many):
     """What decryption leaves over p: of the size expected, and within its bound."""
-    width = 64
-    keys = keys_of(TOY, width)
-    summed = total(
-        encrypt(TOY, keys, chacha_keys(count, 9), jnp.zeros((count, width, 2), "uint32"))
-    )
+    width, keys = 64, many[0]
+    sealed = encrypt(TOY, keys, chacha_keys(300, 9), np.zeros((300, width, 2), np.uint32))
+    summed = sum_of_first(count, sealed)
     c1, c2 = (numbers(part) for part in summed)
     lifted = (c1.dot(np.array(ints(keys.secret), object)) + c2) % oracle.Q
     noise = np.array([oracle.lift(int(v), oracle.Q) / oracle.P for v in lifted])
@@ -167,16 +178,16 @@ def test_headroom_of_the_published_parameters():
 
 
 def test_other_keys_open_nothing_and_equal_messages_look_different():
-    keys, others = keys_of(TOY, 4), keys_of(TOY, 4, salt=9)
-    messages = np.full((2, 4), 77, np.int32)
-    sealed = encrypt(TOY, keys, chacha_keys(2, 4), lwe.wide(jnp.asarray(messages)))
+    keys, others = keys_of(TOY, 7), keys_of(TOY, 7, salt=9)
+    messages = np.full((8, 7), 77, np.int32)
+    sealed = encrypt(TOY, keys, chacha_keys(8, 4), lwe.wide(jnp.asarray(messages)))
     assert values(decrypt(keys, sealed)).tolist() == messages.tolist()
     assert not np.any(values(decrypt(others, sealed)) == 77)
     assert not np.any(numbers(sealed.c2)[0] == numbers(sealed.c2)[1])
 
 
 def test_small_numbers_have_their_distribution():
-    drawn = np.asarray(lwe.draw(Parameters(1000), chacha_keys(100, 5), 1).e1).astype(int)
+    drawn = np.asarray(draw(Parameters(1000), chacha_keys(100, 5), 1).e1).astype(int)
     x = np.arange(-12, 13)
     mass = np.exp(-np.pi * (x / 8.0) ** 2)
     inside = np.abs(drawn) <= 12
@@ -205,7 +216,7 @@ def test_numbers_come_from_words_by_the_table():
     """At every threshold and one before, with either sign."""
     table = lwe.thresholds(8.0).astype(np.int64)
     drawn = np.concatenate([2 * table, 2 * table - 1, 2 * table - 2, 2 * table + 1, [0, 2**32 - 1]])
-    got = np.asarray(lwe.gaussian(PHONG, jnp.asarray(drawn.astype(np.uint32))))
+    got = np.asarray(jax.jit(lwe.gaussian, static_argnums=0)(PHONG, drawn.astype(np.uint32)))
     magnitude = (drawn[:, None] // 2 >= table).sum(axis=1)
     assert got.tolist() == np.where(drawn % 2, -magnitude, magnitude).tolist()
     assert np.max(got) == -np.min(got) == lwe.TAIL
@@ -229,12 +240,12 @@ def test_a_gaussian_that_the_table_cannot_hold_is_refused(width):
 
 
 def test_programs_hold_no_wide_types():
-    keys = jax.eval_shape(lambda key: lwe.generate(TOY, key, 3), chacha_keys(1)[0])
-    messages = jax.ShapeDtypeStruct((2, 3, 2), "uint32")
-    sealed = jax.eval_shape(lambda *a: lwe.encrypt(TOY, *a), keys, chacha_keys(2), messages)
+    keys = jax.eval_shape(lambda key: lwe.generate(TOY, key, 7), chacha_keys(1)[0])
+    messages = jax.ShapeDtypeStruct((8, 7, 2), "uint32")
+    sealed = jax.eval_shape(lambda *a: lwe.encrypt(TOY, *a), keys, chacha_keys(8), messages)
     texts = [
-        jax.jit(lwe.generate, static_argnums=(0, 2)).lower(TOY, chacha_keys(1)[0], 3).as_text(),
-        encrypt.lower(TOY, keys, chacha_keys(2), messages).as_text(),
+        generate.lower(TOY, chacha_keys(1)[0], 7).as_text(),
+        encrypt.lower(TOY, keys, chacha_keys(8), messages).as_text(),
         total.lower(sealed).as_text(),
         decrypt.lower(keys, sealed).as_text(),
     ]

@@ -82,9 +82,23 @@ def schedule(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def eventful(schedule):
+def blobs(tmp_path_factory):
+    """A file of 4 classes of images [3, 3] that a linear model learns to tell apart."""
+    rng = np.random.default_rng(31)
+    labels = rng.integers(0, 4, 900).astype(np.uint8)
+    images = rng.uniform(64, 192, (4, 3, 3))[labels] + rng.normal(0, 45, (900, 3, 3))
+    images = np.clip(images, 0, 255).astype(np.uint8)
+    path = tmp_path_factory.mktemp("data") / "blobs.npz"
+    split = {"x_train": images[400:], "y_train": labels[400:]}
+    np.savez(path, **split, x_test=images[:400], y_test=labels[:400])
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def eventful(schedule, blobs):
     """The fields of the run that serves most clauses."""
-    return {"rounds": ROUNDS, "dropout_schedule": schedule, "checkpoint_every": 1}
+    events = {"rounds": ROUNDS, "dropout_schedule": schedule, "checkpoint_every": 1}
+    return {**events, "data": blobs, "learning_rate": 0.5}
 
 
 @pytest.fixture(scope="module")
