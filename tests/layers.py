@@ -73,16 +73,15 @@ class Layer(NamedTuple):
 # Every kernel: squares of tiles and the rolling band, both rings, both kinds of shares, shares made
 # again for the vanished; every PRG of the interface.
 CELLS = (
-    Layer("pairwise", "retry"),
+    Layer("pairwise", "reveal", graph=2),
     Layer("pairwise", "reveal", shares="paired", bits=64),
-    Layer("pairwise", "reveal", graph=2, shares="paired"),
     Layer("pairwise", "retry", graph=4, n=20),
     Layer("pairwise", "retry", graph=4, shares="paired", bits=64, n=20),
     Layer("pairwise", "shamir"),
     Layer("ideal", "retry", prg="chacha20"),
     Layer("ideal", "retry", bits=64, prg="chacha12"),
 )
-SECAGG = Layer("pairwise", "secagg", shares="paired")  # kept and unrolled: `test_secagg_shares`
+SECAGG = Layer("pairwise", "secagg", shares="paired")  # played in `test_secagg_shares`
 
 
 def ids_of(n):
@@ -133,9 +132,7 @@ def played(layer, gone=(), broken=()):
 
 
 class Program(NamedTuple):
-    """(attempt, messages) -> (uploads from rows that are kept, from sums), compiled; either may be
-    None.
-    """
+    """(attempt, messages) -> (uploads from rows that are kept, from sums or None), compiled."""
 
     call: object
     lowered: str
@@ -143,7 +140,7 @@ class Program(NamedTuple):
 
 
 @functools.cache
-def program(layer, form, keep):
+def program(layer, form):
     """One program for both ways; built once for all tests of a module that ask for it."""
     scheme = layer.scheme
     if form == "rolled":
@@ -151,7 +148,7 @@ def program(layer, form, keep):
     sharing = SHARINGS[layer.engine, layer.rule](scheme)
 
     def both(attempt, messages):
-        kept = sharing.share(attempt, messages) if keep else None
+        kept = sharing.share(attempt, messages)
         if sharing.keeps:
             return kept, None
         return kept, sharing.share(attempt, messages._replace(each=None))
@@ -164,7 +161,7 @@ def program(layer, form, keep):
 
 def check(layer, form, one):
     """Plays one attempt and compares every word with the oracle's; returns whether it is void."""
-    kept, streamed = program(layer, form, True).call(*one[:2])
+    kept, streamed = program(layer, form).call(*one[:2])
     want = one.want
     for made in (kept, streamed):
         if made is None:

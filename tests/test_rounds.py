@@ -343,11 +343,10 @@ def test_words_do_not_depend_on_the_tile_size(name, holds_sharers):
         data = jax.tree.map(jnp.asarray, data)
         return jax.jit(lambda s, d: run(s, d, SelectGroup(recipe, s)))(state, data)
 
-    one, *others = (trained(size) for size in (1, 3, 16))
+    one, other = (trained(size) for size in (1, 3))  # and 4, 1 and 16 in the rounds above
     assert np.any(np.asarray(one[0].total))
     assert not np.all(np.asarray(one[1].finite))
-    for other in others:
-        harness.same_trees(other, one)
+    harness.same_trees(other, one)
 
 
 # Forward security
