@@ -25,7 +25,7 @@ TARGETS = [0, 1, 2]
 def played():
     """Rounds of 5 of 12 participants, one real image each, from unchanging parameters."""
     config = attack_config(sd.Config(participants=12, group_size=5, seed=3, prg="chacha8"))
-    return config, play(config, "mlp", load_data(config), least=16)
+    return config, play(config, "mlp-64", load_data(config), least=16)
 
 
 @pytest.fixture(scope="module")

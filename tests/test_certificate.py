@@ -4,6 +4,7 @@ What brute force does is none of the package's: it plays the protocol's formulas
 every choice of updates and shares, and asks which choices give the same view.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -24,12 +25,17 @@ def harary(n, k):
     return sorted({tuple(sorted((i, (i + r) % n))) for i in range(n) for r in reach})
 
 
+@functools.cache
+def complete(n):
+    return full_header(n, n - 1, 0)
+
+
 def header_with(n, edges, **changes):
     partners = np.full((n, max(1, n - 1)), -1, np.int32)
     for i in range(n):
         row = sorted({a + b - i for a, b in edges if i in (a, b)})
         partners[i, : len(row)] = row
-    return full_header(n, n - 1, 0)._replace(partners=(partners,), **changes)
+    return complete(n)._replace(partners=(partners,), **changes)
 
 
 def view_by_formula(x, s, n, edges, server, coalition, shares="directed"):
