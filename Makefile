@@ -25,7 +25,7 @@ test-slow: setup
 
 # Five planted faults, drawn by the commit: a test must find each.
 mutants: setup
-	@$(BIN)/python tests/mutants.py --five
+	@$(BIN)/python tests/mutants.py --five --until module
 
 # The report in a real headless browser: the system's chromium, driven by the extra `browser`.
 $(VENV)/.browser: $(VENV)/.installed

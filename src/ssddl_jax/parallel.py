@@ -63,19 +63,22 @@ def scan_tiles(
 ) -> tuple[Tree, Tree]:
     """Scans `body(shared, carry, tile) -> (carry, rows)` over tiles, split over the mesh.
 
-    `shared` is the same on every device; `join` adds the devices' carries (inside `shard_map`, over
-    `AXIS`); rows, stacked [tiles, ...], come back in the order of the tiles, whole on every device:
-    an exchange for each array, so there should be few.
+    `shared` is the same on every device; `start(shared)`, or `start` itself, is the first carry;
+    `join` adds the devices' carries (inside `shard_map`, over `AXIS`); rows, stacked [tiles, ...],
+    come back in the order of the tiles, whole on every device: an exchange for each array, so there
+    should be few.
     """
 
-    def local(shared: Tree, start: Tree, tiles: Tree) -> tuple[Tree, Tree]:
-        return lax.scan(partial(body, shared), start, tiles)
+    def local(shared: Tree, begin: Tree, tiles: Tree) -> tuple[Tree, Tree]:
+        first = start(shared) if callable(start) else begin
+        return lax.scan(partial(body, shared), first, tiles)
 
+    begin = None if callable(start) else start
     if mesh.size == 1:
-        return local(shared, start, tiles)
+        return local(shared, begin, tiles)
 
-    def per_device(shared: Tree, start: Tree, tiles: Tree) -> tuple[Tree, Tree]:
-        carry, rows = local(shared, start, tiles)
+    def per_device(shared: Tree, begin: Tree, tiles: Tree) -> tuple[Tree, Tree]:
+        carry, rows = local(shared, begin, tiles)
         return join(carry), lax.all_gather(rows, AXIS, tiled=True)
 
     split = jax.shard_map(
@@ -85,4 +88,4 @@ def scan_tiles(
         out_specs=(P(), P()),
         check_vma=False,
     )
-    return split(shared, start, tiles)
+    return split(shared, begin, tiles)

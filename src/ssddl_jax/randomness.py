@@ -6,6 +6,8 @@ that nothing public depends on a secret one. All functions are traceable; rounds
 traced.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,15 +30,29 @@ def _seed_words(seed: int) -> np.ndarray:
     return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
 
 
-@jax.jit  # one small program for both keys of a run
-def _seeded(words: UInt32[Array, "2"], purpose: UInt32[Array, ""]) -> Key:
-    key = jnp.pad(words, (0, 6))
-    return first8(key, jnp.uint32(0), _nonce(0, 0, purpose))
+class Start(NamedTuple):
+    """What a run starts from."""
+
+    chain: Key  # S_0
+    public: Key  # R
+    model: Array  # a jax.random key for the model's initial parameters
+
+
+def start_of(seed: int) -> Start:
+    """All that a seed gives, 0 <= seed < 2^64, by one small program."""
+    return _started(_seed_words(seed))
+
+
+@jax.jit
+def _started(words: UInt32[Array, "2"]) -> Start:
+    nonces = jnp.stack([_nonce(0, 0, tag("INIT")), _nonce(0, 0, tag("RAND"))])
+    chain, public = first8(jnp.pad(words, (0, 6))[None], jnp.zeros(1, jnp.uint32), nonces)
+    return Start(chain, public, jax.random.fold_in(jax.random.key(words[0]), words[1]))
 
 
 def initial_chain(seed: int) -> Key:
     """S_0 of a seed, 0 <= seed < 2^64."""
-    return _seeded(_seed_words(seed), tag("INIT"))
+    return start_of(seed).chain
 
 
 def next_chain(chain: Key) -> Key:
@@ -51,7 +67,7 @@ def chain_at(chain: Key, steps: UInt32[Array, ""]) -> Key:
 
 def public_key(seed: int) -> Key:
     """R of a seed: the key of all public randomness."""
-    return _seeded(_seed_words(seed), tag("RAND"))
+    return start_of(seed).public
 
 
 def pair_keys(
@@ -219,11 +235,6 @@ def resampled_rows(
     return mul_high(drawn.reshape(-1)[:examples], jnp.uint32(total)).astype(jnp.int32)
 
 
-@jax.jit
-def _folded(words: UInt32[Array, "2"]) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(words[0]), words[1])
-
-
-def model_key(seed: int) -> jax.Array:
+def model_key(seed: int) -> Array:
     """A jax.random key for the model's initial parameters, from both halves of the seed."""
-    return _folded(_seed_words(seed))
+    return start_of(seed).model

@@ -91,12 +91,13 @@ class Recipe(NamedTuple):
 def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
     """Parameters, server optimizer state, S_0 and R of a seed."""
     example = jnp.zeros((1, *shape), jnp.float32)
-    params = recipe.model.init(randomness.model_key(seed), example)
+    start = randomness.start_of(seed)
+    params = recipe.model.init(start.model, example)
     return State(
         params=params,
         server=recipe.server.init(params),
-        chain=randomness.initial_chain(seed),
-        public=randomness.public_key(seed),
+        chain=start.chain,
+        public=start.public,
         round=jnp.uint32(0),
     )
 
@@ -146,12 +147,14 @@ def LocalTrain(
             kept = Rows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
         return carry, (pack(Trained(finite, clipped, losses)), kept)
 
-    def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Rows]:
-        some = group.ids[:tile]
+    def start(shared: tuple[State, Data, Group]) -> Any:
+        state, data, group = shared
         updates, _ = jax.eval_shape(
-            recipe.train, state.params, data, state.public, state.round, some
+            recipe.train, state.params, data, state.public, state.round, group.ids[:tile]
         )
-        start = adder.start(tuple(piece.shape[1] for piece in updates))
+        return adder.start(tuple(piece.shape[1] for piece in updates))
+
+    def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Rows]:
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
         carry, rows = scan_tiles(scheme.mesh, body, adder.join, (state, data, group), start, tiles)
         told, kept = jax.tree.map(
