@@ -22,8 +22,9 @@ DIMENSION, SEED, ROUND = 21, 2**40 + 9, 3
 
 
 class Case(NamedTuple):
-    """What a scheme depends on here; `k` None: the complete graph. A name of a PRG ending in
-    -rolled: in the form of small rounds, which compiles in a third of the time.
+    """What a scheme depends on here; `k` None: the complete graph. The PRG is in the
+    form of small rounds, which compiles in a third of the time; if its name ends in -unrolled, in
+    that of large ones.
     """
 
     n: int
@@ -36,7 +37,7 @@ class Case(NamedTuple):
 
     @property
     def scheme(self):
-        form = rolled if self.prg.endswith("-rolled") else lambda prg: prg
+        prg = PRGS[self.prg.removesuffix("-unrolled")]
         return Scheme(
             size=self.n,
             dimension=DIMENSION,
@@ -47,7 +48,7 @@ class Case(NamedTuple):
             shares="paired",
             dropout_rule=self.rule,
             encoding=Encoding(1.0, 20, self.bits),
-            prg=form(PRGS[self.prg.removesuffix("-rolled")]),
+            prg=prg if self.prg.endswith("-unrolled") else rolled(prg),
             mesh=make_mesh(self.devices),
         )
 
@@ -57,7 +58,7 @@ class Case(NamedTuple):
             seed=SEED,
             clip=1.0,
             fraction_bits=20,
-            prg_rounds=PRGS[self.prg.removesuffix("-rolled")].rounds,
+            prg_rounds=PRGS[self.prg.removesuffix("-unrolled")].rounds,
             ring_bits=self.bits,
             neighbours=self.k or self.n - 1,
             shares="paired",

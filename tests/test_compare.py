@@ -7,6 +7,7 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
+from ssddl_jax.comparison import compare
 from ssddl_jax.comparison.rows import DEFAULT, read_rows
 from ssddl_jax.comparison.work import measure
 from ssddl_jax.config import Config
@@ -17,20 +18,29 @@ from ssddl_jax.seeds import run_seeds
 
 SMALL = "--model linear --participants 20 --group-size 5 --rounds 2 --partition resample:20"
 SMALL += " --max-dropout 0.4"
-ROWS = "ssddl,secagg+,plain,dssgd:0.1,snt,standalone"
-TRAINED_AGAIN = ("secagg+", "standalone")
-
-
-def play(out, *more):
-    arguments = ["compare", *SMALL.split(), "--out", str(out), *more]
-    return main(arguments)
+ROWS = "ssddl,secagg+,dssgd:0.1,snt,standalone"
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    out = tmp_path_factory.mktemp("compare") / "c"
-    assert play(out, "--protocols", ROWS, "--seeds", "2", "--dropout", "0.4") == 0
-    return out, json.loads((out / "compare.json").read_text())
+def play(tiny_file):
+    """(directory, more arguments) -> exit status, on tiny images."""
+    data = ("--data", str(tiny_file))
+    return lambda out, *more: main(["compare", *SMALL.split(), *data, "--out", str(out), *more])
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, play):
+    """The directory, what its JSON says, and what was trained: (config, seeds, result)."""
+    out, trained = tmp_path_factory.mktemp("compare") / "c", []
+
+    def listening(config, seeds, *more, **fields):
+        trained.append((config, list(seeds), run_seeds(config, seeds, *more, **fields)))
+        return trained[-1][2]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "run_seeds", listening)
+        assert play(out, "--protocols", ROWS, "--seeds", "2", "--dropout", "0.4") == 0
+    return out, json.loads((out / "compare.json").read_text()), trained
 
 
 def test_every_protocol_is_a_default_row():
@@ -40,10 +50,11 @@ def test_every_protocol_is_a_default_row():
     assert thetas == [1.0, 0.1, 0.01]
 
 
-def test_numbers_are_those_of_the_parts(compared):
-    _, result = compared
+def test_numbers_are_those_of_the_parts(compared, tiny_file):
+    _, result, trained = compared
     assert [row["name"] for row in result["rows"]] == ROWS.split(",")
     config = Config(
+        data=str(tiny_file),
         model="linear",
         participants=20,
         group_size=5,
@@ -52,15 +63,14 @@ def test_numbers_are_those_of_the_parts(compared):
         max_dropout=0.4,
         dropout=0.4,
     )
-    for row, made in zip(read_rows(ROWS, config), result["rows"], strict=True):
+    rows = read_rows(ROWS, config)
+    for row, made, (played, numbers, seeds) in zip(rows, result["rows"], trained, strict=True):
         plan = sd.build_simulation(row.config, None, sd.load_data(row.config)).plan
         ahead = forecast(row.config, plan)
         assert made["bytes_up"] == ahead.up / (5 * 2)
         assert made["share_words"] == share_words(row.config, plan)
         assert (made["rounds_exact"] is None) == (not row.config.sums_securely)
-        if row.name not in TRAINED_AGAIN:
-            continue
-        seeds = run_seeds(row.config, [0, 1])
+        assert (played, numbers) == (row.config, [0, 1])
         assert made["accuracy_of_each_seed"] == seeds.accuracy[:, -1].tolist()
         assert made["accuracy"] == pytest.approx(seeds.accuracy[:, -1].mean())
         if row.config.sums_securely:
@@ -84,7 +94,7 @@ def test_words_by_role_add_up():
 
 
 def test_files_and_what_they_say(compared, capsys):
-    out, result = compared
+    out, result, _ = compared
     text = (out / "compare.md").read_text()
     for row in result["rows"]:
         assert text.count(f"| {row['name']} |") == 3
@@ -97,7 +107,7 @@ def test_files_and_what_they_say(compared, capsys):
     assert lens == [(0, 0), (3, 0), (4, 1)]
 
 
-def test_json_is_one_object_and_out_is_not_overwritten(tmp_path, capsys):
+def test_json_is_one_object_and_out_is_not_overwritten(tmp_path, capsys, play):
     assert play(tmp_path / "a", "--protocols", "plain", "--seeds", "1", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["rows"][0]["half_width_95"] is None
@@ -105,7 +115,7 @@ def test_json_is_one_object_and_out_is_not_overwritten(tmp_path, capsys):
     assert "overwrite" in capsys.readouterr().err
 
 
-def test_void_rounds_are_told(tmp_path, capsys):
+def test_void_rounds_are_told(tmp_path, capsys, play):
     """Four of five vanish where two may: nothing is learned, and the table says why."""
     more = ("--protocols", "ssddl", "--seeds", "1", "--dropout", "0.8", "--json")
     assert play(tmp_path / "a", *more) == 0
@@ -114,7 +124,7 @@ def test_void_rounds_are_told(tmp_path, capsys):
     assert "ssddl: 2 of 2 rounds were void" in (tmp_path / "a" / "compare.md").read_text()
 
 
-def test_a_row_without_its_extra_is_left_out(tmp_path, monkeypatch, capsys):
+def test_a_row_without_its_extra_is_left_out(tmp_path, monkeypatch, capsys, play):
     from ssddl_jax.rivals import paillier
 
     monkeypatch.setattr(paillier, "installed", lambda: False)
@@ -126,7 +136,7 @@ def test_a_row_without_its_extra_is_left_out(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_ciphertexts_of_a_slice_are_exact(tmp_path, capsys):
+def test_ciphertexts_of_a_slice_are_exact(tmp_path, capsys, play):
     rows = "phong-lwe,phong-paillier"
     assert play(tmp_path / "a", "--protocols", rows, "--seeds", "1", "--json") == 0
     for row in json.loads(capsys.readouterr().out)["rows"]:

@@ -55,7 +55,7 @@ def worst_ratio(config):
     look like, over two changes as far apart as a participant's data can put them; d = 1.
     """
     state = playing(config_of("snt")).state
-    draws = jnp.arange(2**16, dtype=jnp.uint32)  # noise of so many participants
+    draws = jnp.arange(2**14, dtype=jnp.uint32)  # noise of so many participants
 
     @jax.jit
     def seen(change):

@@ -116,7 +116,7 @@ def unmasking(case):
 @pytest.mark.parametrize("slot", [0, 5], ids=["self-mask", "mask-key"])
 def test_one_wrong_share_spoils_the_aggregate(slot):
     """The server uses what it interpolates: control of every exact sum above."""
-    case, alive = Case(6, 4, prg="chacha20-rolled"), {0, 1, 2, 3, 4}
+    case, alive = Case(6, 4), {0, 1, 2, 3, 4}
     attempt = attempt_of(case, set(range(6)), alive)
     uploads = oracle(case, set(range(6)), alive).uploads
     summed = jnp.asarray(uploads.sum(axis=0, dtype=np.uint32))
@@ -155,7 +155,7 @@ def without_pads(upload, keys, me, ids):
 
 def test_late_upload_stays_under_the_self_mask():
     """The server opened s_u and takes every pair mask away: x_u + PRG(b_u) is left, not x_u."""
-    case, gone = Case(6, 4, prg="chacha20-rolled"), 2
+    case, gone = Case(6, 4), 2
     attempt = attempt_of(case, set(range(6)), set(range(6)) - {gone})
     found, ids = jitted(recover, case)(attempt), ids_of(6)
     assert np.asarray(found.kind).tolist() == [1, 1, 2, 1, 1, 1]
@@ -180,7 +180,7 @@ def test_late_upload_stays_under_the_self_mask():
 
 def test_late_upload_under_reveal_is_the_update():
     """The same attack on rule reveal, whose survivors open their pair keys with the vanished."""
-    case, gone, ids = Case(6, 4, prg="chacha20-rolled", rule="reveal"), 2, ids_of(6)
+    case, gone, ids = Case(6, 4, rule="reveal"), 2, ids_of(6)
     keys = {
         v: reference.derive_key(chain(), 0, *sorted((ids[gone], ids[v])), b"PAIR")
         for v in range(6)

@@ -10,8 +10,9 @@ from ssddl_jax.reference.rivals import largest as largest_of
 from ssddl_jax.reference.rivals import magnitude_bits
 from ssddl_jax.rivals.selecting import largest, largest_words
 
-LARGEST = jax.jit(largest, static_argnums=1)
-LARGEST_WORDS = jax.jit(largest_words, static_argnums=1)
+LARGEST = jax.jit(largest)  # for any count
+LARGEST_WORDS = jax.jit(largest_words)
+EVERY_LARGEST = jax.jit(jax.vmap(largest, in_axes=(0, None)))
 # Both zeros, subnormals, the ends of the normal range, infinities, and steps of one place.
 EDGES = np.array(
     [0.0, -0.0, 1e-45, -1e-45, 1e-40, -(2.0**-126), 2.0**-126, 1.0, -1.0, 3.4028235e38, -np.inf],
@@ -35,7 +36,7 @@ def test_every_pattern_of_few_values(d):
     some = np.array([-0.0, 1e-40, 1.0, -NEXT], np.float32)
     every = np.array(list(itertools.product(some, repeat=d)), np.float32)
     for count in range(1, d + 1):
-        got = np.asarray(jax.jit(jax.vmap(lambda row: largest(row, count)))(every))  # noqa: B023
+        got = np.asarray(EVERY_LARGEST(every, count))
         for row, picked in zip(every, got, strict=True):
             wanted = largest_of(magnitude_bits(row.tolist()), count)
             assert np.flatnonzero(picked).tolist() == wanted == by_sort(row, count)
