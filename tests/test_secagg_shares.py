@@ -21,6 +21,7 @@ from ssddl_jax.sharing.pairwise import geometry_of
         (Case(7, 4, prg="chacha8"), False),
         (Case(9, 3, k=4, prg="chacha12"), True),
         (Case(30, 3, k=4), False),  # large enough for the rolling band of masks
+        (Case(30, 3, k=4), True),
         (Case(9, 3, k=4, bits=64, prg="chacha8-unrolled"), True),  # the wide ring keeps its rows
     ],
     ids=str,
