@@ -25,7 +25,10 @@ def _mutant(name: str, area: str, before: str, after: str, *killers: str) -> Mut
 _ROUND = "test_rounds.py::test_round_equals_the_oracle"
 _IDEAL = f"{_ROUND}[ideal-complete-32-retry-uniform-directed]"
 _SPARSE = f"{_ROUND}[pairwise-4-32-retry-examples-paired]"
-_REVEAL = f"{_ROUND}[pairwise-complete-32-reveal-examples-paired]"
+_REVEAL = (
+    "test_sharing.py::test_layer_equals_the_oracle"
+    "[pairwise-reveal-complete-paired-64-6-chacha8-rolled]"
+)
 _SHAMIR = f"{_ROUND}[pairwise-complete-32-shamir-examples-directed]"
 _VOID = "test_rounds.py::test_void_rounds_leave_parameters_and_optimizer_state"
 _STACKED = "test_stacked.py::test_uploads_equal_the_oracle"
@@ -36,7 +39,7 @@ _BATCHES = "test_rival_training.py::test_passing_weights_on_is_sgd_over_everybod
 _SELECTIVE = "test_rival_rounds.py::test_selective_sharing_equals_its_oracle"
 _MISTAKE = "test_cli.py::test_mistake_is_one_line_and_status_two"
 _EDGE = "test_certificate.py::test_the_edge_is_exact_for_all_coalitions[ring-5]"
-_NUMBERS = "test_mutant_gaps_numbers.py"
+_NUMBERS = "test_numbers.py"
 _SHARP = "test_certificate.py::test_shamir_threshold_is_sharp"
 _SEEN = "test_views.py::test_what_is_seen_of_a_round_with_dropouts"
 
@@ -49,7 +52,7 @@ SHARING = (
             ("d = _rotate(d ^ a, 8)", "d = _rotate(d ^ a, 12)"),
             ("in ((16, 12), (8, 7)):", "in ((16, 12), (12, 7)):"),
         ),
-        ("test_chacha.py::test_rfc_8439_block[1]",),
+        ("test_chacha.py::test_rfc_8439_block",),
     ),
     Mutant(
         "counter-behind-the-nonce",
@@ -152,7 +155,7 @@ SHARING = (
         "sharing",
         "order = shuffled(public, round_ // per_pass, everybody)",
         "order = shuffled(public, round_, everybody)",
-        "test_mutant_gaps_groups.py::test_groups_are_the_oracles[rotate]",
+        "test_rounds.py::test_groups_are_the_oracles[rotate]",
         "test_plan.py::test_bytes_follow_the_schedule_whatever_the_group[retry-5-rotate]",
     ),
     _mutant(
@@ -355,7 +358,7 @@ SHARING = (
         "sharing",
         "return inside & (distance >= 1) & (distance <= neighbours // 2)",
         "return inside & (distance >= 1) & (distance < neighbours // 2)",
-        "test_mutant_gaps_graphs.py::test_partners_are_the_oracles_and_listed_once[4]",
+        "test_graphs.py::test_partners_are_the_oracles_and_listed_once[4]",
         _SPARSE,
     ),
     _mutant(
@@ -363,7 +366,7 @@ SHARING = (
         "sharing",
         "once = (reach < count) | ((reach == count) & forward)",
         "once = reach <= count",
-        "test_mutant_gaps_graphs.py::test_partners_are_the_oracles_and_listed_once[4]",
+        "test_graphs.py::test_partners_are_the_oracles_and_listed_once[4]",
         _SPARSE,
     ),
     _mutant(
@@ -430,21 +433,21 @@ SHARING = (
         "sharing",
         "return join_devices(ring, carry[0], AXIS), lax.psum(carry[1], AXIS)",
         "return join_devices(ring, carry[0], AXIS), carry[1]",
-        "test_mutant_gaps_devices.py::test_sums_of_many_keys_do_not_depend_on_devices[self_masks]",
+        "test_sharing.py::test_sums_of_many_keys_do_not_depend_on_devices[self_masks]",
     ),
     _mutant(
         "ideal-digest-of-one-device",
         "sharing",
         "                lax.psum(carry[1], AXIS),\n",
         "                carry[1],\n",
-        "test_mutant_gaps_devices.py::test_sums_of_many_keys_do_not_depend_on_devices[ideal_uploads]",
+        "test_sharing.py::test_sums_of_many_keys_do_not_depend_on_devices[ideal_uploads]",
     ),
     _mutant(
         "opened-pads-of-one-device",
         "sharing",
         "return join_devices(scheme.ring, total, AXIS)",
         "return total",
-        "test_mutant_gaps_devices.py::test_sums_of_many_keys_do_not_depend_on_devices[opened_pads]",
+        "test_sharing.py::test_sums_of_many_keys_do_not_depend_on_devices[opened_pads]",
     ),
     _mutant(
         "updates-digest-of-one-device",
@@ -1092,14 +1095,14 @@ PRIVACY = (
         "privacy",
         "aggregate=jnp.where(void, jnp.uint32(0), uploads.aggregate),",
         "aggregate=uploads.aggregate,",
-        "test_mutant_gaps_void.py::test_a_void_round_shows_neither_sum_nor_digest",
+        "test_rounds.py::test_void_rounds_leave_parameters_and_optimizer_state",
     ),
     _mutant(
         "digest-of-a-void-round-kept",
         "privacy",
         "digest=jnp.where(void, jnp.uint32(0), uploads.digest),",
         "digest=uploads.digest,",
-        "test_mutant_gaps_void.py::test_a_void_round_shows_neither_sum_nor_digest",
+        "test_rounds.py::test_void_rounds_leave_parameters_and_optimizer_state",
     ),
     _mutant(
         "shares-of-a-view-with-the-other-sign",
