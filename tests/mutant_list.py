@@ -1008,7 +1008,7 @@ FILES = (
         'newbyteorder(">")',
         f"{_NUMBERS}::test_hashes_are_of_little_endian_words_and_of_rounds_in_order",
         "test_independent_uploads.py::test_streamed_run_has_the_digest_of_the_transcripts_uploads"
-        "[defaults]",
+        "[ring-retried-paired]",
     ),
 )
 
@@ -1088,7 +1088,7 @@ PRIVACY = (
         "privacy",
         "sent = jnp.where(void, jnp.uint32(0), sent)",
         "sent = jnp.where(void, sent, sent)",
-        "test_secagg_shares.py::test_whole_rounds_void_below_the_threshold",
+        "test_secagg.py::test_whole_rounds_void_below_the_threshold",
     ),
     _mutant(
         "sum-of-a-void-round-kept",
