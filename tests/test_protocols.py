@@ -123,8 +123,8 @@ def test_accuracy_is_sane(protocol, played):
     summary = played(protocol).summary
     assert summary["rounds_void"] == void_rounds(protocol)
     assert summary["compilations"] == 1
-    floor_of = {"standalone": 0.2}  # 20 examples of its own
-    assert summary["test_accuracy"] > floor_of.get(protocol, 0.35)
+    floor_of = {"standalone": 0.4}  # examples of its own only; chance is a quarter
+    assert summary["test_accuracy"] > floor_of.get(protocol, 0.5)
     assert summary["test_accuracy"] < 0.95
 
 
