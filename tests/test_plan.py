@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+import sys
+import types
 from dataclasses import replace
 
 import pytest
@@ -10,8 +12,10 @@ import pytest
 import harness
 import ssddl_jax as sd
 from ssddl_jax import memory, planning
+from ssddl_jax.chacha import CHACHA8, rolled
 from ssddl_jax.cli import main
 from ssddl_jax.networks import user_network
+from ssddl_jax.plan import load_prg
 from ssddl_jax.planning import plan_report
 from ssddl_jax.population import load_data
 
@@ -417,3 +421,20 @@ def test_a_calibration_gives_a_time(flags, tiny_file, capsys):
     assert report["seconds_per_round"] > 0
     assert "calibrating" in told.err
     assert report["calibration"]["groups"] == sorted(set(report["calibration"]["groups"]))
+
+
+def test_a_prg_of_the_users_own_gives_what_it_says(monkeypatch):
+    """In sixteen arrays, or in one that it writes to memory."""
+    parts = CHACHA8._replace(name="own")
+    whole = rolled(CHACHA8)._replace(name="own")
+    wrong = {
+        "says_parts": whole._replace(in_memory=False),
+        "says_whole": parts._replace(in_memory=True),
+    }
+    module = types.SimpleNamespace(parts=parts, whole=whole, **wrong)
+    monkeypatch.setitem(sys.modules, "own_prg", module)
+    assert load_prg("own_prg:parts") == parts
+    assert load_prg("own_prg:whole") == whole
+    for name in wrong:
+        with pytest.raises(sd.ConfigError, match=r"its block must give .* of uint32"):
+            load_prg(f"own_prg:{name}")

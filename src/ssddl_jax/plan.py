@@ -133,8 +133,12 @@ def load_prg(name: str) -> PRG:
             raise ConfigError("prg", name, "must be an ssddl_jax.PRG")
         word = jax.ShapeDtypeStruct((1,), jnp.uint32)
         made = shapes_of("prg", name, "block", prg.block, [word] * 8, word, [word] * 3)
-        if len(made) != 16 or any((w.shape, w.dtype) != ((1,), jnp.uint32) for w in made):
-            raise ConfigError("prg", name, "its block must give 16 arrays of uint32")
+        wanted = [word] * 16 if not prg.in_memory else [jax.ShapeDtypeStruct((16, 1), jnp.uint32)]
+        if [(w.shape, w.dtype) for w in jax.tree.leaves(made)] != [
+            (w.shape, w.dtype) for w in wanted
+        ]:
+            kind = "one array [16, ...]" if prg.in_memory else "16 arrays"
+            raise ConfigError("prg", name, f"its block must give {kind} of uint32")
         return prg
     check_name("prg", name)
     return PRGS[name]
