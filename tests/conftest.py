@@ -50,13 +50,15 @@ def _compilation(request):
 
 @pytest.fixture(autouse=True, scope="session")
 def programs(tmp_path_factory):
-    """This process's compiled programs, for as long as the session lasts.
+    """Compiled programs, in the folder that JAX's own variable names, as `.ci/run` does for all its
+    parts, or for this process alone and as long as the session lasts.
 
     Gives the settings; in a command's environment they let it take and keep programs, too. One
     command at a time: a program is not written at one stroke.
     """
+    shared = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_compilation_cache_dir": shared or str(tmp_path_factory.mktemp("programs")),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
