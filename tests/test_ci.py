@@ -63,7 +63,7 @@ def test_a_budget_that_is_far_exceeded_fails_when_all_is_done(tmp_path):
     assert status == 1
     assert list(table) == ["part", "one", "two", "in"]
     assert table["one"][-2:] == ["FAR", "OVER"]
-    assert "more than 2 times the budget: one" in err
+    assert "more than 2.5 times the budget: one" in err
 
 
 def test_the_parts_of_ci_are_cheap_first_and_an_hour_together():
