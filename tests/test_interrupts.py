@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -15,7 +16,9 @@ INT, TERM = signal.SIGINT, signal.SIGTERM
 def _handlers():
     """The command's handlers end with the process, so that the test puts them back."""
     before = {number: signal.getsignal(number) for number in (INT, TERM)}
+    hook = sys.unraisablehook
     yield
+    sys.unraisablehook = hook
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -63,6 +66,24 @@ ONE_AND_TWO = pytest.mark.parametrize("numbers", [{INT}, {INT, TERM}])
 @ONE_AND_TWO
 def test_before_the_first_round(command, capsys, monkeypatch, numbers):
     arrive(monkeypatch, runner, "compile_loop", numbers)
+    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+
+
+@ONE_AND_TWO
+def test_where_python_drops_exceptions(command, capsys, monkeypatch, numbers):
+    """As in a callback of the garbage collector: the run must not go on as if nothing had come."""
+
+    class Deleted:
+        def __del__(self):
+            together(numbers)
+
+    original = runner.compile_loop
+
+    def interrupted(*arguments):
+        Deleted()
+        return original(*arguments)
+
+    monkeypatch.setattr(runner, "compile_loop", interrupted)
     check(command, capsys, "stopped at once; go on with: ssddl resume run")
 
 

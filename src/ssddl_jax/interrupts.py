@@ -3,13 +3,15 @@
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_SAME = 1.0  # seconds
+_SAME = 1.0  # seconds within which signals mean the same
+_AGAIN = 0.01  # seconds until one that was dropped is sent again
 
 
 def go_on(directory: Path | None) -> str:
@@ -62,21 +64,38 @@ def end_on_signals() -> None:
     """Ctrl-C and SIGTERM end a command with one line; in the main thread only.
 
     Either raises `KeyboardInterrupt`. Those that come within a second of one that did mean the same
-    and do nothing, so that what the command closes, kills and says is not cut off.
+    and do nothing, so that what the command closes, kills and says is not cut off. Where Python
+    would drop the exception (in a `__del__`, in a callback of the garbage collector, such as JAX's),
+    the signal is sent again.
     """
     if threading.current_thread() is not threading.main_thread():
         return
     ended = -math.inf
+    last = signal.SIGINT
+    before = sys.unraisablehook
 
     def end(number: int, frame: FrameType | None) -> None:
-        nonlocal ended
+        nonlocal ended, last
         now = time.monotonic()
         if now - ended > _SAME:
-            ended = now
+            ended, last = now, signal.Signals(number)
             raise KeyboardInterrupt
+
+    def again() -> None:
+        nonlocal ended
+        ended = -math.inf
+        os.kill(os.getpid(), last)
+
+    def dropped(what: Any) -> None:
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            # Later, from another thread: what is raised in here would be dropped as well.
+            threading.Timer(_AGAIN, again).start()
+        else:
+            before(what)
 
     for number in _heard():
         signal.signal(number, end)
+    sys.unraisablehook = dropped
 
 
 def _heard() -> list[signal.Signals]:
