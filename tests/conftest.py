@@ -3,7 +3,7 @@
 `uint32` meets everything else in this package, so both promotions are errors while tests run.
 
 Words do not depend on how hard a compiler tries, so programs are compiled without optimisation,
-which halves that time; a module marked `optimised` has them as users do: where the bits of training
+which halves that time; a test marked `optimised` has them as users do: where the bits of training
 or the form of the program are the point, or where much is computed.
 """
 
@@ -37,12 +37,17 @@ hypothesis.settings.register_profile("fixed", derandomize=True, database=None, d
 hypothesis.settings.load_profile("fixed")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compilation(request):
-    """Optimised programs or quick ones; what a module compiled is dropped after it."""
+@pytest.fixture(autouse=True)
+def _optimised(request):
+    """Optimised programs or quick ones."""
     optimised = request.node.get_closest_marker("optimised") is not None
     jax.config.update(_QUICK, not optimised)
     os.environ[_QUICK.upper()] = str(int(not optimised))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forgotten():
+    """What a module compiled is dropped after it."""
     yield
     jax.clear_caches()
     built.cache_clear()

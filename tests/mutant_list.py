@@ -768,7 +768,7 @@ PLANNING = (
         "for distance in range(1, plan.neighbours // 2 + 1)",
         "for distance in range(1, plan.neighbours // 2)",
         "test_plan.py::test_bytes_are_those_that_a_run_counts[ssddl-reference-reveal-4-paired-"
-        "explicit-1]",
+        "explicit-3]",
     ),
     _mutant(
         "paired-shares-cost-both-words",
