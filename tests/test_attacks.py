@@ -170,33 +170,7 @@ def test_recovered_wants_every_pixel_within_the_tolerance():
     assert linear_layer.recovered(candidates, truths, 0.05).tolist() == [True, True]
 
 
-# Gradient matching
-
-
-@functools.cache
-def targets():
-    """Twelve targets of lenet: images, labels, parameters, gradients as seen in updates."""
-    x, y = examples(12)
-    params = start(LENET)
-    return x, y, params, -updates_of(LENET, params, x, y) / LR
-
-
-@pytest.mark.slow
-def test_dlg_recovers_images():
-    x, y, params, gradients = targets()
-    found, losses = matching.dlg(LENET, params, gradients, y, jax.random.key(1))
-    assert found.dtype == jnp.float32
-    assert losses.shape == (12,)
-    assert median(images.psnr(found, x)) >= 20
-    assert median(images.ssim(found, x)) >= 0.9
-
-
-@pytest.mark.slow
-def test_inverting_gradients_recovers_images():
-    x, y, params, gradients = targets()
-    found = matching.invert(LENET, params, gradients, y, jax.random.key(1))
-    assert median(images.psnr(found, x)) >= 20
-    assert median(images.ssim(found, x)) >= 0.9
+# Gradient matching; that it recovers images of lenet's updates: `test_attack`, in rounds
 
 
 # One small model and one shape for all quick ones: two programs.
@@ -251,10 +225,10 @@ def test_noise_of_every_size_is_worth_no_more_than_the_mean_image():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [1.0, float("nan")])
 def test_noise_is_worth_no_more_than_the_mean_image(size):
-    x, y, params, _ = targets()
-    check_noise(LENET, params, x, y, [size] * 4, 20)
+    x, y = examples(4)
+    check_noise(LENET, start(LENET), x, y, [size] * 4, 20)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e6])

@@ -399,7 +399,6 @@ def test_for_people_and_as_json(tiny_file, capsys):
     "flags",
     [
         "",
-        "--group-size 110 --partition resample:3",
         "--group-size 110 --partition resample:3 --neighbours 4 --dropout 0.1 "
         "--dropout-rule reveal",
         "--group-size 70 --dropout-rule shamir --threshold 30",

@@ -23,7 +23,6 @@ from ssddl_jax.round import LocalTrain, SelectGroup
 from ssddl_jax.transcript import partner_table
 
 
-
 def chosen(case):
     """Half of those with shares between pairs: any four of their five choices in every way."""
     seconds = (4, 64, "reveal", "examples", "paired")

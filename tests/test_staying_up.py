@@ -16,7 +16,7 @@ import harness
 import ssddl_jax as sd
 from ssddl_jax.cli import main
 
-ROUNDS = 800
+ROUNDS = 400
 SECONDS = 240  # after which a process that should have ended counts as hung
 
 

@@ -36,10 +36,14 @@ def platform_of(mesh: Mesh) -> str:
     return str(mesh.devices.flat[0].platform)
 
 
+def tile_count(slots: int, tile: int, devices: int) -> int:
+    """Tiles of so many slots, rounded up to a multiple of `devices`."""
+    return -(-slots // (tile * devices)) * devices
+
+
 def tile_starts(slots: int, tile: int, devices: int) -> Array:
-    """First slot of every tile, i32 [tiles]; tiles a multiple of `devices`."""
-    total = -(-slots // (tile * devices)) * devices
-    return tile * jnp.arange(total, dtype=jnp.int32)
+    """First slot of every tile, i32 [tiles]."""
+    return tile * jnp.arange(tile_count(slots, tile, devices), dtype=jnp.int32)
 
 
 def tile_slots(start: Array, tile: int, slots: int) -> Array:

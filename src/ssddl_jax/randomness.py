@@ -6,6 +6,7 @@ that nothing public depends on a secret one. All functions are traceable; rounds
 traced.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -43,7 +44,8 @@ def start_of(seed: int) -> Start:
     return _started(_seed_words(seed))
 
 
-@jax.jit
+# It runs once and is made of whole numbers, which no level of optimisation changes.
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
 def _started(words: UInt32[Array, "2"]) -> Start:
     nonces = jnp.stack([_nonce(0, 0, tag("INIT")), _nonce(0, 0, tag("RAND"))])
     chain, public = first8(jnp.pad(words, (0, 6))[None], jnp.zeros(1, jnp.uint32), nonces)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
@@ -90,7 +91,7 @@ class Recipe(NamedTuple):
 
 def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
     """Parameters, server optimizer state, S_0 and R of a seed."""
-    example = jnp.zeros((1, *shape), jnp.float32)
+    example = jax.device_put(np.zeros((1, *shape), np.float32))  # nothing to compile
     start = randomness.start_of(seed)
     params = recipe.model.init(start.model, example)
     return State(
@@ -98,7 +99,7 @@ def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
         server=recipe.server.init(params),
         chain=start.chain,
         public=start.public,
-        round=jnp.uint32(0),
+        round=jax.device_put(np.uint32(0)),
     )
 
 

@@ -9,7 +9,7 @@ participants fit: n W words instead of n k W.
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ssddl_jax.parallel import AXIS, scan_tiles, tile_slots, tile_starts
+from ssddl_jax.parallel import AXIS, scan_tiles, tile_count, tile_slots, tile_starts
 from ssddl_jax.randomness import ideal_keys
 from ssddl_jax.sharing.base import (
     Attempt,
@@ -29,7 +29,7 @@ _KEYS = 64  # uploads drawn side by side
 def keys_made(scheme: Scheme) -> int:
     """Keys whose words a round evaluates, padding of tiles included."""
     tile = min(_KEYS, scheme.size)
-    return tile * len(tile_starts(scheme.size, tile, scheme.mesh.size))
+    return tile * tile_count(scheme.size, tile, scheme.mesh.size)
 
 
 def ideal(scheme: Scheme) -> Sharing:
