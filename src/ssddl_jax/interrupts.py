@@ -65,8 +65,8 @@ def end_on_signals() -> None:
 
     Either raises `KeyboardInterrupt`. Those that come within a second of one that did mean the same
     and do nothing, so that what the command closes, kills and says is not cut off. Where Python
-    would drop the exception (in a `__del__`, in a callback of the garbage collector, such as JAX's),
-    the signal is sent again.
+    would drop the exception (in a `__del__`, or in a callback of the garbage collector, as JAX has
+    one), the signal is sent again.
     """
     if threading.current_thread() is not threading.main_thread():
         return

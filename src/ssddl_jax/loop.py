@@ -13,6 +13,7 @@ from ssddl_jax.checkpoints import Checkpoint
 from ssddl_jax.compiling import Compiled, compile_once, named
 from ssddl_jax.config import Config
 from ssddl_jax.environment import versions
+from ssddl_jax.errors import RunError
 from ssddl_jax.hashes import arrays_sha256
 from ssddl_jax.models import Model
 from ssddl_jax.parallel import platform_of
@@ -26,6 +27,20 @@ _EVAL_BATCH = 1000
 _NOT_THE_RECIPE = ("out", "devices", "rounds", "checkpoint_every", "eval_every", "sinks")
 _NAMES_OF_FILES = ("data", "dropout_schedule")  # digests of what they hold stand for them
 _VERSIONS = ("ssddl-jax", "jax", "jaxlib", "flax", "optax")
+
+
+class WrongSumError(RunError):
+    """A round's aggregate is not the sum of the updates that it must hold; it was not applied.
+
+    `state`: as it was before that round, but for the chain.
+    """
+
+    def __init__(self, round_: int, state: State) -> None:
+        self.state = state
+        super().__init__(
+            f"round {round_}: the aggregate is not the sum of the encoded updates; it was not "
+            "applied, and the run ends here: mend the sharing scheme"
+        )
 
 
 class Prepared(NamedTuple):
@@ -103,8 +118,8 @@ def compile_loop(prepared: Prepared, state: State) -> Loop:
 def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any], State]]:
     """Runs rounds done..rounds-1; after each, its line of metrics and the state it led to.
 
-    A state is donated to the next round: copy what is to be kept. Raises `FloatingPointError` where
-    `nonfinite = stop` says so.
+    A state is donated to the next round: copy what is to be kept. Raises `WrongSumError`, and
+    `FloatingPointError` where `nonfinite = stop` says so.
     """
     config = loop.config
     for index in range(done, config.rounds):
@@ -113,6 +128,8 @@ def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any]
         seconds = time.perf_counter() - begin
         row = metrics_row(config, loop.simulation, index, info, seconds)
         del info  # not kept beside the next round's
+        if row["exact"] is False and not row["void"]:
+            raise WrongSumError(index, state)
         if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:
             row["test_accuracy"] = loop.evaluate(state, loop.data)
         if row["nonfinite"] and config.nonfinite == "stop":

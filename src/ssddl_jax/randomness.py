@@ -6,7 +6,6 @@ that nothing public depends on a secret one. All functions are traceable; rounds
 traced.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -41,15 +40,19 @@ class Start(NamedTuple):
 
 def start_of(seed: int) -> Start:
     """All that a seed gives, 0 <= seed < 2^64, by one small program."""
-    return _started(_seed_words(seed))
+    words = jax.device_put(_seed_words(seed))
+    traced = isinstance(words, jax.core.Tracer)  # inside a program no part has its own options
+    return (_started if traced else _started_alone)(words)
 
 
-# It runs once and is made of whole numbers, which no level of optimisation changes.
-@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
 def _started(words: UInt32[Array, "2"]) -> Start:
     nonces = jnp.stack([_nonce(0, 0, tag("INIT")), _nonce(0, 0, tag("RAND"))])
     chain, public = first8(jnp.pad(words, (0, 6))[None], jnp.zeros(1, jnp.uint32), nonces)
     return Start(chain, public, jax.random.fold_in(jax.random.key(words[0]), words[1]))
+
+
+# It runs once and is made of whole numbers, which no level of optimisation changes.
+_started_alone = jax.jit(_started, compiler_options={"xla_backend_optimization_level": "0"})
 
 
 def initial_chain(seed: int) -> Key:

@@ -86,13 +86,14 @@ def reference_round(
         expected = recipe.scheme.ring.sum(
             jnp.asarray(np.where(held[:, None], np.array(done.encoded, np.uint32), 0), jnp.uint32)
         )
+        right = np.array_equal(aggregate, np.asarray(expected))
         told_info = {
             "group": ids,
             "alive": alive,
             "members": members,
             "attempt": np.uint32(done.attempt),
             "void": np.bool_(done.void),
-            "exact": np.bool_(np.array_equal(aggregate, np.asarray(expected)) and not done.void),
+            "exact": np.bool_(right and not done.void),
             "finite": finite,
             "clipped": told.clipped,
             "loss": told.loss,
@@ -104,6 +105,6 @@ def reference_round(
         rows = Rows(
             kept.updates, jnp.array(done.encoded, jnp.uint32), jnp.array(done.uploads, jnp.uint32)
         )
-        return after(state, aggregate, np.bool_(done.void)), info, rows
+        return after(state, aggregate, np.bool_(done.void or not right)), info, rows
 
     return step

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int32, UInt32
 Words = UInt32[Array, "... W"]
 _HALF = 16
 _LOW = 0xFFFF
+MOST = 1 << 16  # numbers of 16 bits that surely add up below 2^32
 
 
 class Ring(NamedTuple):
@@ -23,7 +24,7 @@ class Ring(NamedTuple):
     limbs: int
     add: Callable[[Array, Array], Array]  # [..., W], [..., W] -> [..., W]
     negate: Callable[[Array], Array]  # [..., W] -> [..., W]
-    sum: Callable[[Array], Array]  # [m, W] -> [W], m < 2^16
+    sum: Callable[[Array], Array]  # [m, W] -> [W]
     encode: Callable[[Array, Array], Array]  # i32 [..., D], u32 weight [...] -> [..., W]
     lift: Callable[[Array], Array]  # [W] -> f32 [D], the signed value
 
@@ -76,6 +77,18 @@ def _negate64(a: Words) -> Words:
 
 
 def _sum64(rows: UInt32[Array, "m W"]) -> UInt32[Array, " W"]:
+    full = rows.shape[0] // MOST
+
+    def plus(group: Array, total: Words) -> Words:
+        start = group * jnp.int32(MOST)
+        return _add64(total, _sum_few64(lax.dynamic_slice_in_dim(rows, start, MOST)))
+
+    rest = _sum_few64(rows[full * MOST :])
+    return lax.fori_loop(jnp.int32(0), jnp.int32(full), plus, rest) if full else rest
+
+
+def _sum_few64(rows: UInt32[Array, "m W"]) -> UInt32[Array, " W"]:
+    """Of at most 2^16 rows."""
     low = jnp.sum(rows & jnp.uint32(_LOW), axis=0, dtype=jnp.uint32)
     high = jnp.sum(rows >> jnp.uint32(_HALF), axis=0, dtype=jnp.uint32)
     return from_halves(low, high)

@@ -229,15 +229,16 @@ def shared_round(
         count = jnp.sum(held, dtype=jnp.uint32)
         most = recipe.scheme.size * recipe.weight_max
         plausible = possible_weight(weight, count, not recipe.weighted, most)
-        void = ~(jnp.asarray(uploads.enough) & plausible)
-        after = ParaUpdate(recipe, state, mean, void)
+        right = jnp.all(uploads.aggregate == messages.total)
+        void = ~jnp.asarray(uploads.enough) | (right & ~plausible)
+        after = ParaUpdate(recipe, state, mean, void | ~right)  # a wrong sum is never applied
         info = Info(
             group=group.ids,
             alive=attempt.alive,
             members=attempt.members,
             attempt=attempt.number,
             void=void,
-            exact=jnp.all(uploads.aggregate == messages.total) & ~void,
+            exact=right & ~void,
             finite=told.finite,
             clipped=told.clipped,
             loss=told.loss,

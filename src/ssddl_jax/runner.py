@@ -24,9 +24,18 @@ from ssddl_jax.directory import (
 )
 from ssddl_jax.errors import ConfigError, DataError, RunError
 from ssddl_jax.interrupts import Interrupted, Interrupts, go_on
-from ssddl_jax.loop import Prepared, compile_loop, first_state, prepare, recipe_of, rounds
+from ssddl_jax.loop import (
+    Prepared,
+    WrongSumError,
+    compile_loop,
+    first_state,
+    prepare,
+    recipe_of,
+    rounds,
+)
 from ssddl_jax.records import summarise
 from ssddl_jax.report import write_report
+from ssddl_jax.round import State
 from ssddl_jax.simulation import Simulation
 from ssddl_jax.sinks import Csv, Guarded, JsonLines, Row, Sink, load_sinks
 
@@ -191,17 +200,23 @@ def _train(
             writer = _Writer(prepared, directory, sinks, resumed_from, closing)
             writer.start(metrics)
         with Interrupts() as interrupts:
-            for row, state in rounds(loop, first, done):
-                metrics.append(row)
-                done = len(metrics)
-                stop = interrupts.noted and done < config.rounds
-                if writer:
-                    due = stop or done % config.checkpoint_every == 0 or done == config.rounds
-                    saved = (state.params, state.server) if due else None
-                    writer.round(row, saved, time.perf_counter() - started)
-                watch.round(row)
-                if stop:
-                    raise Interrupted(directory, done, config.rounds)
+            try:
+                for row, state in rounds(loop, first, done):
+                    metrics.append(row)
+                    done = len(metrics)
+                    stop = interrupts.noted and done < config.rounds
+                    if writer:
+                        due = stop or done % config.checkpoint_every == 0 or done == config.rounds
+                        writer.round(row)
+                        if due:
+                            writer.save(done, state, time.perf_counter() - started)
+                    watch.round(row)
+                    if stop:
+                        raise Interrupted(directory, done, config.rounds)
+            except WrongSumError as wrong:
+                if writer and done:
+                    writer.save(done, wrong.state, time.perf_counter() - started)
+                raise
         seconds = time.perf_counter() - started
         summary = summarise(
             config, simulation, metrics, state.params, loop.step, seconds, resumed_from
@@ -227,6 +242,7 @@ class _Writer:
         self.log = JsonLines()
         self.sinks: list[Sink] = [self.log, Csv(), *(Guarded(sink) for sink in sinks)]
         self.checkpoints = Checkpoints(directory, recipe_of(prepared))
+        self.saved = resumed_from[-1] if resumed_from else 0  # rounds of the newest checkpoint
         closing.callback(self.checkpoints.close)
 
     def start(self, rows: list[Row]) -> None:
@@ -235,13 +251,17 @@ class _Writer:
             sink.start(self.directory, self.config, rows)
             self.closing.callback(sink.close)
 
-    def round(self, row: Row, tree: Any, seconds: float) -> None:
-        """A round's metrics, and a checkpoint after it if `tree` is given."""
+    def round(self, row: Row) -> None:
+        """A round's metrics."""
         for sink in self.sinks:
             sink.round(row)
-        if tree is not None:
-            done = row["round"] + 1
+
+    def save(self, done: int, state: State, seconds: float) -> None:
+        """A checkpoint after so many rounds, unless it is there already."""
+        if done != self.saved:
+            tree = state.params, state.server
             self.checkpoints.save(done, tree, self.log, seconds, self.resumed_from)
+            self.saved = done
 
     def finish(self, summary: dict[str, Any]) -> None:
         """The summary and the report, once everything else is written."""

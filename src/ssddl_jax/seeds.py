@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from ssddl_jax.compiling import compile_once
 from ssddl_jax.config import Config
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.errors import ConfigError, RunError
 from ssddl_jax.hashes import VOID, run_sha256, words_sha256
 from ssddl_jax.loop import count_judged
 from ssddl_jax.models import load_model
@@ -128,6 +128,10 @@ def run_seeds(
     for _ in range(config.rounds):
         state, info = step.call(state, owned, data)
         told.append(jax.tree.map(np.asarray, info))
+        for i, (exact, void) in enumerate(zip(*told[-1][1:3], strict=True)):
+            if not (exact or void):
+                at = f"seed {seeds[i % len(seeds)]}, round {len(told) - 1}"
+                raise RunError(f"{at}: the aggregate is not the sum of the encoded updates")
     right, exact, void, aggregates = (
         [np.asarray(row[i])[: len(seeds)] for row in told] for i in range(4)
     )

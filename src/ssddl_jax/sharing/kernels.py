@@ -27,7 +27,7 @@ from jaxtyping import Bool, UInt32
 from ssddl_jax.chacha import PRG
 from ssddl_jax.field import MERSENNE31, P
 from ssddl_jax.field import from_halves as from_field_halves
-from ssddl_jax.rings import Ring, from_halves
+from ssddl_jax.rings import MOST, Ring, from_halves
 from ssddl_jax.sums import sum_together
 
 LANES = 16  # keys summed together are padded to a multiple: the vector width of uint32 words
@@ -69,8 +69,8 @@ def written(
 
 
 def lanes_of(parts: Sequence[Array]) -> UInt32[Array, " lanes *shape"]:
-    """Parts as one array with its lanes in front: 16 for each limb's words or halves."""
-    return jnp.stack(parts) if len(parts) > 2 else jnp.concatenate(parts)
+    """Parts as one array with its lanes in front: 16 for all that is added of a word."""
+    return jnp.stack(parts) if len(parts) >= 16 else jnp.concatenate(parts)
 
 
 def _parts(
@@ -129,7 +129,7 @@ def key_sums(
     keys: UInt32[Array, "K 8"],
     counted: Bool[Array, " K"],
 ) -> UInt32[Array, " W"]:
-    """Ring sum of the counted keys' words."""
+    """Ring sum of the counted keys' words; K <= 2^16."""
     blocks = _blocks(prg, _padded(keys), -(-width // 16))
     one = _across(counted.astype(jnp.uint32), blocks[0])
     return _settled(ring, _key_sums(_halves(ring, [word * one for word in blocks])), width)
@@ -143,7 +143,7 @@ def drawn_sums(
     counted: Bool[Array, " K"],
     factors: UInt32[Array, " K"],
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
-    """Ring sum of the counted keys' words, and the sum of factor * word, word by word."""
+    """Ring sum of the counted keys' words, and sum of factor * word, word by word; K <= 2^16."""
     blocks = _blocks(prg, _padded(keys), -(-width // 16))
     one, weight = (_across(x, blocks[0]) for x in (counted.astype(jnp.uint32), factors))
     halves = _halves(ring, [word * one for word in blocks])
@@ -165,6 +165,7 @@ def _halves(ring: Ring, words: list[Array]) -> list[Array]:
     """What is summed of words so that no carry is lost: in the wide ring, their halves."""
     if ring.limbs == 1:
         return words
+    assert words[0].shape[-1] <= MOST
     low = [word & jnp.uint32(0xFFFF) for word in words]
     return [*low, *(word >> jnp.uint32(16) for word in words)]
 
@@ -188,8 +189,26 @@ def coefficient_sums(
     """Sum over the members of uniform field elements, blocks first..first+count-1.
 
     An element is a word's low 31 bits; where these equal p, the word of nonce (1, 0, 0), then of
-    (2, 0, 0), stands in: rejection, never a remainder. p is 0 in the field, so a rejected word adds
-    nothing by itself, and the stand-ins are added in the rare chunk that has one. n < 2^16.
+    (2, 0, 0), stands in: rejection, never a remainder.
+    """
+    if keys.shape[0] <= MOST:
+        return _coefficient_sums(prg, keys, members, first, count)
+    spare = -keys.shape[0] % MOST
+    groups = jnp.pad(keys, ((0, spare), (0, 0))).reshape(-1, MOST, 8)
+    present = jnp.pad(members, (0, spare)).reshape(-1, MOST)
+
+    def plus(total: Array, group: tuple[Array, Array]) -> tuple[Array, None]:
+        return MERSENNE31.add(total, _coefficient_sums(prg, *group, first, count)), None
+
+    total, _ = lax.scan(plus, jnp.zeros((16, count), jnp.uint32), (groups, present))
+    return total
+
+
+def _coefficient_sums(
+    prg: PRG, keys: UInt32[Array, "n 8"], members: Bool[Array, " n"], first: Array, count: int
+) -> UInt32[Array, " 16 count"]:
+    """Of at most 2^16 members. p is 0 in the field, so a rejected word adds nothing by itself, and
+    the stand-ins are added in the rare chunk that has one.
     """
     keys = _padded(keys)
     keep = jnp.where(_padded(members.astype(jnp.uint32)) == 1, jnp.uint32(P), jnp.uint32(0))

@@ -36,6 +36,7 @@ from ssddl_jax.sharing.partners import KeysOf, attempt_ring, chain_keys
 from ssddl_jax.sums import sum_together
 
 _TILE_BYTES = 1 << 19  # of shares at a time: they stay in a core's cache
+_FEW = 1 << 15  # partners: signed sums of so many halves, less one, stay below 2^31
 
 
 class Places(NamedTuple):
@@ -92,11 +93,18 @@ def chunking(scheme: Scheme) -> tuple[int, int]:
     return best * devices, blocks(best)
 
 
+def pieces_of(scheme: Scheme) -> int:
+    """What is added of every share (`tiles.parts_of`): enough for every carry."""
+    if scheme.ring.limbs == 1:
+        return 1
+    return 2 if scheme.neighbours < _FEW else 4
+
+
 def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     """Every pair's shares, expanded once from the keys that `keys_of` gives for their ends."""
     geometry = geometry_of(scheme)
     chunks, count = chunking(scheme)
-    size, limbs = scheme.size, scheme.ring.limbs
+    size, pieces = scheme.size, pieces_of(scheme)
 
     def places(attempt: Attempt, ring: graphs.Ring | None) -> Places:
         most = geometry.steps * geometry.side + geometry.window if geometry.rolls else 0
@@ -148,7 +156,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         weights: UInt32[Array, "sums n"] | None,
     ) -> Array:
         """Weighted sums of the masks, u32 [sums, W]; without weights the masks' parts
-        [n, limbs, W]. Chunks of the message are shared out among the devices.
+        [n, pieces, W]. Chunks of the message are shared out among the devices.
         """
         where = places(attempt, ring)
         edges = edges_of(attempt, ring, source, where)
@@ -169,19 +177,19 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
                 factors = lax.dynamic_slice(by_position, (0, at), (by_position.shape[0], height))
                 return _weighted(rows, factors)
 
-            made = tiles.chunk_masks(geometry, scheme.prg, limbs, edges, first, count, finish)
+            made = tiles.chunk_masks(geometry, scheme.prg, pieces, edges, first, count, finish)
             return carry, made
 
         firsts = jnp.arange(chunks, dtype=jnp.uint32) * jnp.uint32(count)
         _, made = scan_tiles(
             scheme.mesh, body, lambda carry: carry, (edges, where, by_position), None, firsts
         )
-        return _whole(made, limbs if weights is None else 1, scheme.width)
+        return _whole(made, pieces if weights is None else 1, scheme.width)
 
     def masks_of(attempt: Attempt, ring: graphs.Ring | None, source: Any) -> UInt32[Array, "n W"]:
         """The masks themselves."""
         parts = expand(attempt, ring, source, None)
-        return parts if limbs == 1 else _settle(parts[:, 0], parts[:, 1])
+        return parts if pieces == 1 else _settle(parts)
 
     return Masks(masks_of, expand)
 
@@ -236,16 +244,23 @@ def _whole(made: UInt32[Array, "c *lead lanes b"], parts: int, width: int) -> Ar
     return rows[:, 0] if parts == 1 else rows
 
 
-def _settle(whole: UInt32[Array, "n W"], high: UInt32[Array, "n W"]) -> UInt32[Array, "n W"]:
-    """Wide words from signed sums of whole limbs and of their upper halves, each mod 2^32.
+def _settle(sums: UInt32[Array, "n pieces W"]) -> UInt32[Array, "n W"]:
+    """Wide words from signed sums of whole limbs and of their upper halves or bytes, mod 2^32 each.
 
-    With H the sum of the upper halves and L that of the lower, L = whole - 2^16 H; both are signed
-    and below 2^31 for fewer than 2^14 partners, and the carry out of a low limb is
-    floor((L + 2^16 H) / 2^32).
+    With P_1, P_2, ... the sums of the upper pieces, each of b bits, that of the lowest is
+    P_0 = whole - 2^b P_1 - 2^2b P_2 - ...; all are signed and below 2^31, halves for fewer than
+    2^15 partners, bytes for fewer than 2^23. The carry out of a low limb is
+    floor((P_0 + 2^b P_1 + ...) / 2^32), taken piece by piece.
     """
-    upper = lax.bitcast_convert_type(high, jnp.int32)
-    lower = lax.bitcast_convert_type(whole - (high << jnp.uint32(16)), jnp.int32)
-    carry = (upper + (lower >> 16)) >> 16
+    whole, bits = sums[:, 0], 32 // sums.shape[1]
+    upper = [sums[:, i] for i in range(1, sums.shape[1])]
+    lowest = whole
+    for i, piece in enumerate(upper):
+        lowest = lowest - (piece << jnp.uint32(bits * (i + 1)))
+    carry, *rest = (lax.bitcast_convert_type(piece, jnp.int32) for piece in (lowest, *upper))
+    for piece in rest:
+        carry = piece + (carry >> bits)
+    carry = carry >> bits
     half = whole.shape[-1] // 2
     carried = lax.bitcast_convert_type(carry[..., :half], jnp.uint32)
     return jnp.concatenate([whole[..., :half], whole[..., half:] + carried], axis=-1)

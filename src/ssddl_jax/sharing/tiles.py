@@ -22,7 +22,7 @@ from jaxtyping import Int32, UInt32
 from ssddl_jax.chacha import PRG
 from ssddl_jax.sharing.kernels import written
 
-# 16 lanes u32 [rows, chunk], or one array [16, rows, chunk]; twice in the wide ring: `parts_of`
+# 16 lanes u32 [rows, chunk], or one array [16, rows, chunk]; more in the wide ring: `parts_of`
 Parts = tuple[Array, ...]
 
 
@@ -106,18 +106,25 @@ def positions(geometry: Geometry) -> tuple[Int32[Array, "s t T 1"], Int32[Array,
     return rows[..., :, None], columns[..., None, :]
 
 
-def parts_of(words: list[Array], limbs: int) -> Parts:
-    """What is added of a share: its words; in the wide ring also their upper halves.
+def parts_of(words: list[Array], pieces: int) -> Parts:
+    """What is added of a share: its words; in the wide ring also their upper halves, or, where
+    partners are many, their three upper bytes, from the second lowest on.
 
-    Plain signed sums mod 2^32 of both determine the sums of both halves, hence every carry.
+    Plain signed sums mod 2^32 determine the sums of all halves, or bytes, hence every carry.
     """
-    return tuple(words) if limbs == 1 else (*words, *(word >> jnp.uint32(16) for word in words))
+    if pieces == 1:
+        return tuple(words)
+    if pieces == 2:
+        return (*words, *(word >> jnp.uint32(16) for word in words))
+    byte = jnp.uint32(0xFF)
+    shifted = [[(word >> jnp.uint32(bits)) & byte for word in words] for bits in (8, 16, 24)]
+    return (*words, *(word for upper in shifted for word in upper))
 
 
 def add_tile(
     masks: Parts,
     prg: PRG,
-    limbs: int,
+    pieces: int,
     keys: UInt32[Array, "8 T T"],
     factor: UInt32[Array, "T T"],
     rows_at: Array,
@@ -126,12 +133,12 @@ def add_tile(
 ) -> Parts:
     """Adds one tile's shares: minus factor * share to the rows, plus to the columns."""
     count, side = masks[0].shape[-1], factor.shape[0]
-    if limbs == 1:
+    if pieces == 1:
         shares = parts_of(written(prg, list(keys), factor, first, count), 1)
         signs = None
-    else:  # halves of a share are taken before its sign
+    else:  # pieces of a share are taken before its sign
         exists = (factor != 0).astype(jnp.uint32)
-        shares = parts_of(written(prg, list(keys), exists, first, count), 2)
+        shares = parts_of(written(prg, list(keys), exists, first, count), pieces)
         signs = factor[:, :, None] if shares[0].ndim == 3 else factor[None, :, :, None]
     added = []
     for mask, share in zip(masks, shares, strict=True):
@@ -153,7 +160,7 @@ def _add_at(mask: Array, row: Array, rows: Array) -> Array:
 def chunk_masks(
     geometry: Geometry,
     prg: PRG,
-    limbs: int,
+    pieces: int,
     edges: Edges,
     first: Array,
     count: int,
@@ -166,7 +173,7 @@ def chunk_masks(
     those that are left at the end. It must be linear in the rows.
     """
     side = geometry.side
-    lead, parts = ((16,), limbs) if prg.in_memory else ((), 16 * limbs)
+    lead, parts = ((16,), pieces) if prg.in_memory else ((), 16 * pieces)
     empty = tuple(jnp.zeros((*lead, geometry.window, count), jnp.uint32) for _ in range(parts))
     rows_at = jnp.asarray(geometry.row_tile * side)
     columns_at = jnp.asarray(geometry.column_tile * side)
@@ -176,7 +183,7 @@ def chunk_masks(
 
     def tile(masks: Parts, item: Any) -> tuple[Parts, None]:
         keys, factor, rows, columns = item
-        return add_tile(masks, prg, limbs, keys, factor, rows, columns, first), None
+        return add_tile(masks, prg, pieces, keys, factor, rows, columns, first), None
 
     def step(
         carry: tuple[Parts, Array], items: tuple[Array, tuple[Array, ...]]
