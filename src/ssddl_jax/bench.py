@@ -134,6 +134,7 @@ def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Dat
         epochs=-(-bench.local_steps // -(-bench.examples // batch)),
         batch_size=batch,
         ragged=bench.examples % batch != 0,
+        padded=bench.examples % batch != 0,
         most=bench.local_steps,
     )
     optimizer = local_optimizer(config.local_optimizer, config.learning_rate)

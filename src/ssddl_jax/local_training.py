@@ -14,6 +14,7 @@ from jax import Array, lax
 from jaxtyping import Float32, Int32, UInt32
 
 from ssddl_jax.models import Model, Params
+from ssddl_jax.padding import without_padding
 from ssddl_jax.population import Data, as_float, rows_of
 from ssddl_jax.randomness import batch_order
 
@@ -33,6 +34,7 @@ class LocalSteps(NamedTuple):
     batch_size: int
     ragged: bool  # some batch may hold fewer than batch_size examples
     most: int | None = None  # stop after so many steps; None: whole epochs
+    padded: bool = True  # some batch may be filled up with zeros
 
 
 def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) -> Array:
@@ -55,6 +57,8 @@ def minibatch_steps(
             before, memory = carry
             index, valid = batch
             x, y = as_float(data.images[index]), data.labels[index]
+            if steps.padded:
+                x, y = without_padding(x, y, valid)
             loss, gradient = jax.value_and_grad(mean_loss, argnums=1)(model, before, x, y, valid)
             moves, after_memory = optimizer.update(gradient, memory, before)
             after = (optax.apply_updates(before, moves), after_memory)

@@ -27,6 +27,7 @@ class Model(NamedTuple):
     init: Callable[[Array, Array], Params]
     apply: Callable[[Params, Array], Array]
     name: str = "custom"
+    apart: bool = False  # each example's logits are known to depend on that example alone
 
 
 class Dense(nn.Module):
@@ -166,7 +167,7 @@ def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
         traced = isinstance(key, jax.core.Tracer)  # inside a program no part has its own options
         return (model.init if traced else whole)(key, example)
 
-    return model._replace(init=init)
+    return model._replace(init=init, apart=True)
 
 
 def count_parameters(params: Params) -> int:

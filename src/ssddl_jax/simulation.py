@@ -15,6 +15,7 @@ from ssddl_jax.least_memory import check_least_memory
 from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.models import Model, Params, as_model, load_model
 from ssddl_jax.optimizers import check_optimizer, local_optimizer, server_optimizer
+from ssddl_jax.padding import check_padding
 from ssddl_jax.parallel import make_mesh, platform_of
 from ssddl_jax.plan import Plan, make_plan, model_shapes
 from ssddl_jax.population import Data
@@ -95,6 +96,8 @@ def build_simulation(
     server = server or server_optimizer(config.server_optimizer)
     check_parts(config, model, data, local, server)
     steps = steps or local_steps(config, counts, data.most_rows)
+    if train is None and (steps.padded or config.protocol == "central"):
+        check_padding(model, data.shape, steps.batch_size)
     recipe = Recipe(
         scheme=scheme,
         model=model,
@@ -140,10 +143,12 @@ def build_simulation(
 
 def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalSteps:
     """Local training as the config says, for participants with so many rows each."""
+    batch, ragged = min(config.batch_size, most_rows), bool(np.any(counts != most_rows))
     return LocalSteps(
         epochs=config.local_epochs,
-        batch_size=min(config.batch_size, most_rows),
-        ragged=bool(np.any(counts != most_rows)),
+        batch_size=batch,
+        ragged=ragged,
+        padded=ragged or most_rows % batch != 0,
     )
 
 

@@ -20,7 +20,7 @@ from ssddl_jax.round import Group, Info, SelectGroup, State
 
 def central(parts: Parts) -> Rival:
     """A round of central training."""
-    recipe, steps = parts.recipe, parts.steps._replace(ragged=True)
+    recipe, steps = parts.recipe, parts.steps._replace(ragged=True, padded=True)
     train = minibatch_steps(recipe.model, parts.local, steps)
 
     def step(state: State, data: Data) -> tuple[State, Info]:
