@@ -93,7 +93,7 @@ def matrix():
             continue
         if protocol == "plain" and (sending != SENDING[0] or graph != "complete"):
             continue  # nothing of it is sent
-        if protocol != "plain" and turn % 5:
+        if protocol != "plain" and turn % (5 if engine == "reference" else 10):
             continue
         cell = (protocol, engine, rule, graph, *sending, which)
         marks = () if engine == "reference" else pytest.mark.slow  # it compiles little

@@ -398,7 +398,11 @@ def test_verify_of_another_summary_or_config(copy, capsys):
     summary = json.loads((copy / "summary.json").read_text())
     (copy / "summary.json").write_text(json.dumps({**summary, "run_sha256": "00" * 32}))
     status, found, _ = verify(copy, capsys)
-    assert (status, found["first_difference"]) == (1, "after the last round: run_sha256")
+    assert (status, found["first_difference"]) == (1, "summary.json: run_sha256")
+    forged = {"test_accuracy": 0.99, "rounds_exact": 1, "bytes_up_per_participant": 7.0}
+    (copy / "summary.json").write_text(json.dumps({**summary, **forged}))
+    status, found, _ = verify(copy, capsys)
+    assert (status, found["first_difference"]) == (1, f"summary.json: {', '.join(forged)}")
     path = copy / "config.toml"
     path.write_text(path.read_text().replace("learning_rate = 0.1", "learning_rate = 0.2"))
     status, found, _ = verify(copy, capsys)

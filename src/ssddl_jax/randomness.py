@@ -48,7 +48,8 @@ def start_of(seed: int) -> Start:
 def _started(words: UInt32[Array, "2"]) -> Start:
     nonces = jnp.stack([_nonce(0, 0, tag("INIT")), _nonce(0, 0, tag("RAND"))])
     chain, public = first8(jnp.pad(words, (0, 6))[None], jnp.zeros(1, jnp.uint32), nonces)
-    return Start(chain, public, jax.random.fold_in(jax.random.key(words[0]), words[1]))
+    model = jax.random.key(words[0], impl="threefry2x32")  # whatever JAX's default is
+    return Start(chain, public, jax.random.fold_in(model, words[1]))
 
 
 # It runs once and is made of whole numbers, which no level of optimisation changes.

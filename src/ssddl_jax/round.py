@@ -93,7 +93,8 @@ def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
     """Parameters, server optimizer state, S_0 and R of a seed."""
     example = jax.device_put(np.zeros((1, *shape), np.float32))  # nothing to compile
     start = randomness.start_of(seed)
-    params = recipe.model.init(start.model, example)
+    with jax.threefry_partitionable(True):  # whatever JAX is told
+        params = recipe.model.init(start.model, example)
     return State(
         params=params,
         server=recipe.server.init(params),

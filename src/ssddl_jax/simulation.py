@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from ssddl_jax.checks import read_schedule
 from ssddl_jax.config import Config
+from ssddl_jax.environment import check_jax
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.least_memory import check_least_memory
 from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
@@ -67,6 +68,7 @@ def build_simulation(
     `ssddl_jax.sharing`), `train`, `steps` (see `ssddl_jax.local_training`) and `mesh` (one axis,
     see `ssddl_jax.parallel`) stand in for the config's. Raises `ConfigError`.
     """
+    check_jax()
     if data.participants != config.participants:
         remedy = f"the data has {data.participants} participants"
         raise ConfigError("participants", config.participants, remedy)

@@ -13,6 +13,7 @@ from ssddl_jax import distributed
 from ssddl_jax.cli import attacking, comparing, directories, measuring, planning, training
 from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.cores import use_all_cores
+from ssddl_jax.environment import missing_device
 from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
 from ssddl_jax.interrupts import Interrupted, end_on_signals, words
 
@@ -55,7 +56,8 @@ def _main(arguments: list[str]) -> int:
     except Interrupted as stop:
         say(str(stop))
         return 1
-    except Exception as error:
+    except Exception as caught:
+        error = missing_device() or caught
         if isinstance(error, ConfigError | DataError):
             say(f"error: {one_line(error, 1200)}")
             return 2

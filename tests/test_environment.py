@@ -1,0 +1,56 @@
+"""What JAX is told in the environment changes no bits, or is refused in one line."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import ssddl_jax as sd
+from ssddl_jax.models import load_model
+from ssddl_jax.simulation import build_simulation
+
+FIELDS = {"participants": 6, "group_size": 5, "devices": 1}
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["built in", "own"])
+def test_the_initial_model_is_that_of_a_pinned_generator(make_tiny_data, own):
+    data = make_tiny_data(6)
+
+    def init():
+        model = load_model("mlp-64", data.shape, data.classes)
+        if own:
+            model = sd.Model(lambda key, x: {"k": jax.random.normal(key, (12, 4))}, flat)
+        return jax.tree.leaves(build_simulation(sd.Config(**FIELDS), model, data).init().params)
+
+    def flat(params, x):
+        return x.reshape(len(x), -1) @ params["k"]
+
+    usual = init()
+    with jax.default_prng_impl("rbg"), jax.threefry_partitionable(False):
+        other = init()
+        control = jax.random.normal(jax.random.key(0), (12, 4))
+    assert np.any(control != jax.random.normal(jax.random.key(0), (12, 4)))
+    for a, b in zip(usual, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_64_bit_types_are_refused(make_tiny_data):
+    with jax.enable_x64(True), pytest.raises(sd.ConfigError, match="JAX_ENABLE_X64"):
+        build_simulation(sd.Config(model="linear", **FIELDS), None, make_tiny_data(6))
+
+
+def test_a_device_that_is_not_here_is_one_line(tiny_file, tmp_path):
+    command = [sys.executable, "-m", "ssddl_jax", "run", "--data", tiny_file, "--out", "run"]
+    found = subprocess.run(
+        [*command, "--participants", "8", "--group-size", "5", "--rounds", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "rocm"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert found.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS = rocm: no such device")
+    assert not (tmp_path / "run").exists()
