@@ -106,6 +106,9 @@ class Config:
     dssgd_epsilon: float = _field(0.0, "Laplace noise: epsilon of a visit; 0 for none", 0.0)
     tile_size: int | Literal["auto"] = _field("auto", "members trained side by side", 1, 4096)
     devices: int | Literal["all"] = _field("all", "devices to use", 1)
+    threads: int | Literal["auto"] = _field(
+        "auto", "XLA's threads on a CPU, which the last bits of training depend on", 1, 1024
+    )
     seed: int = _field(0, "0 <= seed < 2^64; replays everything", 0, 2**64 - 1)
     eval_every: int = _field(1, "rounds between evaluations on the test set", 1)
     checkpoint_every: int = _field(10, "rounds between checkpoints", 1)

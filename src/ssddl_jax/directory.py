@@ -130,6 +130,7 @@ def _lock(fcntl: Any, held: int, directory: Path) -> None:
 
 def read_config(directory: Path) -> tuple[Config, dict[str, Any]]:
     """The config of a run directory, with `out` where it is now, and its [environment].
+    Where `threads` was auto it is the number that this was.
 
     Raises `ConfigError` where it is not a run directory.
     """
@@ -139,6 +140,8 @@ def read_config(directory: Path) -> tuple[Config, dict[str, Any]]:
     config = Config(**read_toml(path))
     environment = tomllib.loads(path.read_text()).get("environment", {})
     about = environment if isinstance(environment, dict) else {}
+    if config.threads == "auto" and type(about.get("threads")) is int:  # what it was then
+        config = replace(config, threads=about["threads"])
     return replace(config, out=str(directory)), about
 
 

@@ -12,6 +12,7 @@ from ssddl_jax import randomness
 from ssddl_jax.checkpoints import Checkpoint
 from ssddl_jax.compiling import Compiled, compile_once, named
 from ssddl_jax.config import Config
+from ssddl_jax.cores import pool, start_pool
 from ssddl_jax.environment import versions
 from ssddl_jax.errors import RunError
 from ssddl_jax.hashes import arrays_sha256
@@ -64,6 +65,7 @@ class Loop(NamedTuple):
 
 def prepare(config: Config, parts: dict[str, Any]) -> Prepared:
     """Checks everything. `parts`: `data`, `model` and what `build_simulation` takes, if any."""
+    start_pool(config, fill=False)
     given = sorted(name for name, part in parts.items() if part is not None)
     rest = {name: part for name, part in parts.items() if name not in ("data", "model")}
     data = parts.get("data") or load_data(config)
@@ -79,6 +81,7 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
         if name not in (*_NOT_THE_RECIPE, *_NAMES_OF_FILES)
     }
     plan, found = prepared.simulation.plan, versions()
+    platform = platform_of(prepared.simulation.recipe.scheme.mesh)
     schedule = prepared.simulation.recipe.schedule
     return {
         **fields,
@@ -87,7 +90,8 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
         "data_sha256": arrays_sha256(prepared.data),
         "dropout_schedule_sha256": None if schedule is None else arrays_sha256(schedule),
         "given": prepared.given,
-        "platform": platform_of(prepared.simulation.recipe.scheme.mesh),
+        "platform": platform,
+        "threads": pool() if platform == "cpu" else None,
         **{f"version of {name}": found[name] for name in _VERSIONS},
     }
 

@@ -119,7 +119,9 @@ def resume(
 
 def about_of(prepared: Prepared) -> dict[str, Any]:
     """What config.toml tells of a run besides its config, device and versions."""
-    return {"data_sha256": recipe_of(prepared)["data_sha256"], "given": prepared.given}
+    recipe = recipe_of(prepared)
+    threads = {} if recipe["threads"] is None else {"threads": recipe["threads"]}
+    return {"data_sha256": recipe["data_sha256"], "given": prepared.given, **threads}
 
 
 def same_parts(directory: Path, about: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:

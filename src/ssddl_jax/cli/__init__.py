@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from ssddl_jax import distributed
 from ssddl_jax.cli import attacking, comparing, directories, measuring, planning, training
 from ssddl_jax.cli.options import Command, Parser, say
-from ssddl_jax.cores import use_all_cores
 from ssddl_jax.environment import missing_device
 from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
 from ssddl_jax.interrupts import Interrupted, end_on_signals, words
@@ -36,7 +35,6 @@ COMMANDS: dict[str, tuple[Command, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    use_all_cores()
     end_on_signals()
     try:
         status = _main(arguments)

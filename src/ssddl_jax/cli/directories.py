@@ -12,6 +12,7 @@ from ssddl_jax.cli.options import (
     read_cluster,
     say,
 )
+from ssddl_jax.cores import start_pool
 
 
 def resume(arguments: list[str]) -> int:
@@ -24,6 +25,7 @@ def resume(arguments: list[str]) -> int:
 
     directory = Path(options.directory)
     config, _ = read_config(directory)
+    start_pool(config, fill=True)
     if distributed.is_worker():
         distributed.join()
     elif not cluster.alone and read_summary(directory, config) is None:
@@ -48,6 +50,7 @@ def verify(arguments: list[str]) -> int:
 
     directory = Path(options.directory)
     config, _ = read_config(directory)
+    start_pool(config, fill=True)
     from ssddl_jax.console import Progress
     from ssddl_jax.verify import verify as replay
 

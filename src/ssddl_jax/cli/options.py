@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
 
 from ssddl_jax.config import Config, read_toml
-from ssddl_jax.cores import spare_thread
+from ssddl_jax.cores import start_pool
 from ssddl_jax.distributed import LAUNCHERS, Cluster, checked
 from ssddl_jax.errors import ConfigError
 
@@ -130,7 +130,7 @@ def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
     fields = read_toml(arguments.config) if arguments.config else {}
     fields.update({name: convert(name, text, hints[name]) for name, text in given.items()})
     config = Config(**{**fields, **fixed})
-    spare_thread(config.group)
+    start_pool(config, fill=True)
     return config
 
 

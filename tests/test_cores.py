@@ -1,0 +1,110 @@
+"""XLA's pool of threads is part of the recipe; cores, devices and processes are not."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import ssddl_jax as sd
+from ssddl_jax import cores
+from ssddl_jax.cores import DEVICES_FLAG
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """As before JAX has devices, on two cores, with nothing in the environment."""
+
+    def start(config, fill=True, nproc=None, flags=""):
+        monkeypatch.setattr(cores, "_has_devices", lambda: False)
+        monkeypatch.setattr(cores, "usable_cores", lambda: 2)
+        monkeypatch.setattr(cores, "GIVEN_FLAGS", flags)
+        environment = {"XLA_FLAGS": flags, **({"NPROC": nproc} if nproc else {})}
+        monkeypatch.setattr(cores, "os", SimpleNamespace(environ=environment))
+        cores.start_pool(config, fill=fill)
+        return environment["NPROC"], environment["XLA_FLAGS"]
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("fields", "given", "pool", "devices"),
+    [
+        ({}, {}, 2, 2),
+        ({}, {"fill": False}, 2, None),
+        ({}, {"nproc": "1"}, 1, None),
+        ({}, {"nproc": "4"}, 4, 2),
+        ({"threads": 8}, {"nproc": "4"}, 8, 2),
+        ({"threads": 1}, {}, 1, None),
+        ({"threads": 8, "devices": 5}, {}, 8, 5),
+        ({"threads": 8, "devices": 5}, {"fill": False}, 8, 5),
+        ({"devices": 1}, {}, 2, None),
+        ({}, {"flags": f"{DEVICES_FLAG}=6"}, 6, 6),
+        ({"participants": 200_000, "group_size": "all"}, {}, 3, 2),
+        ({"participants": 200_000, "group_size": "all", "threads": 2}, {}, 2, 2),
+    ],
+)
+def test_what_is_made(fresh, fields, given, pool, devices):
+    made, flags = fresh(sd.Config(**fields), **given)
+    assert made == str(pool)
+    assert flags == ("" if devices is None else f"{DEVICES_FLAG}={devices}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "given", "field", "words"),
+    [
+        ({"devices": 3}, {}, "devices", "at most threads = 2"),
+        ({"devices": 9, "threads": 8}, {}, "devices", "at most threads = 8"),
+        ({"threads": 2}, {"flags": f"{DEVICES_FLAG}=6"}, "threads", "makes 6 host devices"),
+    ],
+)
+def test_what_is_refused(fresh, fields, given, field, words):
+    with pytest.raises(sd.ConfigError, match=words) as caught:
+        fresh(sd.Config(**fields), **given)
+    assert caught.value.field == field
+
+
+def test_a_pool_that_runs_already_is_not_another(make_tiny_data):
+    here = cores.pool()
+    config = sd.Config(participants=8, group_size=5, model="linear", threads=here + 1)
+    with pytest.raises(sd.ConfigError, match=f"pool has {here} .*NPROC={here + 1} python"):
+        sd.run(config, data=make_tiny_data(8))
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_cores_and_devices_change_nothing_at_the_same_threads(tmp_path):
+    """Products that XLA cuts by its threads; and what one core made, four verify and go on with."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((480, 28, 28), np.float32), rng.integers(0, 10, 480)
+    test = {"x_test": images[:9], "y_test": labels[:9]}
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, **test)
+
+    def ssddl(text, nproc):
+        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+        done = subprocess.run(
+            [sys.executable, "-m", "ssddl_jax", *text.split(), "--json"],
+            env={**environment, "NPROC": str(nproc)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    run = "run --data data.npz --participants 4 --group-size 3 --batch-size 200 --tile-size 2"
+    hashes = [
+        ssddl(f"{run} --rounds 2 --threads 8 --devices {d} --out {d}", nproc)["run_sha256"]
+        for d, nproc in ((1, 1), (5, 4))
+    ]
+    assert hashes[0] == hashes[1]
+    one = ssddl(f"{run} --rounds 2 --out one", 1)["run_sha256"]
+    assert one != hashes[0]  # the control: these products are cut
+    assert ssddl("verify one", 4)["run_sha256"] == one
+    path = tmp_path / "one" / "config.toml"
+    path.write_text(path.read_text().replace("rounds = 2", "rounds = 3"))
+    gone_on = ssddl("resume one", 4)["run_sha256"]
+    assert gone_on == ssddl(f"{run} --rounds 3 --threads 1 --out three", 2)["run_sha256"]
