@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import numpy as np
+import optax
 import pytest
 
 import ssddl_jax as sd
+from ssddl_jax.environment import conditions, device_name, differences, versions
 from ssddl_jax.models import load_model
+from ssddl_jax.plugins import source_sha256
 from ssddl_jax.simulation import build_simulation
 
 FIELDS = {"participants": 6, "group_size": 5, "devices": 1}
@@ -54,3 +58,38 @@ def test_a_device_that_is_not_here_is_one_line(tiny_file, tmp_path):
     assert found.returncode == 2
     assert found.stderr.splitlines()[-1].startswith("error: JAX_PLATFORMS = rocm: no such device")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_differs_is_named():
+    """Versions, the instruction set, a part's code; nothing where all is as it was."""
+    about = {"device": device_name(), "versions": versions(), "conditions": conditions()}
+    about["sources"] = {"model": "aa", "prg": "bb"}
+    assert differences(about, {"model": "aa", "prg": "bb"}) == []
+    about["versions"] = {**versions(), "jaxlib": "0.0.1", "libtpu": "9"}
+    about["conditions"] = {**conditions(), "instructions": "x86_64 avx"}
+    found = differences(about, {"model": "cc", "prg": "bb"})
+    assert {line.split(":")[0] for line in found} == {
+        "jaxlib",
+        "libtpu",
+        "instructions",
+        "source of model",
+    }
+
+
+class Net(nn.Module):
+    """A model of a user's."""
+
+    width: int
+
+
+def test_a_parts_code_is_told_apart():
+    def first(params, x):
+        return x
+
+    def second(params, x):
+        return -x
+
+    parts = [Net(3), Net(4), (first, first), (first, second), first, optax.sgd(0.1)]
+    assert len({source_sha256(part) for part in parts}) == len(parts)
+    assert source_sha256(Net(3)) == source_sha256(Net(3))
+    assert source_sha256(optax.sgd(0.1)) == source_sha256(optax.sgd(0.1))

@@ -109,7 +109,9 @@ def faulty(scheme):
 
 
 def test_a_wrong_sum_ends_the_run_and_is_not_applied(make_tiny_data, tmp_path):
-    """What was good is kept: with sharing that is mended, the run ends as one that never failed."""
+    """What was good is kept: with sharing that is mended, the run ends as one that never failed,
+    and says what is no longer as it was.
+    """
     data, out = make_tiny_data(8), tmp_path / "run"
     fields = {"participants": 8, "group_size": 5, "model": "linear", "rounds": 4, "devices": 1}
     whole = sd.run(sd.Config(out=str(tmp_path / "whole"), **fields), data=data)
@@ -118,6 +120,14 @@ def test_a_wrong_sum_ends_the_run_and_is_not_applied(make_tiny_data, tmp_path):
         sd.run(config, data=data, sharing=faulty)
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 2
     assert not (out / "summary.json").exists()
-    mended = sd.resume(out, data=data, sharing=SHARINGS["pairwise", "retry"])
+    path, said = out / "config.toml", []
+    path.write_text(path.read_text().replace('xla_flags = "', 'xla_flags = "--other '))
+    mended = sd.resume(
+        out,
+        data=data,
+        sharing=SHARINGS["pairwise", "retry"],
+        watch=sd.Watch(warn=said.append),
+    )
+    assert [line.split(":")[1].strip() for line in said] == ["xla_flags", "source of sharing"]
     assert mended.summary["resumed_from"] == [2]
     assert mended.summary["run_sha256"] == whole.summary["run_sha256"]

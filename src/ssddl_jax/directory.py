@@ -21,7 +21,7 @@ from typing import Any
 import tomli_w
 
 from ssddl_jax.config import Config, check_path, read_toml
-from ssddl_jax.environment import device_name, versions
+from ssddl_jax.environment import conditions, device_name, versions
 from ssddl_jax.errors import ConfigError
 
 _FILES = ("summary.json", "report.html", "metrics.jsonl", "metrics.csv")
@@ -82,7 +82,12 @@ def start_directory(directory: Path, config: Config, about: dict[str, Any]) -> N
 def write_config(config: Config, path: Path, about: dict[str, Any] | None = None) -> None:
     """The complete config as TOML, with what computed; `--config` reads it back."""
     fields = {name: value for name, value in asdict(config).items() if value is not None}
-    environment = {"device": device_name(), "versions": versions(), **(about or {})}
+    environment = {
+        "device": device_name(),
+        "versions": versions(),
+        "conditions": conditions(),
+        **(about or {}),
+    }
     write_whole(path, _NOTE + tomli_w.dumps({**fields, "environment": environment}))
 
 

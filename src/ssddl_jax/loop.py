@@ -18,6 +18,7 @@ from ssddl_jax.errors import RunError
 from ssddl_jax.hashes import arrays_sha256
 from ssddl_jax.models import Model
 from ssddl_jax.parallel import platform_of
+from ssddl_jax.plugins import load_attribute, source_sha256
 from ssddl_jax.population import Data, as_float, load_data
 from ssddl_jax.records import metrics_row
 from ssddl_jax.reference_round import reference_round
@@ -51,6 +52,7 @@ class Prepared(NamedTuple):
     simulation: Simulation
     data: Data  # on the host
     given: list[str]  # parts that came from Python instead of the config
+    sources: dict[str, str]  # SHA-256 of the code of every part that is the user's own
 
 
 class Loop(NamedTuple):
@@ -70,7 +72,12 @@ def prepare(config: Config, parts: dict[str, Any]) -> Prepared:
     rest = {name: part for name, part in parts.items() if name not in ("data", "model")}
     data = parts.get("data") or load_data(config)
     simulation = build_simulation(config, parts.get("model"), data, **rest)
-    return Prepared(config, simulation, data, given)
+    own = {name: part for name, part in parts.items() if part is not None and name != "data"}
+    for name in ("model", "prg", "local_optimizer", "server_optimizer"):
+        if ":" in getattr(config, name) and name not in own:
+            own[name] = load_attribute(name, getattr(config, name))
+    sources = {name: source_sha256(part) for name, part in sorted(own.items())}
+    return Prepared(config, simulation, data, given, sources)
 
 
 def recipe_of(prepared: Prepared) -> dict[str, Any]:
@@ -109,7 +116,7 @@ def first_state(simulation: Simulation, checkpoint: Checkpoint | None) -> State:
 
 def compile_loop(prepared: Prepared, state: State) -> Loop:
     """Places the data and compiles the round for states like this one: once."""
-    config, simulation, data, _ = prepared
+    config, simulation, data, *_ = prepared
     placed = place(data, simulation.recipe)
     if config.engine == "reference" and config.sums_securely:
         whole = reference_round(config, simulation.recipe)

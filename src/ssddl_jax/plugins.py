@@ -1,6 +1,9 @@
 """`module:attribute` names: how a user brings in a model, an optimizer or a PRG of their own."""
 
+import hashlib
 import importlib
+import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,3 +43,21 @@ def shapes_of(field: str, name: str, what: str, function: Callable[..., Any], *g
     except Exception as error:  # a user's function may do anything
         why = f"its {what} fails: {type(error).__name__}: {error}"
         raise ConfigError(field, name, why) from error
+
+
+def source_sha256(part: Any) -> str:
+    """SHA-256 of a part's code: the source of its function or class, its module's, and what it says
+    of itself; of what has no source, its name. What a part reads or imports is not seen.
+    """
+    told = hashlib.sha256()
+    for piece in part if isinstance(part, tuple) else (part,):
+        named = inspect.isfunction(piece) or inspect.isclass(piece)
+        code = piece if named else type(piece)
+        for source in (code, sys.modules.get(code.__module__)):
+            try:
+                told.update(inspect.getsource(source).encode())  # type: ignore[arg-type]
+            except (OSError, TypeError):
+                told.update(code.__qualname__.encode())
+        if not named and not callable(getattr(piece, "func", None)):
+            told.update(re.sub(r" at 0x[0-9a-f]+", "", repr(piece)).encode())
+    return told.hexdigest()

@@ -22,6 +22,7 @@ from ssddl_jax.directory import (
     write_config,
     write_whole,
 )
+from ssddl_jax.environment import differences
 from ssddl_jax.errors import ConfigError, DataError, RunError
 from ssddl_jax.interrupts import Interrupted, Interrupts, go_on
 from ssddl_jax.loop import (
@@ -102,6 +103,8 @@ def resume(
         return _finished(directory, config, summary, parts)
     prepared = prepare(config, same_parts(directory, about, parts))
     sinks = [*load_sinks(config.sinks), *sinks]
+    for line in differences(about, prepared.sources):
+        watch.warn(f"not where it began: {line}; the last bits of training may differ")
     with _ends_well(directory):
         checkpoint = newest(directory, recipe_of(prepared), _trees(prepared), watch.warn)
         done = checkpoint.done if checkpoint else 0
@@ -121,7 +124,8 @@ def about_of(prepared: Prepared) -> dict[str, Any]:
     """What config.toml tells of a run besides its config, device and versions."""
     recipe = recipe_of(prepared)
     threads = {} if recipe["threads"] is None else {"threads": recipe["threads"]}
-    return {"data_sha256": recipe["data_sha256"], "given": prepared.given, **threads}
+    sources = {"sources": prepared.sources} if prepared.sources else {}
+    return {"data_sha256": recipe["data_sha256"], "given": prepared.given, **threads, **sources}
 
 
 def same_parts(directory: Path, about: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:

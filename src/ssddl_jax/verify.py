@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssddl_jax.directory import read_config, read_rows, read_summary
-from ssddl_jax.environment import device_name, versions
+from ssddl_jax.environment import differences
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.loop import compile_loop, first_state, prepare, recipe_of, rounds
 from ssddl_jax.records import summarise
@@ -58,7 +58,10 @@ def verify(
         remedy = f"metrics.jsonl has {len(recorded)} rounds, the config {config.rounds}"
         raise ConfigError("directory", directory, remedy)
     prepared = prepare(config, same_parts(directory, about, parts))
-    explain = _environments(about, recipe_of(prepared)["data_sha256"])
+    explain = differences(about, prepared.sources)
+    old, new = about.get("data_sha256"), recipe_of(prepared)["data_sha256"]
+    if old != new:
+        explain.append(f"data: recorded {old}, here {new}")
     state = first = first_state(prepared.simulation, None)
     loop = compile_loop(prepared, first)
     rows: list[dict[str, Any]] = []
@@ -84,18 +87,3 @@ def verify(
         made["run_sha256"],
         claimed,
     )
-
-
-def _environments(about: dict[str, Any], data_sha256: str) -> list[str]:
-    """What differs between the environment of the record and this one, in words."""
-    old = {
-        **about.get("versions", {}),
-        "device": about.get("device"),
-        "data": about.get("data_sha256"),
-    }
-    new = {**versions(), "device": device_name(), "data": data_sha256}
-    return [
-        f"{name}: recorded {old.get(name)}, here {value}"
-        for name, value in new.items()
-        if old.get(name) != value
-    ]
