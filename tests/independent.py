@@ -133,3 +133,14 @@ def ulps(a, b, magnitude):
     """|a - b| in units of float32's last place at that magnitude."""
     apart = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
     return apart / np.spacing(np.abs(np.asarray(magnitude, np.float32))).astype(np.float64)
+
+
+def in_one_piece(partners, left):
+    """Whether those that are left reach each other by links among them."""
+    left = set(left)
+    reached, ways = set(), sorted(left)[:1]
+    while ways:
+        here = ways.pop()
+        reached.add(here)
+        ways += set(partners[here]) & left - reached
+    return reached == left

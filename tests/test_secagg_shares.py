@@ -59,7 +59,9 @@ EVERY = [
 
 @pytest.mark.parametrize("case", EVERY, ids=str)
 def test_every_set_of_survivors(case):
-    """Recovered, and exact, if and only if every member has t holders left; nothing compiles."""
+    """Recovered, and exact, if and only if every member has t holders left, and what is left is one
+    sum of at least three; nothing compiles.
+    """
     everybody = set(range(case.n))
     sets = [set(s) for m in range(case.n + 1) for s in itertools.combinations(everybody, m)]
     ring = independent.ring_partners(
@@ -72,10 +74,12 @@ def test_every_set_of_survivors(case):
         void = [check_shares(case, everybody, alive, False, wanted(alive)) for alive in sets]
     assert not seen
     few = [
-        len(alive) < 2 or any(len({u, *ring[u]} & alive) < case.t for u in everybody)
+        len(alive) < 3
+        or any(len({u, *ring[u]} & alive) < case.t for u in everybody)
+        or not independent.in_one_piece(ring, alive)
         for alive in sets
     ]
     assert void == few
     assert 0 < sum(void) < len(sets)
     if case.k is None:
-        assert few == [len(alive) < case.t for alive in sets]
+        assert few == [len(alive) < max(3, case.t) for alive in sets]

@@ -5,6 +5,8 @@ built from the same functions (`ssddl_jax.plan`), for whoever comes from Python.
 """
 
 import csv
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 
 from ssddl_jax import graph_search
@@ -66,21 +68,33 @@ def sharing_graph(config: Config) -> tuple[int, int, int]:
         threshold = config.threshold
         if threshold > size:
             raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
-    colluders = _colluders(config, neighbours)
-    complete = neighbours >= size - 1
-    if config.rule == "shamir" or (config.rule == "secagg" and complete):
-        colluders = min(threshold - 1, size - 2)
+    colluders = _colluders(config, neighbours, threshold)
     if config.rule == "secagg" and threshold > neighbours:
         raise ConfigError("threshold", threshold, f"must be at most the {neighbours} partners")
     return neighbours, threshold, colluders
 
 
-def _colluders(config: Config, neighbours: int) -> int:
-    """A sparse graph withstands max_corrupt of the group, or fewer if it is too thin for that."""
-    gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
-    if neighbours < config.group - 1 and max(config.max_corrupt, config.max_dropout) >= 1:
+def least_alive(config: Config) -> int:
+    """Survivors without which a round of retry or reveal, or of protocol plain, is void."""
+    return max(3, config.group - floor(Fraction(repr(config.max_dropout)) * config.group))
+
+
+def _colluders(config: Config, neighbours: int, threshold: int) -> int:
+    """How many may collude with the server in any round that stands: two honest updates must be in
+    every sum; where shares open secrets, the others' are too few; and the honest survivors of a
+    sparse graph must hang together, for which max_corrupt of the group are allowed, or fewer if the
+    graph is too thin.
+    """
+    opens = config.rule in ("shamir", "secagg")
+    fewest = max(3, threshold) if opens else least_alive(config)
+    most = min(fewest - 2, threshold - 1) if opens else fewest - 2
+    if neighbours >= config.group - 1:
+        return most
+    if max(config.max_corrupt, config.max_dropout) >= 1:
         return 0  # nobody honest need be left
-    return graph_search.max_colluders(config.group, neighbours, gamma, delta, config.sigma)
+    gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
+    held = graph_search.max_colluders(config.group, neighbours, gamma, delta, config.sigma)
+    return min(most, held)
 
 
 def read_schedule(config: Config) -> dict[int, set[int]]:

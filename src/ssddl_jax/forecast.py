@@ -130,16 +130,17 @@ def _outcome(
 def _secagg(
     config: Config, plan: Plan, public: list[int], round_: int, gone: np.ndarray
 ) -> Outcome:
-    """SecAgg opens one secret of everybody: t of its holders must be left."""
+    """SecAgg opens one secret of everybody: t of its holders must be left, and one sum of three."""
     lost, alive, need = len(gone), plan.size - len(gone), plan.threshold
     if plan.neighbours >= plan.size - 1 or not lost:
-        void = alive < need
+        void = alive < max(3, need)
         return Outcome(lost, 0, 0 if void else (plan.neighbours + 1) * alive, void)
     words = _words(public, (round_, 0, _GRPH), plan.size)
     here = ~np.isin(np.argsort(words, kind="stable"), gone)  # by position in the ring
     reach = range(-(plan.neighbours // 2), plan.neighbours // 2 + 1)  # 0: itself
     holders = sum(np.roll(here, distance).astype(int) for distance in reach)
-    void = bool(np.min(holders) < need)
+    void = bool(np.min(holders) < need) or alive < max(3, need)
+    void = void or _cut(~here, plan.neighbours // 2)
     return Outcome(lost, 0, 0 if void else int(np.sum(holders)), void)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssddl_jax.chacha import MOST_WORDS, PRG, PRGS
-from ssddl_jax.checks import read_schedule, room, sharing_graph
+from ssddl_jax.checks import least_alive, read_schedule, room, sharing_graph
 from ssddl_jax.config import Config, check_name
 from ssddl_jax.encoding import Encoding
 from ssddl_jax.errors import ConfigError
@@ -80,10 +80,6 @@ def make_plan(
         remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
         raise ConfigError("model", config.model, remedy)
     neighbours, threshold, colluders = sharing_graph(config)
-    wide = config.ring_bits == 64 and config.sums_securely
-    if wide and config.engine == "pairwise" and neighbours >= 1 << 14:
-        remedy = "ring_bits 64 takes at most 16382 partners; use neighbours auto or engine ideal"
-        raise ConfigError("neighbours", neighbours, remedy)
     return Plan(
         participants=config.participants,
         size=size,
@@ -94,7 +90,7 @@ def make_plan(
         neighbours=neighbours,
         threshold=threshold,
         max_colluders=colluders,
-        least_alive=max(3, size - floor(Decimal(repr(config.max_dropout)) * size)),
+        least_alive=least_alive(config),
         vanishing=_vanishing(config),
         tile_size=tile_size(config, platform),
         prg=load_prg(config.prg),

@@ -39,7 +39,9 @@ def least_uploads(config: Config, plan: Plan) -> int:
     """Uploads without which a round is void."""
     if not config.sums_securely:
         return plan.least_alive if config.protocol == "plain" else 1
-    return plan.threshold if config.rule in ("shamir", "secagg") else plan.least_alive
+    if config.rule == "shamir":
+        return plan.threshold
+    return max(3, plan.threshold) if config.rule == "secagg" else plan.least_alive
 
 
 def _collusion(config: Config, plan: Plan) -> str:

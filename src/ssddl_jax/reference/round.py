@@ -86,7 +86,7 @@ def share_round(
     dealers = survivors if rule == "retry" else members
     partners = neighbours_of(settings, public, round, attempt, dealers, n)
     if rule == "shamir":
-        void = len(survivors) < settings.threshold
+        void = len(survivors) < settings.threshold or len(members) < max(3, settings.threshold)
     elif rule == "secagg":
         void = not recoverable(settings, partners, members, survivors)
     else:

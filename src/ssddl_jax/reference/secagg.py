@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssddl_jax.reference.encoding import to_values
+from ssddl_jax.reference.graph import connected
 from ssddl_jax.reference.randomness import (
     PRIME,
     Words,
@@ -43,9 +44,12 @@ def recoverable(
     members: Sequence[int],
     survivors: Sequence[int],
 ) -> bool:
-    """Whether every member has t holders left: its partners and itself."""
+    """Whether every member has t holders left, its partners and itself; and the sum holds at least
+    three and is one sum.
+    """
     left = [sum(holder in survivors for holder in [u, *partners[u]]) for u in members]
-    return len(survivors) >= settings.threshold and all(n >= settings.threshold for n in left)
+    many = len(survivors) >= max(3, settings.threshold)
+    return many and all(n >= settings.threshold for n in left) and connected(partners, survivors)
 
 
 def secagg(

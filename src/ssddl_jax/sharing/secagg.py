@@ -91,16 +91,20 @@ def recover(scheme: Scheme, attempt: Attempt) -> Recovered:
 
 def open_shares(scheme: Scheme, attempt: Attempt) -> Opened:
     """Every holder that is left answers with one kind of share of each member, chosen by whether
-    that member uploaded; nobody answers if someone has fewer than t holders left.
+    that member uploaded; nobody answers if someone has fewer than t holders left, or if the sum
+    would hold too few, or fall apart into sums of survivors whose masks all are opened.
     """
     slots, t = jnp.arange(scheme.size, dtype=jnp.int32), scheme.threshold
-    partners, valid = partners_of(scheme, attempt, attempt_ring(scheme, attempt), slots)
+    ring = attempt_ring(scheme, attempt)
+    partners, valid = partners_of(scheme, attempt, ring, slots)
     holders = jnp.concatenate([slots[:, None], partners], axis=1)
     valid = jnp.concatenate([attempt.members[:, None], valid], axis=1)
     answers = valid & attempt.alive[holders]
     count = jnp.sum(answers, axis=1, dtype=jnp.uint32)
     few = attempt.members & (count < jnp.uint32(t))
-    enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= max(t, 2))
+    enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= max(3, t))
+    if ring is not None and scheme.vanishing:
+        enough &= graphs.survivors_connected(ring, scheme.neighbours, attempt.alive)
     stays = attempt.alive
     kind = jnp.where(stays, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
     kind = jnp.where(attempt.members & enough, kind, jnp.uint32(0))

@@ -54,6 +54,7 @@ def shamir(scheme: Scheme) -> Sharing:
         points = everybody.astype(jnp.uint32) + jnp.uint32(1)
         opening = field.first_true(attempt.alive, threshold)
         enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= threshold
+        sharers = jnp.sum(attempt.members, dtype=jnp.int32)
         opening = jnp.where(enough, opening, jnp.arange(threshold, dtype=jnp.int32))
         weights = field.lagrange_at_zero(MERSENNE31, points[opening])
         factors = slot_factors(everybody, attempt.alive)
@@ -109,6 +110,7 @@ def shamir(scheme: Scheme) -> Sharing:
         if sents is not None:
             each = jnp.where(attempt.alive[:, None], whole(sents), jnp.uint32(0))
         aggregate = field.to_signed(whole(totals))
-        return Uploads(aggregate, whole(digests), each, jnp.uint32(0), enough)
+        stands = enough & (sharers >= max(3, threshold))
+        return Uploads(aggregate, whole(digests), each, jnp.uint32(0), stands)
 
     return Sharing(share, holds_sharers=True)
