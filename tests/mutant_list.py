@@ -198,8 +198,8 @@ SHARING = (
     _mutant(
         "rare-carry-of-the-masks-lost",
         "sharing",
-        "carry = (upper + (lower >> 16)) >> 16",
-        "carry = upper >> 16",
+        "carry = piece + (carry >> bits)",
+        "carry = piece",
         "test_independent_uploads.py::test_rare_carries_of_the_wide_ring",
     ),
     _mutant(
@@ -589,8 +589,8 @@ TRAINING = (
                 "jax.random.key(np.uint32(seed & 0xFFFFFFFF)), np.uint32(0)",
             ),
             (
-                "jax.random.fold_in(jax.random.key(words[0]), words[1])",
-                "jax.random.fold_in(jax.random.key(words[0]), jnp.uint32(0))",
+                "jax.random.fold_in(model, words[1])",
+                "jax.random.fold_in(model, jnp.uint32(0))",
             ),
         ),
         (f"{_NUMBERS}::test_both_halves_of_the_seed_start_a_model",),
@@ -744,8 +744,8 @@ PLANNING = (
     _mutant(
         "two-survivors-suffice",
         "planning",
-        "least_alive=max(3, size - floor",
-        "least_alive=max(2, size - floor",
+        "return max(3, config.group - floor",
+        "return max(2, config.group - floor",
         _VOID,
     ),
     _mutant(
@@ -808,8 +808,8 @@ PLANNING = (
     _mutant(
         "as-many-as-the-threshold-may-collude",
         "planning",
-        "colluders = min(threshold - 1, size - 2)",
-        "colluders = min(threshold, size - 2)",
+        "most = min(fewest - 2, threshold - 1) if opens",
+        "most = min(fewest - 1, threshold) if opens",
         "test_plan.py::test_tolerance_carries_the_numbers",
     ),
     _mutant(
@@ -850,8 +850,8 @@ PLANNING = (
     _mutant(
         "who-must-stay-by-floats",
         "planning",
-        "floor(Decimal(repr(config.max_dropout)) * size)",
-        "floor(config.max_dropout * size)",
+        "floor(Fraction(repr(config.max_dropout)) * config.group)",
+        "floor(config.max_dropout * config.group)",
         f"{_NUMBERS}::test_fractions_of_a_group_are_the_decimals_that_are_written",
     ),
     _mutant(
@@ -1141,4 +1141,50 @@ PRIVACY = (
     ),
 )
 
-MUTANTS = (*SHARING, *TRAINING, *RIVALS, *PLANNING, *FILES, *PRIVACY)
+# Faults that version one had.
+FOUND = (
+    _mutant(
+        "padding-is-somebodys-row",
+        "training",
+        "return jnp.where(real, x, jnp.zeros_like(x)), jnp",
+        "return x, jnp",
+        "test_padding.py::test_one_row_changes_its_owners_update_alone[4-linear]",
+    ),
+    _mutant(
+        "a-wrong-sum-is-applied",
+        "training",
+        "ParaUpdate(recipe, state, mean, void | ~right)",
+        "ParaUpdate(recipe, state, mean, void)",
+        "test_sums.py::test_a_wrong_sum_ends_the_run_and_is_not_applied",
+    ),
+    _mutant(
+        "halves-of-any-number-of-rows",
+        "sharing",
+        "full = rows.shape[0] // MOST",
+        "full = 0",
+        "test_sums.py::test_of_so_many_largest_rows[131073-64]",
+    ),
+    _mutant(
+        "a-sum-of-two-sharers-stands",
+        "sharing",
+        "stands = enough & (sharers >= max(3, threshold))",
+        "stands = enough",
+        "test_colluders.py::test_a_sum_of_two_sharers_never_stands",
+    ),
+    _mutant(
+        "a-dropped-signal-stays-dropped",
+        "files",
+        "threading.Timer(_AGAIN, again).start()",
+        "pass",
+        "test_interrupts.py::test_where_python_drops_exceptions",
+    ),
+    _mutant(
+        "a-pool-of-whatever-size",
+        "files",
+        "os.environ[_POOL] = str(threads)",
+        "pass",
+        "test_cores.py::test_what_is_made",
+    ),
+)
+
+MUTANTS = (*SHARING, *TRAINING, *RIVALS, *PLANNING, *FILES, *PRIVACY, *FOUND)
