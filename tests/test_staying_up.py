@@ -20,14 +20,18 @@ ROUNDS = 400
 SECONDS = 240  # after which a process that should have ended counts as hung
 
 
+def surroundings():
+    """A command's environment: host devices, hence threads, as for users."""
+    return {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
+
+
 def start(arguments, folder, **more):
     """The command as a process of its own; what it says goes to `said` in the folder."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     with (folder / "said").open("wb") as said:
         return subprocess.Popen(
             [sys.executable, "-m", "ssddl_jax", *arguments],
             cwd=folder,
-            env=environment,
+            env=surroundings(),
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,
@@ -216,6 +220,7 @@ def test_two_writers_of_one_run_are_refused(command, whole, tmp_path):
             other = subprocess.run(
                 [sys.executable, "-m", "ssddl_jax", *arguments],
                 cwd=tmp_path,
+                env=surroundings(),
                 capture_output=True,
                 text=True,
                 check=False,
