@@ -1,4 +1,6 @@
-"""No row of a participant's reaches another's update, however batches are filled up."""
+"""No row of a participant's reaches another's update, however batches are filled up; and no noise
+of one is another's, for there is none.
+"""
 
 import flax.linen as nn
 import jax
@@ -137,3 +139,23 @@ def test_full_batches_need_no_padding():
 
 def test_one_example_at_a_time_is_never_padded():
     check_padding(sd.Model(init, batch_statistics), SHAPE, 1)
+
+
+def test_what_draws_is_refused(make_tiny_data):
+    """Each participant, in each round, would draw the same noise, or drop the same units."""
+
+    def dropped(params, x):
+        kept = jax.random.bernoulli(jax.random.key(3), 0.5, x.shape)
+        return flat(jnp.where(kept, x, jnp.zeros_like(x))) @ params["k"]
+
+    data, config = make_tiny_data(6), sd.Config(participants=6, group_size=5, model="linear")
+    noisy = optax.chain(optax.add_noise(0.01, 0.0, key=jax.random.key(1)), optax.sgd(0.1))
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        pytest.raises(sd.ConfigError, match=" draws at random") as caught,
+    ):
+        build_simulation(config, None, data, local=noisy)
+    assert caught.value.field == "local_optimizer"
+    with pytest.raises(sd.ConfigError, match="its apply draws at random"):
+        build_simulation(config, (init, dropped), data)
+    build_simulation(config, None, data, local=optax.chain(optax.clip(0.1), optax.sgd(0.1)))

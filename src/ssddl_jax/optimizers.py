@@ -11,7 +11,7 @@ import optax
 from ssddl_jax.config import check_name
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.models import Params
-from ssddl_jax.plugins import load_attribute, shapes_of
+from ssddl_jax.plugins import draws, load_attribute, shapes_of
 
 LOCAL: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -61,7 +61,11 @@ def check_optimizer(
     field: str, name: str, optimizer: optax.GradientTransformation, params: Params
 ) -> None:
     """Traces an optimizer's init and update for parameters of these shapes: `ConfigError` if they
-    fail.
+    fail, or if a local one draws: it starts anew in each round and at each participant, so all of
+    them would draw the same.
     """
     memory = shapes_of(field, name, "init", optimizer.init, params)
     shapes_of(field, name, "update", optimizer.update, params, memory, params)
+    if field == "local_optimizer" and draws(optimizer.update, params, memory, params):
+        remedy = "draws at random: all participants would draw the same; leave it out"
+        raise ConfigError(field, name, remedy)

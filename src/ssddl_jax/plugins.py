@@ -45,6 +45,14 @@ def shapes_of(field: str, name: str, what: str, function: Callable[..., Any], *g
         raise ConfigError(field, name, why) from error
 
 
+def draws(function: Callable[..., Any], *given: Any) -> bool:
+    """Whether a function draws with any of JAX's generators, by tracing it."""
+    text = str(jax.make_jaxpr(function)(*given))
+    return (
+        re.search(r"= (random_bits|threefry2x32|rng_bit_generator|rng_uniform)\b", text) is not None
+    )
+
+
 def source_sha256(part: Any) -> str:
     """SHA-256 of a part's code: the source of its function or class, its module's, and what it says
     of itself; of what has no source, its name. What a part reads or imports is not seen.

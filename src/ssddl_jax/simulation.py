@@ -19,6 +19,7 @@ from ssddl_jax.optimizers import check_optimizer, local_optimizer, server_optimi
 from ssddl_jax.padding import check_padding
 from ssddl_jax.parallel import make_mesh, platform_of
 from ssddl_jax.plan import Plan, make_plan, model_shapes
+from ssddl_jax.plugins import draws
 from ssddl_jax.population import Data
 from ssddl_jax.protocols import ONE_BY_ONE
 from ssddl_jax.rivals.base import Parts, the_model
@@ -165,6 +166,10 @@ def check_parts(
     params, logits = model_shapes(model, data.shape)
     if logits.shape[1] < data.classes:
         remedy = f"gives {logits.shape[1]} logits, the data has {data.classes} classes"
+        raise ConfigError("model", model.name, remedy)
+    example = jax.ShapeDtypeStruct((1, *data.shape), np.float32)
+    if draws(model.apply, params, example):
+        remedy = "its apply draws at random: all participants would draw the same; leave it out"
         raise ConfigError("model", model.name, remedy)
     check_optimizer("local_optimizer", config.local_optimizer, local, params)
     check_optimizer("server_optimizer", config.server_optimizer, server, params)
