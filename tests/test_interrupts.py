@@ -87,6 +87,16 @@ def test_where_python_drops_exceptions(command, capsys, monkeypatch, numbers):
     check(command, capsys, "stopped at once; go on with: ssddl resume run")
 
 
+def test_what_c_code_makes_of_one(command, capsys, monkeypatch):
+    """NumPy, called back while a signal arrives, says that a result came with an exception."""
+
+    def confused(*arguments):
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr(runner, "compile_loop", confused)
+    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+
+
 @ONE_AND_TWO
 def test_in_a_round(command, capsys, monkeypatch, numbers):
     arrive(monkeypatch, runner._Writer, "round", numbers)

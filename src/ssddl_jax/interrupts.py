@@ -104,6 +104,13 @@ def _heard() -> list[signal.Signals]:
     return [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is an interrupt, or what C code makes of one that it did not expect."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
+    )
+
+
 def words(stop: BaseException) -> str:
     """What to say of an interrupt; one that cut off an `Interrupted` on its way says its words."""
     while not str(stop) and stop.__context__ is not None:

@@ -24,7 +24,7 @@ from ssddl_jax.directory import (
 )
 from ssddl_jax.environment import differences
 from ssddl_jax.errors import ConfigError, DataError, RunError
-from ssddl_jax.interrupts import Interrupted, Interrupts, go_on
+from ssddl_jax.interrupts import Interrupted, Interrupts, go_on, is_interrupt
 from ssddl_jax.loop import (
     Prepared,
     WrongSumError,
@@ -177,8 +177,10 @@ def _ends_well(directory: Path) -> Iterator[None]:
             yield
     except Interrupted:
         raise
-    except KeyboardInterrupt:
-        raise Interrupted(directory) from None
+    except (KeyboardInterrupt, SystemError) as error:
+        if is_interrupt(error):
+            raise Interrupted(directory) from None
+        raise
     except OSError as error:
         why = error.strerror or error
         raise RunError(f"out = {directory}: {why}; mend that; {go_on(directory)}") from error

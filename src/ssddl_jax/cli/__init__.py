@@ -14,7 +14,7 @@ from ssddl_jax.cli import attacking, comparing, directories, measuring, planning
 from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.environment import missing_device
 from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
-from ssddl_jax.interrupts import Interrupted, end_on_signals, words
+from ssddl_jax.interrupts import Interrupted, end_on_signals, is_interrupt, words
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
@@ -55,6 +55,8 @@ def _main(arguments: list[str]) -> int:
         say(str(stop))
         return 1
     except Exception as caught:
+        if is_interrupt(caught):
+            raise KeyboardInterrupt from None
         error = missing_device() or caught
         if isinstance(error, ConfigError | DataError):
             say(f"error: {one_line(error, 1200)}")
