@@ -40,7 +40,7 @@ WHOLE = {
 
 
 def params_of(cases):
-    """The quick ones always, the others where there is time: all of them in CI."""
+    """The quick ones always, the others in CI."""
     return [
         pytest.param(case, id=case.name, marks=() if case in WHOLE else pytest.mark.slow)
         for case in cases

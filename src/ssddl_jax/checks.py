@@ -10,10 +10,11 @@ from math import floor
 from pathlib import Path
 
 from ssddl_jax import graph_search
-from ssddl_jax.config import NAMES, Config, check_name, read_text
+from ssddl_jax.config import NAMES, Config, check_name
 from ssddl_jax.data import check_dataset, validate_partition
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.headroom import Headroom, capacity_kind, headroom
+from ssddl_jax.paths import read_text
 from ssddl_jax.protocols import ENCRYPTED
 
 

@@ -8,7 +8,6 @@ NumPy and JAX, so that a mistake is told at once.
 import dataclasses
 import difflib
 import math
-import os
 import struct
 import sys
 import tomllib
@@ -21,6 +20,7 @@ from typing import Any, Literal
 
 from ssddl_jax import protocols
 from ssddl_jax.errors import ConfigError, written
+from ssddl_jax.paths import read_text
 
 MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
 
@@ -262,41 +262,6 @@ def check_name(field: str, name: str) -> None:
     """Refuses what is neither a name of the package's nor `module:attribute`."""
     if ":" not in name and name not in NAMES[field]:
         raise ConfigError(field, name, f"must be one of {_named(field)}{_OWN.get(field, '')}")
-
-
-def read_text(field: str, path: str | Path, most: int) -> str:
-    """A text file of at most so many bytes, as UTF-8. Raises `ConfigError` naming `field`."""
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(most + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(field, path, f"cannot be read: {why}") from error
-    if len(content) > most:  # or endless, as /dev/zero is
-        raise ConfigError(field, path, f"is larger than {most >> 20} MiB")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        what = "a TOML file" if field == "config" else "text"
-        raise ConfigError(field, path, f"is not {what}: {error}") from error
-
-
-def check_path(field: str, path: str | Path) -> None:
-    """Refuses a path at which nothing can be: too long, with a zero byte, or by a broken link."""
-    try:
-        for part in (Path(path), *Path(path).parents):
-            if part.is_symlink() and not part.exists():
-                raise ConfigError(field, path, f"{part} is a link to nowhere; remove the link")
-            if len(os.fsencode(part.name)) > 255:
-                raise ConfigError(field, path, "has a name of more than 255 bytes; shorten it")
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except ConfigError:
-        raise
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(field, path, f"can be no file or folder: {why}") from error
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

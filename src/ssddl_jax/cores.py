@@ -30,7 +30,7 @@ def start_pool(config: Config, *, fill: bool) -> None:
 
     Where JAX has devices already, the pool must be the one asked for. Raises `ConfigError`.
     """
-    flagged = _flagged()
+    flagged = _flagged(GIVEN_FLAGS)
     if _has_devices():
         if config.threads not in ("auto", pool()):
             remedy = (
@@ -69,9 +69,9 @@ def _default() -> int:
     return int(given) if given.isdigit() and int(given) > 0 else usable_cores()
 
 
-def _flagged(flags: str | None = None) -> int:
-    """Host devices that flags ask for, the user's by default; 0 if they do not say."""
-    found = re.search(rf"{DEVICES_FLAG}=(\d+)", GIVEN_FLAGS if flags is None else flags)
+def _flagged(flags: str) -> int:
+    """Host devices that flags ask for; 0 if they do not say."""
+    found = re.search(rf"{DEVICES_FLAG}=(\d+)", flags)
     return int(found[1]) if found else 0
 
 

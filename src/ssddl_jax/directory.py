@@ -20,9 +20,10 @@ from typing import Any
 
 import tomli_w
 
-from ssddl_jax.config import Config, check_path, read_toml
+from ssddl_jax.config import Config, read_toml
 from ssddl_jax.environment import conditions, device_name, versions
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.paths import check_path
 
 _FILES = ("summary.json", "report.html", "metrics.jsonl", "metrics.csv")
 _FOLDERS = ("checkpoints", "checkpoints-damaged", "tensorboard")

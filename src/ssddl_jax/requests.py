@@ -12,9 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from ssddl_jax.config import MOST, Config, check_path
+from ssddl_jax.config import MOST, Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.headroom import headroom
+from ssddl_jax.paths import check_path
 
 # Transcripts, and what is shown of a round
 
