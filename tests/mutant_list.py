@@ -657,9 +657,9 @@ RIVALS = (
     _mutant(
         "half-the-noise-on-comparisons",
         "rivals",
-        "2 * count * moved / (4 * epsilon / 9),",
-        "count * moved / (4 * epsilon / 9),",
-        "test_laplace.py::test_noise_is_the_oracles",
+        "law(2 * count * steps, 4 * part),",
+        "law(count * steps, 4 * part),",
+        "test_laplace.py::test_picks_and_values_are_the_oracles",
     ),
     _mutant(
         "lwe-modulus-without-its-one",

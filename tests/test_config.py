@@ -58,6 +58,9 @@ def test_any_mutation_is_a_config_or_one_clear_line(mutated):
     assert 3 <= config.group <= config.participants
 
 
+NOISY = {"protocol": "dssgd", "dssgd_rule": "random", "dssgd_epsilon": 1.0}
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -76,6 +79,8 @@ def test_any_mutation_is_a_config_or_one_clear_line(mutated):
         ({"protocol": "secagg", "neighbours": "auto"}, "neighbours"),
         ({"protocol": "secagg", "transport": "explicit"}, "transport"),
         ({"protocol": "dssgd", "dssgd_theta_d": 0.0}, "dssgd_theta_d"),
+        (NOISY | {"dssgd_epsilon": 31.0}, "dssgd_epsilon"),
+        (NOISY | {"nonfinite": "stop"}, "nonfinite"),
         ({"protocol": "sddl"}, "protocol"),
         ({"engine": "ideal", "dropout_rule": "reveal"}, "dropout_rule"),
         ({"engine": "ideal", "dropout_rule": "shamir"}, "dropout_rule"),

@@ -317,9 +317,10 @@ def test_expansion_of_lwe():
 def test_laplace_noise_says_its_total(tmp_path):
     fields = {"dssgd_epsilon": 2.0, "dssgd_rule": "random", "rounds": 3, "dssgd_tau": 0.0}
     result = sd.run(config_of("dssgd", out=str(tmp_path / "r"), **fields))
-    assert any("total epsilon 6 " in note for note in result.summary["notes"])
+    assert any("total epsilon 6, delta " in note for note in result.summary["notes"])
     written = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert written["notes"] == result.summary["notes"]
+    assert "with Laplace noise" in (tmp_path / "r" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ class Config:
     dssgd_schedule: Literal["round-robin", "random", "asynchronous"] = _field(
         "random", "the order of its visits; asynchronous: without the last uploads"
     )
-    dssgd_epsilon: float = _field(0.0, "Laplace noise: epsilon of a visit; 0 for none", 0.0)
+    dssgd_epsilon: float = _field(
+        0.0, "discrete Laplace noise: epsilon of a visit; 0 for none", 0.0
+    )
     tile_size: int | Literal["auto"] = _field("auto", "members trained side by side", 1, 4096)
     devices: int | Literal["all"] = _field("all", "devices to use", 1)
     threads: int | Literal["auto"] = _field(

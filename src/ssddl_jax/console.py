@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ssddl_jax.config import Config
-from ssddl_jax.protocols import PROTOCOLS
+from ssddl_jax.protocols import facts_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -148,7 +148,7 @@ def print_summary(config: Config, result: "RunResult") -> None:
         table.add_row("withstands colluders", f"{summary['max_colluders']} with the server")
         table.add_row("error of the mean, at most", f"{summary['error_bound']:.2g} a coordinate")
     else:
-        table.add_row("the server learns", PROTOCOLS[config.protocol].server)
+        table.add_row("the server learns", facts_of(config).server)
     table.add_row("clipped coordinates", f"{summary['clipped']:,}")
     up, down = summary["bytes_up_per_participant"], summary["bytes_down_per_participant"]
     table.add_row("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down")

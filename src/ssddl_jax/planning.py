@@ -145,7 +145,7 @@ def _messages(config: Config, plan: Plan, ahead: Forecast) -> int:
 
 
 def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[str]:
-    notes = protocols.notes(config, config.rounds)
+    notes = protocols.notes(config, config.rounds, plan.dimension)
     if ahead.replayed is not None:
         notes.append(f"opened keys and void rounds: as in the first {ahead.replayed:,} rounds")
     if ahead.void:

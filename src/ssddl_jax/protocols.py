@@ -6,6 +6,7 @@ Free of JAX. Builders stand in `rivals/table.py` (rounds of their own) and `shar
 from typing import Any, NamedTuple
 
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.rivals import laplace
 
 
 class Facts(NamedTuple):
@@ -82,19 +83,29 @@ _ONE_WAY: dict[str, list[tuple[str, Any, str]]] = {
 }
 
 
-def notes(config: Any, rounds: int) -> list[str]:
-    """What a run's summary must not leave unsaid of its protocol."""
+def facts_of(config: Any) -> Facts:
+    """The facts of a config's protocol, with the noise that it asks for."""
+    facts = PROTOCOLS[config.protocol]
+    if config.protocol == "dssgd" and config.dssgd_epsilon > 0:
+        return facts._replace(server="the chosen coordinates of every update, with Laplace noise")
+    return facts
+
+
+def notes(config: Any, rounds: int, dimension: int) -> list[str]:
+    """What a run's summary must not leave unsaid of its protocol; `dimension`: of the model."""
     if config.protocol.startswith("phong"):
         return [
             "the round computes what decryption yields, in integers; ciphertexts themselves are "
             "made, checked and timed on a slice by ssddl compare"
         ]
     if config.protocol == "dssgd" and config.dssgd_epsilon > 0:
-        total = config.dssgd_epsilon * rounds
+        total, delta = config.dssgd_epsilon * rounds, laplace.delta(config, dimension) * rounds
         return [
-            f"Laplace noise: total epsilon {total:g} of a participant that takes part in every "
-            f"round, {config.dssgd_epsilon:g} a visit (basic composition; how a visit's epsilon is "
-            "split is our choice)"
+            f"discrete Laplace noise: total epsilon {total:g}, delta {delta:.1e}, for all the data "
+            "of a participant that takes part in every round; "
+            f"epsilon {config.dssgd_epsilon:g} a visit, by basic composition over {rounds} rounds. "
+            "It covers what is uploaded, not this log's losses and clip counts, and assumes that "
+            "ChaCha20's output is indistinguishable from random"
         ]
     return []
 
@@ -121,3 +132,9 @@ def _check_dssgd(config: Any) -> None:
     if config.dssgd_epsilon > 0 and config.dssgd_rule != "random":
         remedy = "the Laplace variant draws coordinates by noisy comparisons; use random"
         raise ConfigError("dssgd_rule", config.dssgd_rule, remedy)
+    if config.dssgd_epsilon > laplace.MOST_EPSILON:
+        remedy = f"protects nothing; use at most {laplace.MOST_EPSILON:g}, or 0 for no noise"
+        raise ConfigError("dssgd_epsilon", config.dssgd_epsilon, remedy)
+    if config.dssgd_epsilon > 0 and config.nonfinite == "stop":
+        remedy = "with dssgd_epsilon a stop would reveal a member's data; use exclude"
+        raise ConfigError("nonfinite", config.nonfinite, remedy)

@@ -213,12 +213,9 @@ def pool_words(public: Key, round_: Array, count: int) -> UInt32[Array, " count"
     return words(public, _nonce(round_, _EVERYBODY, tag("BTCH")), count)
 
 
-def noise_words(chain: Key, participant: Array, count: int) -> UInt32[Array, " count"]:
-    """Secret words of one participant in a round, for noise: key first8(ChaCha20(S_r, 0, (id, 0,
-    "LAPL"))), nonce (0, 0, 0).
-    """
-    key = first8(chain, jnp.uint32(0), _nonce(participant, 0, tag("LAPL")))
-    return words(key, _nonce(0, 0, 0), count)
+def noise_key(chain: Key, participant: Array) -> Key:
+    """The key of a participant's noise in a round: first8(ChaCha20(S_r, 0, (id, 0, "LAPL")))."""
+    return first8(chain, jnp.uint32(0), _nonce(participant, 0, tag("LAPL")))
 
 
 def rounding_noise(

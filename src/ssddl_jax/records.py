@@ -61,7 +61,7 @@ def summarise(
     plan = simulation.plan
     member_rounds, secure = plan.size * len(metrics), config.sums_securely
     seconds = [row["seconds"] for row in metrics]
-    notes = protocols.notes(config, len(metrics))
+    notes = protocols.notes(config, len(metrics), plan.dimension)
     if secure and plan.prg.rounds < 20:
         notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
     if secure and config.engine == "ideal":

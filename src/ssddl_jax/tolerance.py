@@ -2,7 +2,7 @@
 
 from ssddl_jax.config import Config
 from ssddl_jax.plan import Plan
-from ssddl_jax.protocols import PROTOCOLS
+from ssddl_jax.protocols import facts_of
 
 _RULES = {
     "retry": "If members vanish after sharing, the others share again under fresh keys. An upload "
@@ -22,7 +22,7 @@ def tolerance(config: Config, plan: Plan) -> list[str]:
     if config.protocol == "plain":
         return ["The server sees every member's update in the clear.", _dropouts(config, plan)]
     if not config.sums_securely:
-        facts = PROTOCOLS[config.protocol]
+        facts = facts_of(config)
         return [
             f"The server learns {facts.server}; a participant learns {facts.participant}.",
             f"Dropouts survived: {facts.survives}.",

@@ -20,7 +20,7 @@ from ssddl_jax.plan import Plan, share_words
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.privacy.certificate import certificate
 from ssddl_jax.privacy.messages import Adversary, header_of
-from ssddl_jax.protocols import PROTOCOLS, notes
+from ssddl_jax.protocols import PROTOCOLS, facts_of, notes
 from ssddl_jax.rivals.traffic import once
 from ssddl_jax.seeds import SeedsResult, run_seeds
 from ssddl_jax.simulation import build_simulation
@@ -94,7 +94,7 @@ def as_json(trained: Trained) -> dict[str, Any]:
     row, plan, ahead, work, result, seconds = trained
     config, secure = row.config, row.config.sums_securely
     mean, half = result.band()
-    facts = PROTOCOLS[config.protocol]
+    facts = facts_of(config)
     size = plan.size
     return {
         "name": row.name,
@@ -127,7 +127,10 @@ def as_json(trained: Trained) -> dict[str, Any]:
         "participant_learns": facts.participant,
         "survives": _survives(config, plan),
         "tolerance": tolerance(config, plan),
-        "notes": [*([work.note] if work.note else []), *notes(config, config.rounds)],
+        "notes": [
+            *([work.note] if work.note else []),
+            *notes(config, config.rounds, plan.dimension),
+        ],
     }
 
 

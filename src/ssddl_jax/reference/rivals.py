@@ -10,12 +10,13 @@ import math
 import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal, getcontext
 from fractions import Fraction
 
 import numpy as np
 
 from ssddl_jax.reference.encoding import encode, lift, to_values
-from ssddl_jax.reference.randomness import ANY, Words, derive_key, public_words, stream, tag
+from ssddl_jax.reference.randomness import ANY, Words, public_words, stream, tag
 from ssddl_jax.reference.settings import Settings, float32
 
 KEPT = 8  # states of the server that an asynchronous visit may see
@@ -134,15 +135,50 @@ class Selective:
         return weights
 
 
-def laplace_noises(chain: Words, participant: int, count: int) -> list[float]:
-    """Laplace noise of scale 1: a threshold's, then so many comparisons', then values'."""
-    key = derive_key(chain, 0, participant, 0, b"LAPL")
-    noises = []
-    for word in stream(key, (0, 0, 0), 2 * count + 1):
-        uniform = ((word >> 9) + 0.5) / 2**23
-        tail = math.log(2 * min(uniform, 1 - uniform))
-        noises.append(tail if uniform < 0.5 else -tail)
-    return noises
+def laplace_noise(key: Words, scales: Sequence[Decimal]) -> list[int]:
+    """One integer z for each scale, with probability proportional to exp(-|z| / scale): differences
+    of two geometric variables whose independent binary digits are 96-bit words below a threshold.
+    """
+    drawn, count = [0] * len(scales), len(scales)
+    getcontext().prec = 60
+    for digit in range(31):
+        # Digits beyond these are 0 but for a chance of 2^-97.
+        live = {s for s in scales if 2**digit / s < 97 * Decimal(2).ln()}
+        if not live:
+            break
+        one = {s: int((2**96 / (1 + (2**digit / s).exp())).to_integral_value()) for s in live}
+        limbs = [stream(key, (digit, limb, 0), 2 * count) for limb in range(3)]
+        for w, (high, middle, low) in enumerate(zip(*limbs, strict=True)):
+            if (high << 64 | middle << 32 | low) < one.get(scales[w % count], 0):
+                drawn[w % count] += 1 << digit if w < count else -1 << digit
+    return drawn
+
+
+@dataclass(frozen=True)
+class Private:
+    """DSSGD's choice with noise: levels of `steps` to gamma; scales of the three kinds of noise."""
+
+    steps: int
+    scales: tuple[Decimal, Decimal, Decimal]  # threshold, comparisons, values
+
+    def pick(
+        self, key: Words, change: Vector, gamma: float, tau: float, order: Sequence[int], count: int
+    ) -> tuple[list[int], list[np.float32]]:
+        """Coordinates, ascending, and the values uploaded; larger `order` comes first."""
+        size, steps = len(change), self.steps
+        clipped = np.clip(change, -np.float32(gamma), np.float32(gamma))
+        scaled = np.rint(clipped * np.float32(steps / gamma)).astype(int)
+        levels = [max(-steps, min(steps, level)) for level in scaled.tolist()]
+        least = min(round(tau / gamma * steps), 2**29)
+        kinds = [0] + [1] * size + [2] * count
+        noises = laplace_noise(key, [self.scales[kind] for kind in kinds])
+        least, seen = least + noises[0], noises[1 : 1 + size]
+        over = [abs(level) + noise > least for level, noise in zip(levels, seen, strict=True)]
+        keys = [order[w] if over[w] else -1 for w in range(size)]
+        picked = [w for w in largest(keys, count) if over[w]]
+        released = [levels[w] + z for w, z in zip(picked, noises[1 + size :], strict=False)]
+        step = np.float32(gamma / steps)
+        return picked, [np.float32(max(-steps, min(steps, z))) * step for z in released]
 
 
 @dataclass

@@ -6,7 +6,8 @@ Protocol specification sections 5 to 7, for protocols ssddl and plain.
 from typing import NamedTuple
 
 from ssddl_jax import graph_search
-from ssddl_jax.protocols import PROTOCOLS
+from ssddl_jax.config import Config
+from ssddl_jax.protocols import facts_of
 from ssddl_jax.report.files import Run
 from ssddl_jax.report.html import Html, paragraph, plural, table, text
 
@@ -34,7 +35,7 @@ def privacy(run: Run) -> Html:
     elif run.config.protocol == "ssddl":
         rows, claim = _ssddl(run), _CLAIM
     else:
-        return _rival(run.config.protocol)
+        return _rival(run.config)
     lines = [(_who(a), a.learns) for a in rows]
     out = _engine(run) + paragraph(claim)
     out += table("Adversaries of this run", ["adversary, and what the claim says", "learns"], lines)
@@ -44,12 +45,14 @@ def privacy(run: Run) -> Html:
     return Html(out)
 
 
-def _rival(protocol: str) -> Html:
+def _rival(config: Config) -> Html:
     """A rival has a threat model of its own: what its paper says, not this project's claim."""
-    facts = PROTOCOLS[protocol]
+    facts = facts_of(config)
     lines = [("the server", facts.server), ("a participant", facts.participant)]
     return Html(
-        paragraph(f"Protocol {protocol} ({facts.source}), as its paper has it; not our claim.")
+        paragraph(
+            f"Protocol {config.protocol} ({facts.source}), as its paper has it; not our claim."
+        )
         + table("Who learns what of others", ["who", "learns"], lines)
         + paragraph(f"Dropouts survived: {facts.survives}.")
     )

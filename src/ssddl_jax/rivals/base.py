@@ -68,19 +68,21 @@ def told(
     finite: Bool[Array, " n"],
     clipped: UInt32[Array, " n"],
     loss: Float32[Array, " n"],
+    excludes: bool = True,
 ) -> Info:
     """`Info` of a round that shares nothing: its aggregate is the change of the parameters.
 
-    Void where nobody's update arrived.
+    Void where nobody's update arrived. `excludes`: members whose update is not finite send none.
     """
-    alive = finite & ~group.vanished
+    members = finite if excludes else jnp.ones_like(finite)
+    alive = members & ~group.vanished
     before, _ = ravel_pytree(state.params)
     now, _ = ravel_pytree(after)
     void = ~jnp.any(alive)
     return Info(
         group=group.ids,
         alive=alive,
-        members=finite,
+        members=members,
         attempt=jnp.uint32(0),
         void=void,
         exact=~void,

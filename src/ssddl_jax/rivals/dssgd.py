@@ -7,27 +7,31 @@ The server sees the chosen coordinates of every member exactly.
 Ours, where the source leaves room: a fraction theta is floor(theta d) coordinates, at least one;
 asynchronous means that a visit misses the last 0 to 7 uploads of its round, drawn anew for each
 (their values only: which coordinates are the newest is known); the Laplace variant compares by the
-sparse vector technique with one noisy threshold a visit, and splits a visit's epsilon 4/9, 4/9, 1/9
-over the threshold, the comparisons and the released values.
+sparse vector technique with one noisy threshold a visit, on integers (see `laplace`), and what is
+not finite is sent as no change, so that nothing but noisy integers depends on a member's data.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax import randomness
+from ssddl_jax.chacha import words
 from ssddl_jax.config import Config
 from ssddl_jax.models import Params
 from ssddl_jax.population import Data
+from ssddl_jax.rivals import laplace
 from ssddl_jax.rivals.base import Parts, Rival, after_round, is_finite, told
 from ssddl_jax.rivals.in_turn import Vector, Visit, flat, trained, visit_all
 from ssddl_jax.rivals.selecting import largest, largest_words
 from ssddl_jax.rivals.traffic import chosen
 from ssddl_jax.round import Info, SelectGroup, State
 
+_MOST_LEVEL = 1 << 29  # of a threshold: above every level, and noise fits beside it
 _KEPT = 8  # server states that an asynchronous round looks back to, the newest included
 
 
@@ -58,6 +62,9 @@ def dssgd(parts: Parts) -> Rival:
     """The round of DSSGD, as the config's dssgd_* say."""
     config, recipe = parts.config, parts.recipe
     size, late = recipe.scheme.size, config.dssgd_schedule == "asynchronous"
+    private = config.dssgd_epsilon > 0
+    if private:
+        laplace.laws(config, recipe.scheme.dimension)  # refuses here what cannot be drawn
 
     def step(state: State, data: Data) -> tuple[State, Info]:
         group = SelectGroup(recipe, state)
@@ -75,7 +82,7 @@ def dssgd(parts: Parts) -> Rival:
             finite = is_finite(change)
             change = jnp.where(finite, flat(change)[0], jnp.float32(0))
             upload = select(config, state, change, each.participant)
-            arrives = each.arrives & finite
+            arrives = each.arrives & (finite | private)
             weights = carry.weights + jnp.where(arrives, upload.values, jnp.float32(0))
             counts = carry.memory.counts + (upload.chosen & arrives).astype(jnp.uint32)
             local = carry.memory.local
@@ -92,7 +99,7 @@ def dssgd(parts: Parts) -> Rival:
             order = randomness.shuffled(state.public, state.round, size).astype(jnp.int32)
         carry, visits = visit_all(visit, Carry(start, state.server, past), group, order)
         after = unravel(carry.weights)
-        info = told(state, after, group, *visits)
+        info = told(state, after, group, *visits, excludes=not private)
         return after_round(state, after, carry.memory), info
 
     def memory(params: Params) -> Memory:
@@ -127,54 +134,83 @@ def select(config: Config, state: State, change: Vector, participant: Array) -> 
     values = jnp.clip(change, -gamma, gamma)
     if config.dssgd_rule == "largest":
         picked = largest(change, count)
+    elif config.dssgd_epsilon > 0:
+        picked, values = privately(config, state, values, participant)
     else:
-        magnitude, least = jnp.abs(values), jnp.full(values.shape, config.dssgd_tau, jnp.float32)
-        if config.dssgd_epsilon > 0:
-            noise = noises(config, state, participant, change.shape[0], count)
-            magnitude, least = magnitude + noise.comparisons, least + noise.threshold
-            values = jnp.clip(values + noise.values, -gamma, gamma)
-        exceeds = magnitude > least
-        drawn = randomness.participant_words(
-            state.public, state.round, participant, change.shape[0], "DSSG"
-        )
-        order = drawn.reshape(-1)[: change.shape[0]] | jnp.uint32(1)  # 0 is for the others
-        picked = largest_words(jnp.where(exceeds, order, jnp.uint32(0)), count) & exceeds
+        exceeds = jnp.abs(values) > jnp.float32(config.dssgd_tau)
+        picked = at_random(state, participant, exceeds, count)
     beyond = jnp.sum(picked & (jnp.abs(change) > gamma), dtype=jnp.uint32)
     return Upload(jnp.where(picked, values, jnp.float32(0)), picked, beyond)
 
 
-class Noises(NamedTuple):
-    """Laplace noise of one visit."""
+def at_random(
+    state: State, participant: Array, exceeds: Bool[Array, " d"], count: int
+) -> Bool[Array, " d"]:
+    """`count` of those that exceed the threshold, or all if they are fewer, in a public order."""
+    size = exceeds.shape[0]
+    drawn = randomness.participant_words(state.public, state.round, participant, size, "DSSG")
+    order = drawn.reshape(-1)[:size] | jnp.uint32(1)  # 0 is for the others
+    return largest_words(jnp.where(exceeds, order, jnp.uint32(0)), count) & exceeds
 
-    threshold: Float32[Array, ""]
-    comparisons: Vector
-    values: Vector
 
-
-def noises(config: Config, state: State, participant: Array, dimension: int, count: int) -> Noises:
-    """Noise for epsilon-differential privacy of a visit: every coordinate is clipped to +-gamma, so
-    another dataset moves it by at most 2 gamma.
-
-    One noisy threshold serves `count` positive answers (Lyu, Su, Li 2017): Lap(D / e1) on it,
-    Lap(2 c D / e2) on comparisons, Lap(c D / e3) on the c released values; e1 + e2 + e3 = epsilon.
-    From secret words of the round's chain.
+def privately(
+    config: Config, state: State, values: Vector, participant: Array
+) -> tuple[Bool[Array, " d"], Vector]:
+    """What is picked, and the values to upload: clipped values as integer levels, compared and
+    released with discrete Laplace noise. All that depends on the data is levels; the rest follows
+    from public words, or from noisy integers.
     """
-    moved, epsilon = 2 * config.dssgd_gamma, config.dssgd_epsilon
-    scales = (
-        moved / (4 * epsilon / 9),
-        2 * count * moved / (4 * epsilon / 9),
-        count * moved / (epsilon / 9),
-    )
-    words = randomness.noise_words(state.chain, participant, 2 * dimension + 1)
-    unit = laplace(words)
-    threshold, comparisons, values = unit[0], unit[1 : 1 + dimension], unit[1 + dimension :]
-    each: Any = zip(scales, (threshold, comparisons, values), strict=True)
-    return Noises(*(jnp.float32(min(scale, 3e38)) * drawn for scale, drawn in each))
+    size, laws = values.shape[0], laplace.laws(config, values.shape[0])
+    steps, gamma = laws.steps, config.dssgd_gamma
+    scaled = jnp.round(values * jnp.float32(steps / gamma)).astype(jnp.int32)
+    levels = jnp.clip(scaled, -steps, steps)
+    least = jnp.int32(min(round(config.dssgd_tau / gamma * steps), _MOST_LEVEL))
+    count = chosen(config.dssgd_theta_u, size)
+    drawn = noise(randomness.noise_key(state.chain, participant), laws, size, count)
+    exceeds = jnp.abs(levels) + drawn.comparisons > least + drawn.threshold
+    picked = at_random(state, participant, exceeds, count)
+    place = jnp.maximum(jnp.cumsum(picked.astype(jnp.int32)) - 1, 0)  # among those picked
+    released = jnp.clip(levels + drawn.values[place], -steps, steps).astype(jnp.float32)
+    return picked, released * jnp.float32(gamma / steps)
 
 
-def laplace(words: UInt32[Array, " m"]) -> Float32[Array, " m"]:
-    """Laplace noise of scale 1 from uniform words, by the inverse of its distribution."""
-    uniform = (words >> jnp.uint32(9)).astype(jnp.float32) + jnp.float32(0.5)
-    uniform = uniform * jnp.float32(2.0**-23)  # in (0, 1), never an end
-    magnitude = -jnp.log(jnp.minimum(uniform, 1 - uniform) * 2)
-    return lax.select(uniform < 0.5, -magnitude, magnitude)
+class Noise(NamedTuple):
+    """The noise of one visit, in steps."""
+
+    threshold: Int32[Array, "1"]
+    comparisons: Int32[Array, " d"]
+    values: Int32[Array, " c"]
+
+
+def noise(key: randomness.Key, laws: laplace.Laws, size: int, count: int) -> Noise:
+    """Draws of the three laws. Digit i of both geometric variables of every draw: limb l, 0 the
+    highest, is words of nonce (i, l, 0), laid out [2, draw]; draws in the order of `Noise`.
+    """
+    draws = (1, size, count)
+    digits = max(len(law.thresholds) for law in laws.each)
+    thresholds = np.zeros((digits, laplace.LIMBS, len(draws)), np.uint32)
+    for kind, law in enumerate(laws.each):
+        for i, threshold in enumerate(law.thresholds):
+            thresholds[i, :, kind] = [threshold >> 32 * k & 0xFFFFFFFF for k in (2, 1, 0)]
+    kinds = np.repeat(np.arange(len(draws)), draws)
+
+    def add_digit(i: Array, drawn: Array) -> Array:
+        a, b, c = jnp.asarray(thresholds)[i][:, None, kinds]
+
+        def limb(index: int) -> UInt32[Array, "2 m"]:
+            nonce = jnp.stack([i.astype(jnp.uint32), jnp.uint32(index), jnp.uint32(0)])
+            return words(key, nonce, 2 * sum(draws)).reshape(2, -1)
+
+        high = limb(0)
+
+        def to_the_last() -> Bool[Array, "2 m"]:
+            middle, low = limb(1), limb(2)
+            return (high < a) | (high == a) & ((middle < b) | (middle == b) & (low < c))
+
+        # The lower limbs decide where the highest are equal: in a visit in a thousand.
+        ones = lax.cond(jnp.any(high == a), to_the_last, lambda: high < a)
+        plus, minus = ones.astype(jnp.int32)
+        return drawn + ((plus - minus) << i)
+
+    drawn = lax.fori_loop(0, digits, add_digit, jnp.zeros(sum(draws), jnp.int32))
+    return Noise(drawn[:1], drawn[1 : 1 + size], drawn[1 + size :])
