@@ -11,13 +11,12 @@ import pytest
 
 import harness
 import ssddl_jax as sd
-from ssddl_jax import memory, planning
+from ssddl_jax import memory
 from ssddl_jax.chacha import CHACHA8, rolled
 from ssddl_jax.cli import main
 from ssddl_jax.networks import user_network
 from ssddl_jax.plan import load_prg
 from ssddl_jax.planning import plan_report
-from ssddl_jax.population import load_data
 
 SCHEDULES = {"light": "0,1\n0,4\n1,2\n1,9\n9,3\n", "heavy": "1,0\n1,1\n1,2\n1,3\n1,4\n1,5\n1,6\n"}
 
@@ -241,23 +240,6 @@ def test_network_seconds(config_of):
     report = plan_report(config_of(), (user_network("8,4,250"),))
     up, down = report["bytes_up_per_participant"], report["bytes_down_per_participant"]
     assert report["network_seconds"] == {"yours": pytest.approx(up * 1e-6 + down * 2e-6 + 0.5)}
-
-    # One message after another: a retry adds who is left and another upload.
-    def messages(**fields):
-        return planning._messages(*planned(config_of(**fields)))
-
-    assert messages() == 2
-    assert messages(transport="explicit") == 3
-    assert messages(dropout=0.2) == 4
-    assert messages(dropout=0.2, transport="explicit") == 6
-    assert messages(dropout=0.2, dropout_rule="reveal") == 4
-    assert messages(dropout=0.2, dropout_rule="shamir", threshold=5) == 3
-
-
-def planned(config):
-    """(config, plan, forecast)."""
-    plan = sd.build_simulation(config, None, load_data(config)).plan
-    return config, plan, planning.forecast(config, plan)
 
 
 # What it refuses, and what it proposes

@@ -18,6 +18,7 @@ import ssddl_jax as sd
 from ssddl_jax import reference
 from ssddl_jax.config import Config
 from ssddl_jax.forecast import forecast
+from ssddl_jax.networks import messages
 from ssddl_jax.plan import traffic
 from ssddl_jax.protocols import PROTOCOLS, SECAGG, SECURE
 from ssddl_jax.rivals.table import RIVALS
@@ -187,6 +188,13 @@ def plan_of(config):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_report_counts_messages_as_the_plan_does(protocol, played):
+    """Two vanish in some of its rounds."""
+    page = (played(protocol).directory / "report.html").read_text()
+    assert f"up to {messages(config_of(protocol), lost=True)} messages that wait" in page
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_forecast_is_the_run(protocol, played, eventful):
     config, result = config_of(protocol, **eventful), played(protocol)
     ahead = forecast(config, plan_of(config))
@@ -296,15 +304,12 @@ def test_devices_change_nothing(protocol, finished):
     assert hashes == {finished(protocol).summary["run_sha256"]}
 
 
-def test_seconds_and_bytes_that_everybody_moves_once():
-    from ssddl_jax.rivals.traffic import once
+def test_bytes_that_everybody_moves_once():
+    from ssddl_jax.rivals.traffic import pooled, public_key
 
-    d = 109_386
-    assert once(config_of("central"), d, 100, 785) == 78_500
-    # The public key: 3.2 GB for each of N participants.
-    key = once(config_of("phong-lwe"), d, 0, 0) / N
-    assert 3.1e9 < key < 3.3e9
-    assert once(config_of("ssddl"), d, 100, 785) == 0
+    assert pooled(config_of("central"), 100, 785) == 78_500
+    assert pooled(config_of("ssddl"), 100, 785) == 0
+    assert 3.1e9 < public_key(config_of("phong-lwe"), 109_386) < 3.3e9
 
 
 def test_expansion_of_lwe():

@@ -20,7 +20,7 @@ from ssddl_jax.population import load_data
 from ssddl_jax.report import SECTIONS, read_run, write_report
 from ssddl_jax.report.html import text
 from ssddl_jax.report.privacy import colluders
-from ssddl_jax.report.sections import messages, peers_bytes
+from ssddl_jax.report.sections import messages_of, peers_bytes
 from ssddl_jax.report.sharing import Graph, partners, share_counts, sharing_graph
 from ssddl_jax.simulation import build_simulation
 
@@ -337,7 +337,7 @@ def test_bytes_by_role_are_the_plans(trained):
         uploads = 4 * plan.width * row.alive * (row.attempt + 1)
         assert (row.up, row.down) == moved[:2]
         assert peers_bytes(run, row) == moved.up - uploads
-        assert messages(config, row) == 6  # parameters, shares, upload; who is left, shares, upload
+        assert messages_of(config, row) == 6  # model, shares, upload; left, shares, upload
     assert "the dealer of a share sends it" in page_of(result.directory).text
 
 

@@ -75,6 +75,7 @@ def _traffic(config: Config, plan: Plan, outcome: Outcome) -> Traffic:
         alive=plan.size - outcome.vanished,
         attempt=outcome.attempt,
         opened=outcome.opened,
+        void=outcome.void,
     )
 
 

@@ -1,9 +1,10 @@
 """Time on the network: a computation from bytes, bandwidth and latency, never a measurement."""
 
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.protocols import SECAGG
 
 
 class Network(NamedTuple):
@@ -41,3 +42,24 @@ def user_network(text: str) -> Network:
     if not (0 < up < inf and 0 < down < inf and 0 <= latency < inf):
         raise ConfigError("network", text, f"{remedy}; both rates above 0, latency 0 or more")
     return Network("yours", up, down, latency)
+
+
+def messages(config: Any, *, lost: bool, void: bool = False) -> int:
+    """Messages of a member's round that wait for one another: the model down, the update up, and
+    what the protocol adds. `lost`: somebody vanished after sharing; `void`: nothing came of it.
+    """
+    if config.protocol in ("central", "standalone"):
+        return 0
+    if not config.sums_securely:
+        return 2
+    if void and not lost:
+        return 1  # too few can share: the model, and nothing more
+    if config.protocol in SECAGG:
+        upload = 6  # the model; keys up, others' down; shares up, others' down; the upload
+        return upload if void else upload + 2  # who is left; opened shares
+    travels = config.dropout_rule == "shamir" or config.transport == "explicit"
+    attempt = 2 if travels else 1  # shares to partners, all at once; the upload
+    if void or not lost or config.dropout_rule == "shamir":
+        return 1 + attempt
+    # Who is gone, and their keys; or who is left, and all of it again.
+    return 1 + attempt + (2 if config.dropout_rule == "reveal" else 1 + attempt)

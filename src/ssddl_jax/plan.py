@@ -186,19 +186,32 @@ def share_words(config: Config, plan: Plan) -> int:
 
 
 def traffic(
-    config: Config, plan: Plan, *, members: int, alive: int, attempt: int, opened: int = 0
+    config: Config,
+    plan: Plan,
+    *,
+    members: int,
+    alive: int,
+    attempt: int,
+    opened: int = 0,
+    void: bool = False,
 ) -> Traffic:
     """Bytes of one round. `members` took part in attempt 0, `alive` uploaded; `opened` pair
     keys, or (secagg) shares of secrets, went to the server.
 
     A retried attempt costs its words again: in attempt 0 every member shares and the survivors
-    upload, in attempt 1 the survivors share and upload.
+    upload, in attempt 1 the survivors share and upload. A void secure sum ends as its views do:
+    after the uploads of attempt 0, with nothing opened; or, if nobody vanished, before any share,
+    since too few could share in the first place.
     """
     model = WORD * plan.dimension
     down = model * plan.size
     if not config.sums_securely:
         each = rivals.member(config, plan.dimension)
         return Traffic(each.up * alive, each.down * plan.size)
+    if void:
+        if alive == members:
+            return Traffic(0, down)
+        attempt = opened = 0
     if config.rule == "secagg":
         return _secagg_traffic(config, plan, members, alive, opened)
     message = WORD * plan.width

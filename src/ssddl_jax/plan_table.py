@@ -67,6 +67,12 @@ def _bytes(report: dict[str, Any]) -> Rows:
         ("the server, a round", f"{megabytes(into)} in, {megabytes(out)} out"),
         ("all links together, a round", megabytes(report["bytes_total"])),
     ]
+    keys = report["key_agreement"]
+    if keys["up"] + keys["down"]:
+        once = f"{megabytes(keys['up'])} up, {megabytes(keys['down'])} down"
+        each = megabytes(keys["bytes_a_round"])
+        life = "each round, in the above" if keys["counted"] else f"once; {each} a member and round"
+        rows.append(("keys of a participant", f"{once}, {life}"))
     for name, seconds in report["network_seconds"].items():
         up_rate, down_rate, latency = report["networks"][name]
         link = f"{up_rate:,g} / {down_rate:,g} Mbit/s, {latency:g} ms"

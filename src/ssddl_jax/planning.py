@@ -10,9 +10,10 @@ from ssddl_jax.config import Config
 from ssddl_jax.data import Dataset, load_dataset, make_partition, validate_partition
 from ssddl_jax.errors import DataError
 from ssddl_jax.forecast import Forecast, forecast
+from ssddl_jax.key_agreement import key_agreement
 from ssddl_jax.memory import check_memory, check_population, predict_memory
 from ssddl_jax.models import load_model
-from ssddl_jax.networks import NETWORKS, Network
+from ssddl_jax.networks import NETWORKS, Network, messages
 from ssddl_jax.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.parallel import make_mesh, platform_of
 from ssddl_jax.plan import Plan, make_plan, share_words
@@ -55,6 +56,7 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
     return {
         **_facts(config, plan),
         **_traffic(config, plan, ahead),
+        "key_agreement": _key_agreement(config, plan),
         "network_seconds": {
             network.name: _network_seconds(config, plan, ahead, network) for network in networks
         },
@@ -124,24 +126,18 @@ def _traffic(config: Config, plan: Plan, ahead: Forecast) -> dict[str, Any]:
     }
 
 
+def _key_agreement(config: Config, plan: Plan) -> dict[str, Any]:
+    """Keys: a participant's bytes in their life, and spread over a member's rounds."""
+    keys = key_agreement(config, plan.dimension, plan.neighbours)
+    spread = keys.a_round(plan.participants, plan.size)
+    return {**keys._asdict(), "bytes_a_round": spread}
+
+
 def _network_seconds(config: Config, plan: Plan, ahead: Forecast, network: Network) -> float:
     """A member's seconds on the network in a mean round, its messages one after another."""
     up = ahead.each(ahead.up, plan.size)
-    return network.seconds(up, ahead.each(ahead.down, plan.size), _messages(config, plan, ahead))
-
-
-def _messages(config: Config, plan: Plan, ahead: Forecast) -> int:
-    """Messages of a round, each after the one before: the longest round there is."""
-    if not config.sums_securely:
-        return 2  # the model down, the update up
-    if config.rule == "secagg":
-        return 8  # keys, shares, upload, opened shares: each up, and what it waits for down
-    attempt = 2 if ahead.peers else 1  # shares to partners, at once; the upload
-    if not ahead.most_vanished or config.rule == "shamir":
-        return 1 + attempt
-    if config.rule == "reveal":
-        return 1 + attempt + 2  # who is gone; the keys
-    return 1 + attempt + 1 + attempt  # who is left; all of it again
+    most = messages(config, lost=ahead.most_vanished > 0)
+    return network.seconds(up, ahead.each(ahead.down, plan.size), most)
 
 
 def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[str]:

@@ -28,6 +28,7 @@ def metrics_row(
         alive=int(alive.sum()),
         attempt=int(info.attempt),
         opened=int(info.opened),
+        void=void,
     )
     return {
         "round": index,

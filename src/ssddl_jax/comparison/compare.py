@@ -16,12 +16,13 @@ from ssddl_jax.comparison.work import Work, measure
 from ssddl_jax.config import Config
 from ssddl_jax.environment import device_name, versions
 from ssddl_jax.forecast import Forecast, forecast
+from ssddl_jax.key_agreement import key_agreement
 from ssddl_jax.plan import Plan, share_words
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.privacy.certificate import certificate
 from ssddl_jax.privacy.messages import Adversary, header_of
 from ssddl_jax.protocols import PROTOCOLS, facts_of, notes
-from ssddl_jax.rivals.traffic import once
+from ssddl_jax.rivals.traffic import pooled
 from ssddl_jax.seeds import SeedsResult, run_seeds
 from ssddl_jax.simulation import build_simulation
 from ssddl_jax.tolerance import least_uploads, tolerance
@@ -96,6 +97,7 @@ def as_json(trained: Trained) -> dict[str, Any]:
     mean, half = result.band()
     facts = facts_of(config)
     size = plan.size
+    keys = key_agreement(config, plan.dimension, plan.neighbours)
     return {
         "name": row.name,
         "protocol": config.protocol,
@@ -111,7 +113,8 @@ def as_json(trained: Trained) -> dict[str, Any]:
         "bytes_up": ahead.each(ahead.up, size),
         "bytes_down": ahead.each(ahead.down, size),
         "bytes_peers": ahead.each(ahead.peers, size),
-        "bytes_once": once(config, plan.dimension, *_examples(config)),
+        "bytes_once": pooled(config, *_examples(config)),
+        "key_agreement": {**keys._asdict(), "bytes_a_round": keys.a_round(plan.participants, size)},
         "parameters": plan.dimension,
         "neighbours": plan.neighbours if secure else None,
         "threshold": plan.threshold if config.rule in ("shamir", "secagg") and secure else None,
@@ -119,6 +122,7 @@ def as_json(trained: Trained) -> dict[str, Any]:
         "share_words": share_words(config, plan),
         "participant": {**work.participant._asdict(), "seconds": work.participant.seconds},
         "server": {**work.server._asdict(), "seconds": work.server.seconds},
+        "renewal_seconds": work.renewal,
         "serial_depth": work.depth,
         "exchanges": work.exchanges,
         "seconds_a_round": work.seconds,

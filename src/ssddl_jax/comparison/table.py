@@ -2,7 +2,10 @@
 
 from typing import Any
 
-_GIVES = "| protocol | accuracy | exact | up kB | down kB | messages | dropouts survived |"
+_GIVES = (
+    "| protocol | accuracy | exact | up kB | down kB | keys kB | keys kB a round | messages "
+    "| dropouts survived |"
+)
 _WORK = (
     "| protocol | member s | of it training | server s | in turn | round s "
     "| PRG words, member + server | multiplications |"
@@ -21,7 +24,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"accuracy: mean of {result['seeds']} seeds, +- half the 95 % interval.",
         "",
         _GIVES,
-        "|---|---:|---|---:|---:|---:|---|",
+        "|---|---:|---|---:|---:|---:|---:|---:|---|",
         *(_gives(row) for row in result["rows"]),
         "",
         _WORK,
@@ -42,14 +45,17 @@ def markdown(result: dict[str, Any]) -> str:
 def _gives(row: dict[str, Any]) -> str:
     """Accuracy, and what it takes on the network."""
     if "left_out" in row:
-        return f"| {row['name']} | left out: {row['left_out']} | | | | | |"
-    half = row["half_width_95"]
+        return f"| {row['name']} | left out: {row['left_out']} | | | | | | | |"
+    half, keys = row["half_width_95"], row["key_agreement"]
+    inside = 1 if keys["counted"] else 0
     cells = [
         row["name"],
         f"{row['accuracy']:.4f}" + ("" if half is None else f" +- {half:.4f}"),
         _exact(row),
-        f"{row['bytes_up'] / 1e3:,.1f}",
-        f"{row['bytes_down'] / 1e3:,.1f}",
+        f"{(row['bytes_up'] - inside * keys['up']) / 1e3:,.1f}",
+        f"{(row['bytes_down'] - inside * keys['down']) / 1e3:,.1f}",
+        f"{(keys['up'] + keys['down']) / 1e3:,.1f}",
+        f"{keys['bytes_a_round'] / 1e3:,.1f}",
         f"{row['exchanges']:,}",
         row["survives"],
     ]
@@ -91,11 +97,14 @@ def _leak(row: dict[str, Any]) -> str:
 def _reading(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "- Seconds: real computation of one round on this machine, by role: one participant, and "
-        "the server; `round s` = in turn x member + server, without the network. In central and "
-        "standalone nobody waits for another participant.",
-        "- Bytes: of a member and round. `messages`: to or from the server, each after the one "
-        "before. `exact`: rounds (of all seeds) whose sum was right word for word; slice: "
-        "ciphertexts of a slice decrypted to the exact sum.",
+        "the server; `round s` = in turn x member + server, without the network; under Phong's "
+        "protocols one member's new encryption of the model, too. In central and standalone nobody "
+        "waits for another participant.",
+        "- Bytes: of a member and round, without keys. `keys kB`: of a participant in its keys' "
+        "life, which is one round for SecAgg and the run for others; `a round`: the same spread "
+        "over the rounds that a member takes part in. `messages`: each after the one before. "
+        "`exact`: rounds (of all seeds) whose sum was right word for word; slice: ciphertexts of a "
+        "slice decrypted to the exact sum.",
     ]
     if any(row["serial_depth"] > 1 for row in rows):
         lines.append(

@@ -20,9 +20,10 @@ from ssddl_jax.comparison import lwe_cost
 from ssddl_jax.config import Config
 from ssddl_jax.encoding import decode_words, encode_rows
 from ssddl_jax.field import MERSENNE31, combine, horner, lagrange_at_zero
+from ssddl_jax.networks import messages
+from ssddl_jax.plan import Plan
 from ssddl_jax.population import Data
 from ssddl_jax.rivals import lwe, paillier
-from ssddl_jax.rivals.secagg_bytes import EXCHANGES
 from ssddl_jax.rivals.selecting import largest
 from ssddl_jax.rivals.traffic import chosen
 from ssddl_jax.sharing.base import Attempt, Scheme
@@ -50,8 +51,9 @@ class Cost(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A round by roles. `depth` participants work one after another; `exchanges`: messages to or
-    from the server that wait for one another; `exact`: ciphertexts of a slice decrypted to the sum.
+    """A round by roles. `depth` participants work one after another; `exchanges`: messages that
+    wait for one another; `exact`: ciphertexts of a slice decrypted to the sum; `renewal`: seconds
+    in which one of the participants encrypts the whole model anew, once a round.
     """
 
     participant: Cost
@@ -60,11 +62,12 @@ class Work(NamedTuple):
     exchanges: int
     note: str = ""
     exact: bool | None = None
+    renewal: float = 0.0
 
     @property
     def seconds(self) -> float:
         """A round's computation from end to end: participants side by side unless in turn."""
-        return self.depth * self.participant.seconds + self.server.seconds
+        return self.depth * self.participant.seconds + self.renewal + self.server.seconds
 
 
 def measure(config: Config, simulation: Simulation, data: Data) -> Work:
@@ -129,14 +132,15 @@ def _secure(config: Config, simulation: Simulation, train: float) -> Work:
     plan = simulation.plan
     scheme = simulation.recipe.scheme._replace(prg=plan.prg)  # its form for many words
     n, k, width, gone = plan.size, plan.neighbours, plan.width, plan.vanishing
-    alive, protect, words = n - gone, _encoding(scheme), 0
+    alive, protect = n - gone, _encoding(scheme)
+    exchanges = messages(config, lost=gone > 0)
     if config.rule == "shamir":
         seconds, operations = _dealing(scheme)
         opening = timed(partial(_interpolating, scheme), jnp.zeros((min(_ROWS, plan.threshold),
             width), jnp.uint32)) * plan.threshold / min(_ROWS, plan.threshold)  # fmt: skip
         member = Cost(train, protect + seconds, (plan.threshold - 1) * width, operations)
         server = Cost(0.0, opening, 0, plan.threshold * width)
-        return Work(member, server, 1, 3)
+        return Work(member, server, 1, exchanges)
     ends = 1 if config.paired else 2
     if config.rule == "secagg":
         masks, shares = k + 1, 16 * k * (plan.threshold - 1)
@@ -145,14 +149,13 @@ def _secure(config: Config, simulation: Simulation, train: float) -> Work:
         lost = gone * min(k, alive)
         seconds = _adding(scheme, alive) + _masks(scheme, alive + lost) + recovering
         server = Cost(0.0, seconds, (alive + lost) * width, n * 8 * plan.threshold)
-        return Work(member, server, 1, EXCHANGES)
+        return Work(member, server, 1, exchanges)
     per_attempt = ends * k if config.engine != "ideal" else 1
     attempts = 2 if gone and config.rule == "retry" else 1
     words = attempts * per_attempt * width
     protect += attempts * _masks(scheme, per_attempt)
     opened = ends * gone * min(k, alive) if config.rule == "reveal" else 0
     seconds = attempts * _adding(scheme, alive) + _masks(scheme, opened)
-    exchanges = 2 + (2 if gone else 0)
     return Work(Cost(train, protect, words), Cost(0.0, seconds, opened * width), 1, exchanges)
 
 
@@ -242,9 +245,8 @@ def _lwe(config: Config, simulation: Simulation, train: float) -> Work:
     decrypt = d * found["decrypt_seconds_per_coordinate"]
     add = (d + lwe.PHONG.dimension) * found["add_seconds_per_coordinate"]
     operations = (2 * d + lwe.PHONG.dimension) * lwe.PHONG.dimension
-    note = f"ciphertexts made on {width:,} of {d:,} coordinates, seconds scaled"
     member = Cost(train, encrypt + decrypt, 0, operations)
-    return Work(member, Cost(0.0, n * add), n, 2 * n, note, bool(found["exact"]))
+    return _encrypted(member, Cost(0.0, n * add), plan, width, encrypt, bool(found["exact"]))
 
 
 def _paillier(config: Config, simulation: Simulation, train: float) -> Work:
@@ -255,9 +257,22 @@ def _paillier(config: Config, simulation: Simulation, train: float) -> Work:
     encrypt, decrypt, add = (
         d * found[f"{what}_seconds_per_coordinate"] for what in ("encrypt", "decrypt", "add")
     )
-    note = f"ciphertexts made on {width:,} of {d:,} coordinates, seconds scaled"
     member = Cost(train, encrypt + decrypt, 0, 2 * paillier.ciphertexts(d))
-    return Work(member, Cost(0.0, n * add), n, 2 * n, note, bool(found["exact"]))
+    return _encrypted(member, Cost(0.0, n * add), plan, width, encrypt, bool(found["exact"]))
+
+
+def _encrypted(
+    member: Cost, server: Cost, plan: Plan, width: int, encrypt: float, exact: bool
+) -> Work:
+    """A round under encryption: visits in turn, and the model encrypted anew by one of them, sent
+    once more (`rivals.phong`).
+    """
+    note = (
+        f"ciphertexts made on {width:,} of {plan.dimension:,} coordinates, seconds scaled; once a "
+        "round a member encrypts the model anew: in the round's seconds and messages, not in the "
+        "bytes of a member"
+    )
+    return Work(member, server, plan.size, 2 * plan.size + 1, note, exact, encrypt)
 
 
 def _central(config: Config, simulation: Simulation, train: float) -> Work:

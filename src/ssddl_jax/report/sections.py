@@ -7,7 +7,9 @@ from statistics import fmean, median
 from typing import Any
 
 from ssddl_jax.config import Config
-from ssddl_jax.networks import NETWORKS
+from ssddl_jax.key_agreement import key_agreement
+from ssddl_jax.networks import NETWORKS, messages
+from ssddl_jax.protocols import SECAGG
 from ssddl_jax.report.files import Row, Run
 from ssddl_jax.report.html import Html, code, paragraph, plural, short, size, table, text
 
@@ -84,9 +86,8 @@ def bytes_by_role(run: Run) -> Html:
         line("members to members, all together", peers),
     ]
     counted = (
-        "From the metrics. Counted: parameters down, uploads up, shares that travel, pair keys "
-        "that are opened; 4 bytes a word, 32 a key; means over rounds, a member's over all "
-        "members, those that vanished included. Not counted: key agreement, encryption, headers, "
+        "From the metrics: means over rounds, a member's over all members, those that vanished "
+        f"included. Counted: {_counted(config)}. Not counted: what encryption adds, headers, "
         "messages of who vanished."
     )
     return Html(
@@ -96,7 +97,40 @@ def bytes_by_role(run: Run) -> Html:
             lines,
             numbers=(1, 2),
         )
-        + paragraph(counted, _travel_words(config))
+        + paragraph(counted, _travel_words(config), _keys(run))
+    )
+
+
+def _counted(config: Config) -> str:
+    """What the bytes are of."""
+    if config.protocol in SECAGG:
+        return (
+            "parameters down, masked words up, packed; two public keys a member up and its "
+            "partners' down; shares of its two secrets up and its partners' for it down; the "
+            "shares opened to the server; 32 bytes a key and a share"
+        )
+    if config.protocol == "ssddl":
+        return (
+            "parameters down, uploads up, shares that travel, pair keys that are opened; 4 bytes "
+            "a word, 32 a key"
+        )
+    return "what a member sends and receives in its round"
+
+
+def _keys(run: Run) -> str:
+    """Key agreement: in a key's life, and spread over its rounds."""
+    config, done = run.config, len(run.rows)
+    k, dimension = int(run.summary["neighbours"]), int(run.summary["parameters"])
+    keys = key_agreement(config, dimension, k, done)
+    if not keys.up + keys.down:
+        return ""
+    spread = keys.a_round(config.participants, run.size)
+    each = f"{keys.up:,} bytes up and {keys.down:,} down for each"
+    if keys.counted:
+        return f"Keys live one round, {each} member: part of the bytes above."
+    return (
+        f"Keys are agreed once, {each} participant, not in the bytes above: "
+        f"{spread:,.0f} bytes a member and round over {plural(done, 'round')}."
     )
 
 
@@ -110,17 +144,9 @@ def _travel_words(config: Config) -> str:
     return "Transport seeded: both ends derive a share, so no share travels."
 
 
-def messages(config: Config, row: Row) -> int:
+def messages_of(config: Config, row: Row) -> int:
     """Messages of a member's round that wait for one another."""
-    count = 2  # parameters down, upload up
-    if config.protocol != "ssddl":
-        return count
-    travels = config.dropout_rule == "shamir" or config.transport == "explicit"
-    count += travels * (row.attempt + 1)
-    count += 2 * row.attempt  # who is left, down; the upload again
-    if config.dropout_rule == "reveal" and row.alive < row.members:
-        count += 2  # who vanished, down; keys up
-    return count
+    return messages(config, lost=row.alive < row.members - row.nonfinite, void=row.void)
 
 
 def round_time(run: Run) -> Html:
@@ -130,7 +156,7 @@ def round_time(run: Run) -> Html:
     lines = []
     for network in NETWORKS:
         seconds = median(
-            network.seconds(row.up / row.members, row.down / row.members, messages(config, row))
+            network.seconds(row.up / row.members, row.down / row.members, messages_of(config, row))
             for row in rows
         )
         lines.append(
@@ -141,7 +167,7 @@ def round_time(run: Run) -> Html:
                 f"{network.latency_ms:g}",
             )
         )
-    most = max(messages(config, row) for row in rows)
+    most = max(messages_of(config, row) for row in rows)
     up = fmean(row.up / row.members for row in rows)
     down = fmean(row.down / row.members for row in rows)
     return Html(

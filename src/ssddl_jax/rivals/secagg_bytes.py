@@ -9,9 +9,6 @@ of n - 1, so k + 1 stands for n in keys and shares (ours); R is the group's all 
 from typing import NamedTuple
 
 SECRET = 256  # bits of a key, and of a share of a secret
-# Messages to or from the server that wait for one another: the model; keys up, down; shares up,
-# down; the upload; who is left; opened shares.
-EXCHANGES = 8
 
 
 class SecAggBits(NamedTuple):

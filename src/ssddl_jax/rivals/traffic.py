@@ -63,16 +63,18 @@ def member(config: Any, dimension: int) -> Moved:
     return Moved(model, model)  # plain, snt
 
 
-def once(config: Any, dimension: int, examples: int, example_bytes: int) -> int:
-    """Bytes that all participants move before the first round: data pooled, a public key fetched.
-
-    `examples`: of everybody; `example_bytes`: one with its label. Other protocols' keys are small
-    or counted with their rounds.
-    """
-    if config.protocol == "central":
-        return examples * example_bytes
+def public_key(config: Any, dimension: int) -> int:
+    """Bytes of the public key that every participant fetches before the first round, if any."""
     if config.protocol == "phong-lwe":
-        return config.participants * to_bytes(LWE_DIMENSION * dimension * LWE_MODULUS_BITS)
+        return to_bytes(LWE_DIMENSION * dimension * LWE_MODULUS_BITS)
     if config.protocol == "phong-paillier":
-        return config.participants * to_bytes(PAILLIER_KEY_BITS)
+        return to_bytes(PAILLIER_KEY_BITS)
     return 0
+
+
+def pooled(config: Any, examples: int, example_bytes: int) -> int:
+    """Bytes of the data that all participants together hand over before the first round.
+
+    `examples`: of everybody; `example_bytes`: one with its label.
+    """
+    return examples * example_bytes if config.protocol == "central" else 0
