@@ -1,8 +1,9 @@
 """How do bytes grow with participants and with parameters, for SSDDL and its rivals?
 
 Counted, not measured: the counters of a run (`ssddl plan` says the same), for a member and a round
-in which everybody takes part. Sizes of models are those of real ones; d is the only thing that
-counts of them.
+in which everybody takes part. Keys are counted apart, in their life and spread over it; SecAgg's,
+which live one round, are part of its bytes. Sizes of models are those of real ones; d is the only
+thing that counts of them.
 """
 
 from dataclasses import replace
@@ -15,6 +16,7 @@ ROWS = (
     "phong-paillier,snt"
 )
 SIZES = (10, 30, 100, 300, 1000, 10_000, 100_000, 1_000_000)
+ROUNDS = 40  # over which keys that are agreed once are spread
 DIMENSIONS = (7_850, 50_890, 109_386, 1_000_000, 10_000_000)
 
 
@@ -26,6 +28,7 @@ def moved(protocol: str, participants: int, dimension: int) -> dict[str, Any]:
     import ssddl_jax as sd
     from ssddl_jax.comparison.rows import read_rows
     from ssddl_jax.forecast import forecast
+    from ssddl_jax.key_agreement import key_agreement
     from ssddl_jax.plan import make_plan
 
     config = sd.Config(
@@ -37,12 +40,16 @@ def moved(protocol: str, participants: int, dimension: int) -> dict[str, Any]:
     )
     plan = make_plan(row, model, (10,), np.ones(participants, np.int32), "cpu")
     ahead = forecast(row, plan)
+    keys = key_agreement(row, dimension, plan.neighbours, ROUNDS)
     return {
         "protocol": protocol,
         "participants": participants,
         "dimension": dimension,
         "up": ahead.up / participants,
         "down": ahead.down / participants,
+        "keys": keys.up + keys.down,
+        "keys_counted": keys.counted,
+        "keys_a_round": keys.a_round(participants, participants),
         "over_plain": (ahead.up + ahead.down) / participants / (8 * dimension),
     }
 
@@ -81,9 +88,9 @@ def main() -> None:
     cells = [moved(row, n, d) for n, d in settings for row in ROWS.split(",")]
     lines = [
         [c["protocol"], c["participants"], c["dimension"], c["up"] / 1e3, c["down"] / 1e3,
-         c["over_plain"]] for c in cells
+         c["keys"] / 1e3, c["keys_a_round"] / 1e3, c["over_plain"]] for c in cells
     ]  # fmt: skip
-    head = ["protocol", "N", "d", "kB up", "kB down", "over plain"]
+    head = ["protocol", "N", "d", "kB up", "kB down", "keys kB", "keys kB a round", "over plain"]
     print(measure.table(head, lines))
     measure.record(options.out, 1, {"cells": cells})
     if options.out:

@@ -8,7 +8,6 @@ can be counted in seconds of that core, which other processes take nothing from.
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -73,12 +72,9 @@ def best_and_median(seconds: Sequence[float]) -> dict[str, float]:
 
 def machine(cores: int) -> dict[str, Any]:
     """The processor and how many of its cores were used."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].split(":", 1)[1].strip() if names else model
-    return {"cpu": model, "cores_used": cores, "cores": os.cpu_count()}
+    from ssddl_jax.environment import processor
+
+    return {"cpu": processor(), "cores_used": cores, "cores": os.cpu_count()}
 
 
 def command() -> str:

@@ -1,7 +1,9 @@
 """Counters against what is really sent: void rounds, messages in turn, keys, new encryption."""
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,3 +158,17 @@ def test_a_round_under_encryption_encrypts_the_model_anew():
     assert made.seconds == 6 * 11.0 + 7.0 + 2.0
     assert made.exchanges == 2 * 6 + 1
     assert "anew" in made.note
+
+
+def test_the_benchmarks_page_says_on_which_processor_each_file_was_measured():
+    benchmarks = Path(__file__).resolve().parent.parent / "benchmarks"
+    page = (benchmarks / "README.md").read_text()
+    machine = page[page.index("Machine: ") : page.index("| file | question |")]
+    usual, others = machine.split("Each result", 1)
+    assert "AMD EPYC" in usual
+    for path in (benchmarks / "results").rglob("*.json"):
+        found = json.loads(path.read_text())
+        named = found.get("machine", {}).get("cpu") or found["device"]
+        folder = "" if path.parent.name == "results" else f"{path.parent.name}/"
+        listed = f"`{folder or path.name}`" in others
+        assert listed == ("AMD EPYC" not in named), path.name

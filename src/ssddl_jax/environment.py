@@ -36,13 +36,23 @@ def peak_memory_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def processor() -> str:
+    """The processor's name, where the system tells it, or its architecture."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(\S.*)$", text, re.MULTILINE)
+    return named[1].strip() if named else platform.processor() or platform.machine()
+
+
 def device_name() -> str:
     """What computed: kind and number of devices."""
     import jax
 
     devices = jax.devices()
     kind = devices[0].device_kind
-    name = platform.processor() or platform.machine() if kind == "cpu" else kind
+    name = processor() if kind == "cpu" else kind
     return f"{len(devices)} x {devices[0].platform} ({name})"
 
 

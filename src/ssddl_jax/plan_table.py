@@ -69,8 +69,8 @@ def _bytes(report: dict[str, Any]) -> Rows:
     ]
     keys = report["key_agreement"]
     if keys["up"] + keys["down"]:
-        once = f"{megabytes(keys['up'])} up, {megabytes(keys['down'])} down"
-        each = megabytes(keys["bytes_a_round"])
+        once = f"{keys['up']:,} B up, {keys['down']:,} B down"
+        each = f"{keys['bytes_a_round']:,.0f} B"
         life = "each round, in the above" if keys["counted"] else f"once; {each} a member and round"
         rows.append(("keys of a participant", f"{once}, {life}"))
     for name, seconds in report["network_seconds"].items():
