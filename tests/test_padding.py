@@ -18,11 +18,11 @@ COUNTS = [2, 1, 5, 3, 7, 4, 6]  # row 0 is the last participant's
 SHAPE = (6, 5)
 
 
-def data_with(row=None):
+def data_with(row=None, shape=SHAPE):
     """Uneven parts; the first row of all may be given."""
     owners = np.repeat(np.arange(len(COUNTS)), COUNTS)[::-1]
     rng = np.random.default_rng(0)
-    images = rng.random((len(owners), *SHAPE), np.float32)
+    images = rng.random((len(owners), *shape), np.float32)
     if row is not None:
         images[0] = row
     return sd.make_data(images, rng.integers(0, 4, len(owners)), owners)
@@ -48,17 +48,27 @@ def updates(model, batch, data, ids):
     return np.concatenate([np.asarray(piece) for piece in made], axis=1), np.asarray(losses)
 
 
-@pytest.mark.parametrize("model", ["linear", "mlp-64", Mixed()], ids=["linear", "mlp-64", "own"])
-@pytest.mark.parametrize("batch", [2, 4, 32])
-def test_one_row_changes_its_owners_update_alone(model, batch):
+def check_one_row(model, batch, shape, rows):
+    """What a row of the last participant's does to everybody's updates."""
     ids = jnp.arange(len(COUNTS), dtype=jnp.int32)
-    before, losses = updates(model, batch, data_with(), ids)
+    before, losses = updates(model, batch, data_with(shape=shape), ids)
     assert np.isfinite(before).all()
-    for row in (0.25, 1e38, np.nan):
-        after, others = updates(model, batch, data_with(row), ids)
+    for row in rows:
+        after, others = updates(model, batch, data_with(row, shape), ids)
         np.testing.assert_array_equal(after[:-1], before[:-1])
         np.testing.assert_array_equal(others[:-1], losses[:-1])
         assert np.any(after[-1] != before[-1])
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp-64", Mixed()], ids=["linear", "mlp-64", "own"])
+@pytest.mark.parametrize("batch", [2, 4, 32])
+def test_one_row_changes_its_owners_update_alone(model, batch):
+    check_one_row(model, batch, SHAPE, [0.25, 1e38, np.nan])
+
+
+@pytest.mark.slow
+def test_one_row_in_the_convolutional_net():
+    check_one_row("cnn", 4, (28, 28), [0.25, np.nan])
 
 
 def test_a_batch_that_is_not_full_is_trained_as_it_is():

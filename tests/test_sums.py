@@ -96,9 +96,12 @@ def test_bytes_of_shares_equal_the_oracle(monkeypatch, graph, shares, form):
 # A wrong sum
 
 
+HEALTHY = SHARINGS["pairwise", "retry"]
+
+
 def faulty(scheme):
     """Pairwise sharing whose aggregate is off by one in the first word of round 2."""
-    healthy = SHARINGS["pairwise", "retry"](scheme)
+    healthy = HEALTHY(scheme)
 
     def share(attempt, messages):
         sent = healthy.share(attempt, messages)
@@ -131,3 +134,12 @@ def test_a_wrong_sum_ends_the_run_and_is_not_applied(make_tiny_data, tmp_path):
     assert [line.split(":")[1].strip() for line in said] == ["xla_flags", "source of sharing"]
     assert mended.summary["resumed_from"] == [2]
     assert mended.summary["run_sha256"] == whole.summary["run_sha256"]
+
+
+def test_of_many_seeds_the_one_with_a_wrong_sum_is_named(monkeypatch, tiny_file):
+    fields = {"participants": 8, "group_size": 5, "model": "linear", "rounds": 4, "devices": 1}
+    config = sd.Config(data=str(tiny_file), **fields)
+    assert sd.run_seeds(config, [3, 5]).exact.all()
+    monkeypatch.setitem(SHARINGS, ("pairwise", "retry"), faulty)
+    with pytest.raises(sd.RunError, match="seed 3, round 2: the aggregate is not the sum"):
+        sd.run_seeds(config, [3, 5])
