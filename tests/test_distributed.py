@@ -108,6 +108,26 @@ def test_tasks_of_a_launcher_find_each_other(tmp_path):
 
 
 @pytest.mark.slow
+def test_processes_of_other_pools_are_refused(tmp_path):
+    """As on machines with other numbers of cores; each says so, nothing is written."""
+    tasks = [
+        start(
+            [*RUN, "--out", "two", "--launcher", "slurm"],
+            tmp_path,
+            **as_slurm_task(index),
+            NPROC=str(8 - index),
+        )
+        for index in range(2)
+    ]
+    told = [task.communicate(timeout=SECONDS) for task in tasks]
+    assert [task.returncode for task in tasks] == [2, 2], told
+    said = [error.strip().splitlines()[-1] for _, error in told]
+    assert all(line.startswith("error: threads = ") for line in said[:1]), told
+    assert "is not the same in processes 0 and 1" in said[0]
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds workers in /proc")
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_killed_process_ends_the_run_with_one_line(tmp_path, lost):

@@ -6,6 +6,7 @@ parent of its own, which ends it, says in one line what happened, and never wait
 ends when its parent is gone.
 """
 
+import hashlib
 import os
 import signal
 import socket
@@ -14,9 +15,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 from ssddl_jax.cores import DEVICES_FLAG, GIVEN_FLAGS, usable_cores
 from ssddl_jax.errors import ConfigError
@@ -90,6 +91,26 @@ def join() -> None:
         jax.distributed.initialize(
             cluster_detection_method=method, heartbeat_timeout_seconds=_HEARTBEAT
         )
+
+
+def agree(facts: Mapping[str, Any]) -> None:
+    """Refuses a run whose processes do not all have the same facts, which are of the same names
+    everywhere. Raises `ConfigError` in each of them.
+    """
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    digests = [hashlib.sha256(repr(facts[name]).encode()).digest() for name in facts]
+    mine = np.frombuffer(b"".join(digests), "<u4").reshape(len(facts), 8)
+    everybodys = np.asarray(multihost_utils.process_allgather(mine))
+    for process, theirs in enumerate(everybodys):
+        for name, one, other in zip(facts, everybodys[0], theirs, strict=True):
+            if np.any(one != other):
+                remedy = (
+                    f"is not the same in processes 0 and {process}; a run needs one recipe in all "
+                    "of its processes"
+                )
+                raise ConfigError(name, facts[name], remedy)
 
 
 def is_leader() -> bool:

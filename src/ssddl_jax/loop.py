@@ -13,7 +13,8 @@ from ssddl_jax.checkpoints import Checkpoint
 from ssddl_jax.compiling import Compiled, compile_once, named
 from ssddl_jax.config import Config
 from ssddl_jax.cores import pool, start_pool
-from ssddl_jax.environment import versions
+from ssddl_jax.distributed import agree
+from ssddl_jax.environment import conditions, versions
 from ssddl_jax.errors import RunError
 from ssddl_jax.hashes import arrays_sha256
 from ssddl_jax.models import Model
@@ -77,7 +78,10 @@ def prepare(config: Config, parts: dict[str, Any]) -> Prepared:
         if ":" in getattr(config, name) and name not in own:
             own[name] = load_attribute(name, getattr(config, name))
     sources = {name: source_sha256(part) for name, part in sorted(own.items())}
-    return Prepared(config, simulation, data, given, sources)
+    prepared = Prepared(config, simulation, data, given, sources)
+    if jax.process_count() > 1:
+        agree({**recipe_of(prepared), **conditions(), "sources of own parts": sources})
+    return prepared
 
 
 def recipe_of(prepared: Prepared) -> dict[str, Any]:
