@@ -71,9 +71,11 @@ def table_data(participants, dimension, broken=()):
     for participant in range(participants):
         row = int(np.flatnonzero(owners == participant)[0])
         table[row, spots[participant] % dimension] = np.float32(EDGES)
-        if participant in broken:
-            table[row, participant % dimension] = (np.nan, np.inf, -np.inf)[participant % 3]
-    return sd.make_data(table, labels, owners)
+    data = sd.make_data(table, labels, owners)  # which would refuse what is not finite
+    for participant in broken:
+        row = int(np.flatnonzero(owners == participant)[0])
+        table[row, participant % dimension] = (np.nan, np.inf, -np.inf)[participant % 3]
+    return data._replace(images=table)
 
 
 def table_model(dimension):

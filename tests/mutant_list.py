@@ -605,8 +605,8 @@ TRAINING = (
     _mutant(
         "test-images-on-another-scale",
         "training",
-        "test_images / dataset.scale",
-        "test_images",
+        "train, test = (x.astype(np.float32) / np.float32(by) for x in (train, test))",
+        "train = train.astype(np.float32) / np.float32(by)",
         f"{_NUMBERS}::test_images_of_both_splits_are_brought_to_one_scale",
     ),
     _mutant(

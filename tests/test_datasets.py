@@ -10,14 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssddl_jax.config import Config
 from ssddl_jax.data import (
     DataError,
     Dataset,
     dataset_from_arrays,
     datasets,
+    doubts,
     list_datasets,
     load_dataset,
+    ranges,
 )
+from ssddl_jax.population import load_data, make_data
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 IDX = {
@@ -88,7 +92,7 @@ def test_embedded_mnist_small(nowhere: Path) -> None:
     data = load_dataset("mnist-small")
     assert (data.x_train.shape, data.x_train.dtype) == ((10_000, 28, 28), np.uint8)
     assert (data.x_test.shape, data.y_test.shape) == ((2_000, 28, 28), (2_000,))
-    assert (data.y_train.dtype, data.num_classes, data.scale) == (np.int32, 10, 255.0)
+    assert (data.y_train.dtype, data.num_classes, data.divisor()) == (np.int32, 10, 255.0)
     assert np.bincount(data.y_train).min() > 800
     assert data.writers is None or data.writers.shape == (10_000,)
 
@@ -191,16 +195,38 @@ def test_writers_of_a_sample_follow_its_index(tmp_path: Path) -> None:
     fails(tmp_path / "mnist-tiny.npz", "mnist-writers.npz", "60")
 
 
-@pytest.mark.parametrize(
-    ("top", "low", "scale"), [(1.0, 0.0, 1.0), (255.0, 0.0, 255.0), (3.0, -2.0, 1.0)]
-)
-def test_floats_are_kept(top: float, low: float, scale: float) -> None:
+@pytest.mark.parametrize(("top", "low"), [(1.0, 0.0), (255.0, 0.0), (3.5, 0.0), (3.0, -2.0)])
+def test_floats_are_taken_as_they_are(top: float, low: float) -> None:
     data = arrays()
     data["x_train"] = np.linspace(low, top, 12 * 12).reshape(12, 12)
     data["x_test"] = data["x_train"][:5]
     read = dataset_from_arrays(**data)
-    assert (read.x_train.dtype, read.scale) == (np.float32, scale)
+    assert (read.x_train.dtype, read.divisor(), read.divisor(4.0)) == (np.float32, 1.0, 4.0)
     np.testing.assert_array_equal(read.x_train, data["x_train"].astype(np.float32))
+
+
+def test_every_way_in_scales_alike(tmp_path: Path) -> None:
+    pixels, labels = arrays()["x_train"], np.arange(12)
+    own = {s: make_data(pixels, labels, labels, scale=s) for s in ("auto", 255, 2.0)}
+    assert own["auto"].images.dtype == own[255].images.dtype == np.uint8
+    np.testing.assert_array_equal(own[2.0].images, pixels / np.float32(2))
+    floats = make_data(pixels / 16, labels, labels)
+    np.testing.assert_array_equal(floats.images, (pixels / 16).astype(np.float32))
+    np.savez(tmp_path / "d.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    for scale in ("auto", 2.0):
+        config = Config(data=str(tmp_path / "d.npz"), participants=3, group_size=3, scale=scale)
+        loaded = load_data(config)
+        np.testing.assert_array_equal(loaded.images, own[scale].images)
+        np.testing.assert_array_equal(loaded.test_images, own[scale].images)
+
+
+def test_what_is_doubted() -> None:
+    unit, bytes_ = np.linspace(0, 1, 9)[:, None], np.linspace(0, 255, 9)[:, None]
+    assert doubts(unit, unit * 1.5) == doubts(unit * 7 - 3, unit * 7 - 3) == []
+    assert doubts(bytes_.astype(np.uint8), bytes_.astype(np.uint8)) == []
+    assert ["test rows from 0 to 255" in said for said in doubts(unit, bytes_)] == [True]
+    assert ["scale = 255" in said for said in doubts(bytes_, bytes_)] == [True]
+    assert ranges(unit, unit * 2) == "float64, 0 to 1 (test 0 to 2)"
 
 
 BAD_ARRAYS = {
@@ -224,6 +250,48 @@ BAD_ARRAYS = {
     "writers": ({"writers": np.zeros(3, int)}, ["writers", "(3,)", "12"]),
     "writers float": ({"writers": np.zeros(12)}, ["writers", "float64"]),
 }
+
+
+MORE_BAD = {
+    "a float label": ({"y_train": np.array([0.0, 1.5, np.nan] * 4)}, ["y_train", "1.5 at [1]"]),
+    "minus one": ({"y_train": np.where(np.arange(12) == 7, -1, 0)}, ["y_train", "-1 at [7]"]),
+    "wraps": ({"y_train": np.arange(12) + 2**32}, ["y_train", "4294967307", "[11]"]),
+    "names": ({"y_train": np.array(["a"] * 12)}, ["y_train", "'a'", "integers"]),
+    "one-hot": ({"y_train": np.eye(12, 3, dtype=int)}, ["y_train", "(12, 3)", "argmax"]),
+    "a column": ({"y_train": np.zeros((12, 1), int)}, ["y_train", "(12, 1)", "reshape(-1)"]),
+    "ragged": ({"y_train": [[1], [2, 3]]}, ["y_train", "no array"]),
+    "one NaN": ({"x_train": np.where(np.eye(12, 2) == 1, np.nan, 0.0)}, ["at [0, 0]", "finite"]),
+    "channels first": (
+        {"x_train": np.zeros((12, 3, 8, 8), np.uint8)},
+        ["(12, 3, 8, 8)", "channels last", "moveaxis"],
+    ),
+    "int64 pixels": ({"x_train": np.full((12, 4, 3), 255)}, ["int64", "255", "uint8"]),
+    "bool": ({"x_train": np.zeros((12, 4, 3), bool)}, ["bool", "uint8"]),
+    "no test rows": ({"x_test": np.zeros((0, 4, 3), np.uint8)}, ["x_test", "(0, 4, 3)"]),
+}
+OWN = {"x_train": "images", "y_train": "labels", "x_test": "test_images", "y_test": "test_labels"}
+
+
+@pytest.mark.parametrize("case", [*MORE_BAD, *BAD_ARRAYS])
+def test_bad_arrays_of_ones_own(case: str) -> None:
+    change, words = {**BAD_ARRAYS, **MORE_BAD}[case]
+    if "writers" in change:
+        change, words = {"owners": change["writers"]}, ["owners"]
+    given = {OWN[name]: array for name, array in arrays().items()} | {"owners": np.arange(12) % 3}
+    with pytest.raises(DataError) as caught:
+        make_data(**given | {OWN.get(name, name): array for name, array in change.items()})
+    said = str(caught.value)
+    assert "\n" not in said
+    assert all(OWN.get(word, word) in said for word in words), said
+
+
+def test_half_of_a_test_set_and_a_wrong_scale_are_refused() -> None:
+    given = {"images": np.zeros((4, 2), np.uint8), "labels": np.arange(4), "owners": np.arange(4)}
+    with pytest.raises(DataError, match="test_images is given alone"):
+        make_data(**given, test_images=given["images"])
+    for scale in (0, -1.0, float("nan"), "pixels"):
+        with pytest.raises(DataError, match="scale"):
+            make_data(**given, scale=scale)
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)

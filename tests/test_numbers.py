@@ -82,7 +82,7 @@ def test_images_of_both_splits_are_brought_to_one_scale():
     x = np.linspace(0, 255, 24, dtype=np.float32).reshape(8, 3)
     y = np.arange(8)
     dataset = dataset_from_arrays(x, y, x, y)
-    data = from_partition(dataset, make_partition("iid", dataset, 3, 0))
+    data = from_partition(dataset, make_partition("iid", dataset, 3, 0), 255.0)
     np.testing.assert_array_equal(data.images, x / np.float32(255))
     np.testing.assert_array_equal(data.test_images, x / np.float32(255))
 

@@ -23,9 +23,10 @@ def data_with(row=None, shape=SHAPE):
     owners = np.repeat(np.arange(len(COUNTS)), COUNTS)[::-1]
     rng = np.random.default_rng(0)
     images = rng.random((len(owners), *shape), np.float32)
+    data = sd.make_data(images, rng.integers(0, 4, len(owners)), owners)
     if row is not None:
         images[0] = row
-    return sd.make_data(images, rng.integers(0, 4, len(owners)), owners)
+    return data._replace(images=images)  # also where it is not finite
 
 
 class Mixed(nn.Module):

@@ -58,6 +58,9 @@ class Config:
     engine: Literal["pairwise", "ideal", "reference"] = _field(
         "pairwise", "every mask; uploads of the same distribution; or slow Python integers"
     )
+    scale: float | Literal["auto"] = _field(
+        "auto", "divisor of the inputs; auto: 255 for uint8, none for floats"
+    )
     participants: int = _field(100, "population N", 3)
     group_size: int | Literal["all"] = _field(25, "members n of a round's group, or all", 3)
     selection: Literal["random", "rotate"] = _field("random", "how a round's group is drawn")
@@ -210,6 +213,8 @@ def _check_numbers(config: Config) -> None:
     object.__setattr__(config, "clip", clip)
     if not (clip > 0 and math.isfinite(clip)):
         raise ConfigError("clip", config.clip, "must be a positive float32, such as 1.0")
+    if config.scale != "auto" and config.scale <= 0:
+        raise ConfigError("scale", config.scale, "must be positive, such as 255, or auto")
     if config.learning_rate <= 0:
         raise ConfigError("learning_rate", config.learning_rate, "must be positive, such as 0.1")
 

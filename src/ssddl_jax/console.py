@@ -141,14 +141,20 @@ def print_summary(config: Config, result: "RunResult") -> None:
     if config.sums_securely:
         exact = f"{summary['rounds_exact']} of {summary['rounds']} rounds exact"
         table.add_row("aggregate == sum of the updates", exact)
+        if summary["rounds_retried"]:
+            table.add_row("rounds shared again", str(summary["rounds_retried"]))
         if summary["rounds_void"]:
             table.add_row("void rounds", str(summary["rounds_void"]))
-        saw = f"{summary['group_size']} masked uploads a round, and their sum"
-        table.add_row("the server saw", saw)
+        least, most = (pick(row["alive"] for row in result.metrics) for pick in (min, max))
+        each = f"{most}" if least == most else f"{least} to {most}"
+        table.add_row("the server saw", f"{each} masked uploads a round, and their sum")
         table.add_row("withstands colluders", f"{summary['max_colluders']} with the server")
         table.add_row("error of the mean, at most", f"{summary['error_bound']:.2g} a coordinate")
     else:
         table.add_row("the server learns", facts_of(config).server)
+    if summary["nonfinite"]:
+        left = f"{summary['nonfinite']:,} (NaN or inf), over all rounds"
+        table.add_row("updates left out", left)
     table.add_row("clipped coordinates", f"{summary['clipped']:,}")
     up, down = summary["bytes_up_per_participant"], summary["bytes_down_per_participant"]
     table.add_row("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down")

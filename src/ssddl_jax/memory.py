@@ -57,6 +57,8 @@ def predict_memory(
 ) -> Memory:
     """`most_rows` L of the largest participant; the table of rows is [N, L], none for resample."""
     images = float(dataset.x_train.nbytes + dataset.x_test.nbytes)
+    if dataset.x_train.dtype == jnp.uint8 and dataset.divisor(config.scale) != 255:
+        images *= 4  # floats by then
     table = 0 if config.partition.startswith("resample") else 4 * plan.participants * most_rows
     shape = tuple(dataset.x_train.shape[1:])
     batch = plan.tile_size * min(config.batch_size, most_rows)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ssddl_jax import protocols
 from ssddl_jax.config import Config
-from ssddl_jax.data import Dataset, load_dataset, make_partition, validate_partition
+from ssddl_jax.data import Dataset, doubts, load_dataset, make_partition, validate_partition
 from ssddl_jax.errors import DataError
 from ssddl_jax.forecast import Forecast, forecast
 from ssddl_jax.key_agreement import key_agreement
@@ -65,8 +65,15 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
         "memory_by_device": memory.by_device(mesh),
         "tolerance": tolerance(config, plan),
         "seconds_per_round": None,
-        "notes": _notes(config, plan, ahead, held),
+        "notes": [*_notes(config, plan, ahead, held), *_doubts(config, dataset)],
     }
+
+
+def _doubts(config: Config, dataset: Dataset) -> list[str]:
+    """What is said of the inputs as they will be used."""
+    inputs, by = (dataset.x_train, dataset.x_test), dataset.divisor(config.scale)
+    scaled = inputs[0].dtype != np.uint8 and by != 1
+    return doubts(*(x / np.float32(by) for x in inputs) if scaled else inputs)
 
 
 def holdings(config: Config, dataset: Dataset) -> Holdings:

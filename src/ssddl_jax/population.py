@@ -15,11 +15,12 @@ from ssddl_jax.config import Config
 from ssddl_jax.data import (
     Dataset,
     Partition,
+    dataset_from_arrays,
     load_dataset,
     make_partition,
     partition_from_owners,
 )
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.errors import DataError
 from ssddl_jax.memory import check_population
 from ssddl_jax.randomness import resampled_rows
 
@@ -59,22 +60,17 @@ class Data(NamedTuple):
         return int(self.rows.shape[1])
 
 
-def from_partition(dataset: Dataset, partition: Partition) -> Data:
-    """The arrays of a dataset dealt to participants, as numpy."""
+def from_partition(dataset: Dataset, partition: Partition, scale: float | str = "auto") -> Data:
+    """The arrays of a dataset dealt to participants, as numpy. uint8 pixels stay so: they are
+    divided by 255 where they are used.
+    """
     rows = partition.rows
     if rows is None:
         rows = np.zeros((0, int(partition.counts[0])), np.int32)
-    images, test_images = dataset.x_train, dataset.x_test
-    if images.dtype != np.uint8 and dataset.scale != 1:
-        images, test_images = images / np.float32(dataset.scale), test_images / dataset.scale
-    return Data(
-        images,
-        dataset.y_train,
-        rows,
-        partition.counts,
-        test_images.astype(images.dtype),
-        dataset.y_test,
-    )
+    train, test, by = dataset.x_train, dataset.x_test, dataset.divisor(scale)
+    if by != (255 if train.dtype == np.uint8 else 1):
+        train, test = (x.astype(np.float32) / np.float32(by) for x in (train, test))
+    return Data(train, dataset.y_train, rows, partition.counts, test, dataset.y_test)
 
 
 def load_data(config: Config) -> Data:
@@ -85,34 +81,42 @@ def load_data(config: Config) -> Data:
     check_population(config)
     dataset = load_dataset(config.data)
     partition = make_partition(config.partition, dataset, config.participants, config.seed)
-    return from_partition(dataset, partition)
+    return from_partition(dataset, partition, config.scale)
 
 
 def make_data(
-    images: Any, labels: Any, owners: Any, test_images: Any = None, test_labels: Any = None
+    images: Any,
+    labels: Any,
+    owners: Any,
+    test_images: Any = None,
+    test_labels: Any = None,
+    *,
+    scale: float | str = "auto",
 ) -> Data:
     """`Data` from arrays of your own: row j belongs to participant owners[j], 0..N-1.
 
-    images u8 or f32 [M, *shape], labels int [M], owners int [M]; without test data evaluation is
-    on the training data. Raises `ConfigError` for lengths that differ.
+    images u8 or floats [M, *shape], finite, channels last; labels and owners integers [M]; without
+    test data evaluation is on the training data. uint8 is divided by 255 and floats are taken as
+    they are, unless `scale`, a divisor, says otherwise. Raises `DataError`, naming the array, what
+    was found and where, and what would work.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if not len(images) == len(labels) == len(np.asarray(owners)):
-        sizes = f"{len(images)}, {len(labels)} and {len(np.asarray(owners))}"
-        raise ConfigError("data", sizes, "images, labels and owners must have one length")
-    if images.dtype != np.uint8:
-        images = images.astype(np.float32)
-    partition = partition_from_owners(np.asarray(owners))
+    if (test_images is None) != (test_labels is None):
+        lone = "test_images" if test_labels is None else "test_labels"
+        raise DataError(f"data: {lone} is given alone: give both, or neither")
     if test_images is None:
         test_images, test_labels = images, labels
-    return Data(
-        images,
-        labels.astype(np.int32),
-        partition.rows,
-        partition.counts,
-        np.asarray(test_images),
-        np.asarray(test_labels).astype(np.int32),
+    if not (scale == "auto" or (isinstance(scale, int | float) and 0 < scale < float("inf"))):
+        raise DataError(f"scale = {scale!r}: a positive number, or auto")
+    dataset = dataset_from_arrays(
+        *(images, labels, test_images, test_labels),
+        source="arrays",
+        called=("images", "labels", "test_images", "test_labels"),
     )
+    partition = partition_from_owners(owners)
+    if np.shape(owners) != np.shape(dataset.y_train):
+        sizes = f"{len(np.asarray(owners))} entries, images {len(dataset.y_train)} rows"
+        raise DataError(f"data = 'arrays': owners has {sizes}: one owner a row works")
+    return from_partition(dataset, partition, scale)
 
 
 def rows_of(data: Data, public: Array, participant: Array) -> Int32[Array, " L"]:

@@ -7,9 +7,11 @@ import numpy as np
 from ssddl_jax import protocols
 from ssddl_jax.compiling import Compiled
 from ssddl_jax.config import Config
+from ssddl_jax.data import doubts, ranges
 from ssddl_jax.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.hashes import VOID, run_sha256, words_sha256
 from ssddl_jax.plan import Traffic, traffic
+from ssddl_jax.population import Data
 from ssddl_jax.round import Info
 from ssddl_jax.simulation import Simulation
 
@@ -52,13 +54,16 @@ def metrics_row(
 def summarise(
     config: Config,
     simulation: Simulation,
+    data: Data,
     metrics: list[dict[str, Any]],
     params: Any,
     step: Compiled,
     seconds_total: float,
     resumed_from: list[int],
 ) -> dict[str, Any]:
-    """summary.json. `resumed_from`: the rounds from which the run was gone on with."""
+    """summary.json. `resumed_from`: the rounds from which the run was gone on with; `data` on the
+    host.
+    """
     plan = simulation.plan
     member_rounds, secure = plan.size * len(metrics), config.sums_securely
     seconds = [row["seconds"] for row in metrics]
@@ -67,6 +72,7 @@ def summarise(
         notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
     if secure and config.engine == "ideal":
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
+    notes += doubts(data.images, data.test_images)
     return {
         "test_accuracy": metrics[-1]["test_accuracy"],
         "rounds": len(metrics),
@@ -74,6 +80,7 @@ def summarise(
         "group_size": plan.size,
         "parameters": plan.dimension,
         "data": config.data,
+        "inputs": ranges(data.images, data.test_images),
         "model": simulation.model.name,
         "protocol": config.protocol,
         "engine": config.engine,
@@ -92,6 +99,7 @@ def summarise(
         "bytes_down_per_participant": _mean([row["bytes_down"] for row in metrics], member_rounds),
         "rounds_exact": sum(bool(row["exact"]) for row in metrics) if secure else None,
         "rounds_void": sum(row["void"] for row in metrics),
+        "rounds_retried": sum(row["attempt"] > 0 for row in metrics),
         "run_sha256": run_sha256([row["aggregate_sha256"] for row in metrics], params),
         "tile_size": plan.tile_size,
         "peak_memory_mb": peak_memory_mb(),

@@ -227,7 +227,9 @@ def _train(
                 raise
         seconds = time.perf_counter() - started
         summary = summarise(
-            config, simulation, metrics, state.params, loop.step, seconds, resumed_from
+            *(config, simulation, prepared.data, metrics, state.params, loop.step),
+            seconds,
+            resumed_from,
         )
         if writer:
             writer.finish(summary)

@@ -74,7 +74,8 @@ def verify(
         if differing:
             where = f"round {row['round']}: {', '.join(differing)}"
             return VerifyResult(False, len(rows), where, explain, None, claimed)
-    made = summarise(config, prepared.simulation, rows, state.params, loop.step, 0.0, [])
+    made_of = config, prepared.simulation, prepared.data
+    made = summarise(*made_of, rows, state.params, loop.step, 0.0, [])
     made = json.loads(json.dumps(made))
     fields = [name for name in {**made, **summary} if name not in _OF_ITS_TIME]
     differing = [name for name in fields if made.get(name) != summary.get(name)]

@@ -1,5 +1,7 @@
 """Commands that train or tell of training: run, transcript, data."""
 
+from typing import TYPE_CHECKING
+
 from ssddl_jax import distributed
 from ssddl_jax.cli.options import (
     Parser,
@@ -14,6 +16,9 @@ from ssddl_jax.cli.options import (
     whole,
 )
 from ssddl_jax.requests import check_explained, check_shown, check_transcript_file
+
+if TYPE_CHECKING:
+    from ssddl_jax.data import DatasetInfo
 
 
 def run(arguments: list[str]) -> int:
@@ -106,8 +111,23 @@ def data(arguments: list[str]) -> int:
     from ssddl_jax.data import list_datasets
 
     found = list_datasets()
+    inputs = {entry.name: _ranges(entry) for entry in found}
     if options.json:
-        print_json({"datasets": [entry._asdict() for entry in found]})
+        told = [{**entry._asdict(), "inputs": inputs[entry.name]} for entry in found]
+        print_json({"datasets": told})
     else:
-        print_table("datasets", {entry.name: entry.where or entry.how for entry in found})
+        where = {entry.name: f"{entry.where} ({inputs[entry.name]})" for entry in found}
+        absent = {entry.name: entry.how for entry in found if not entry.where}
+        print_table("datasets", {**where, **absent})
     return 0
+
+
+def _ranges(entry: "DatasetInfo") -> str | None:
+    """The inputs of a dataset that is here, or what is wrong with it."""
+    from ssddl_jax.data import DataError, load_dataset, ranges
+
+    try:
+        found = load_dataset(entry.name) if entry.where else None
+    except DataError as error:
+        return str(error)
+    return ranges(found.x_train, found.x_test) if found else None

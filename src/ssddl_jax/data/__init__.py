@@ -5,8 +5,10 @@ from ssddl_jax.data.datasets import (
     DatasetInfo,
     check_dataset,
     dataset_from_arrays,
+    doubts,
     list_datasets,
     load_dataset,
+    ranges,
 )
 from ssddl_jax.data.partition import (
     Partition,
@@ -23,9 +25,11 @@ __all__ = [
     "Partition",
     "check_dataset",
     "dataset_from_arrays",
+    "doubts",
     "list_datasets",
     "load_dataset",
     "make_partition",
     "partition_from_owners",
+    "ranges",
     "validate_partition",
 ]

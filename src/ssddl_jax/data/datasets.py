@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssddl_jax.data.files import SPLITS, read_idx_folder, read_npz
-from ssddl_jax.errors import DataError
+from ssddl_jax.errors import DataError, one_line
 
 Array = NDArray[Any]
 
@@ -54,17 +54,36 @@ class Dataset:
     writers: NDArray[np.int32] | None
     source: str
 
-    @property
-    def scale(self) -> float:
-        """The divisor that brings `x` to the model: 255 for pixels, 1 for anything else.
-
-        Pixels are uint8, and floats whose training rows lie in [0, 255] and exceed 1. Other floats
-        (in [0, 1], or standardised) are used as they stand.
+    def divisor(self, scale: float | str = "auto") -> float:
+        """What brings `x` to the model: 255 for uint8 pixels, 1 for floats, unless `scale` is a
+        number.
         """
-        if self.x_train.dtype == np.uint8:
-            return 255.0
-        low, high = float(self.x_train.min()), float(self.x_train.max())
-        return 255.0 if low >= 0 and 1 < high <= 255 else 1.0
+        if isinstance(scale, str):
+            return 255.0 if self.x_train.dtype == np.uint8 else 1.0
+        return float(scale)
+
+
+def ranges(train: Array, test: Array) -> str:
+    """The type of the inputs, and their least and largest value."""
+    its, tests = (f"{float(x.min()):g} to {float(x.max()):g}" for x in (train, test))
+    return f"{train.dtype}, {its}" + ("" if its == tests else f" (test {tests})")
+
+
+def doubts(train: Array, test: Array) -> list[str]:
+    """What is said of inputs that are possible, and seldom meant."""
+    (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (train, test))
+    span, said = max(high - low, 1e-30), []
+    if least < low - span or most > high + span:
+        said.append(
+            f"inputs: training rows range from {low:g} to {high:g}, test rows from {least:g} to "
+            f"{most:g}; if they were scaled differently, the accuracy means nothing"
+        )
+    if train.dtype != np.uint8 and low >= 0 and 16 <= high <= 255:
+        said.append(
+            f"inputs: floats up to {high:g} are taken as they are; if they are pixels, scale = 255 "
+            "divides them"
+        )
+    return said
 
 
 class DatasetInfo(NamedTuple):
@@ -139,58 +158,97 @@ def dataset_from_arrays(
     writers: ArrayLike | None = None,
     name: str = "arrays",
     source: str = "arrays",
+    called: Sequence[str] = SPLITS,
 ) -> Dataset:
     """Arrays as a Dataset: the one gate that all data passes.
 
     x: [M, ...] and [T, ...], both uint8 or both floating (kept as float32, never rescaled: see
-    `Dataset.scale`), finite, at least one row each. y: integers [M] and [T] (or [M, 1]), 0 to
-    65,535. writers: integers [M], 0 to 2^31 - 1.
+    `Dataset.divisor`), finite, at least one row each, channels last. y: integers [M] and [T], 0 to
+    65,535. writers: integers [M], 0 to 2^31 - 1. `called`: what the user calls the four.
 
-    Raises DataError, naming `source` and the array.
+    Raises DataError, naming `source` and the array, what was found and where, and what would work.
     """
-    where = f"data = {source!r}: "
-    train, test = _inputs(x_train, where + "x_train"), _inputs(x_test, where + "x_test")
-    y_train = _numbers(y_train, where + "y_train", MAX_CLASSES, len(train), "x_train")
-    y_test = _numbers(y_test, where + "y_test", MAX_CLASSES, len(test), "x_test")
+    where = [f"data = {source!r}: {name}" for name in called]
+    train, test = _inputs(x_train, where[0]), _inputs(x_test, where[2])
+    y_train = _numbers(y_train, where[1], MAX_CLASSES, len(train), called[0])
+    y_test = _numbers(y_test, where[3], MAX_CLASSES, len(test), called[2])
     if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
         raise DataError(
-            f"{where}x_train has {train.dtype} examples of shape {train.shape[1:]}, "
-            f"x_test {test.dtype} of shape {test.shape[1:]}: they must be alike"
+            f"{where[0]} has {train.dtype} examples of shape {train.shape[1:]}, "
+            f"{called[2]} {test.dtype} of shape {test.shape[1:]}: they must be alike"
         )
     if writers is not None:
-        writers = _numbers(writers, where + "writers", 2**31, len(train), "x_train")
+        its = f"data = {source!r}: writers"
+        writers = _numbers(writers, its, 2**31, len(train), called[0])
     num_classes = 1 + int(max(y_train.max(), y_test.max()))
     return Dataset(name, train, y_train, test, y_test, num_classes, writers, source)
 
 
+def _array(values: ArrayLike, where: str) -> Array:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:  # rows of different lengths
+        raise DataError(f"{where} is no array ({one_line(error, 200)})") from error
+
+
 def _inputs(values: ArrayLike, where: str) -> Array:
-    x = np.asarray(values)
+    x = _array(values, where)
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where} has shape {x.shape}: [rows, ...] with at least one row works")
+    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
+        raise DataError(
+            f"{where} has shape {x.shape}, which looks like channels first: channels last work, "
+            "np.moveaxis(x, 1, -1)"
+        )
     if x.dtype == np.uint8:
         return x
+    if x.dtype.kind in "iu":
+        raise DataError(
+            f"{where} holds {x.dtype}, {x.min()} to {x.max()}: uint8 works for pixels "
+            "(x.astype(np.uint8)), floats for anything else"
+        )
     if x.dtype.kind != "f":
         raise DataError(f"{where} holds {x.dtype}: uint8 or floats work")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     if not np.isfinite(x).all():
-        bad = int(x.size - np.isfinite(x).sum())
-        raise DataError(f"{where} holds {bad} values that are not finite as float32: remove them")
+        at = _first(~np.isfinite(x))
+        raise DataError(
+            f"{where} holds {int(x.size - np.isfinite(x).sum())} values that are not finite as "
+            f"float32, the first ({x[at]}) at {_place(at)}: remove them"
+        )
     return x
 
 
 def _numbers(
     values: ArrayLike, where: str, bound: int, rows: int, rows_of: str
 ) -> NDArray[np.int32]:
-    y = np.asarray(values)
+    y = _array(values, where)
+    if y.ndim == 2 and y.shape[0] == rows and y.dtype.kind in "iuf":
+        works = "y.reshape(-1) works" if y.shape[1] == 1 else "if one-hot, y.argmax(axis=1) works"
+        raise DataError(f"{where} has shape {y.shape}: one integer a row is needed; {works}")
     if y.dtype.kind not in "iu":
-        raise DataError(f"{where} holds {y.dtype}: integers from 0 work")
-    if y.shape not in ((rows,), (rows, 1)):
+        shown = f", the first {y.reshape(-1)[0]!r}" if y.size else ""
+        if y.dtype.kind == "f" and not (y == np.trunc(y)).all():  # nan is unequal to itself
+            at = _first(y != np.trunc(y))
+            shown = f", and {y[at]} at {_place(at)}"
+        raise DataError(f"{where} holds {y.dtype}{shown}: integers from 0 work")
+    if y.shape != (rows,):
         raise DataError(f"{where} has shape {y.shape}: {rows_of} has {rows} rows, ({rows},) works")
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= bound:
-        raise DataError(f"{where} holds {low if low < 0 else high}: 0 to {bound - 1} work")
-    return y.reshape(rows).astype(np.int32)
+        wrong = low if low < 0 else high
+        place = _place(_first(y == wrong))
+        raise DataError(f"{where} holds {wrong} at {place}: 0 to {bound - 1} work")
+    return y.astype(np.int32)
+
+
+def _first(bad: Array) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+
+
+def _place(at: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, at))}]"
 
 
 def _search_folders() -> list[Path]:
@@ -223,6 +281,9 @@ def _load_path(path: Path, name: str, folders: Iterable[Path]) -> Dataset:
             "works, the test split is never made up"
         )
     rows = [arrays[key] for key in SPLITS]
+    for i in (1, 3):  # as Keras writes some
+        if rows[i].ndim == 2 and rows[i].shape[1] == 1:
+            rows[i] = rows[i][:, 0]
     writers = _writers(arrays, path.stem, folders)
     return dataset_from_arrays(*rows, writers=writers, name=name, source=str(path))
 
