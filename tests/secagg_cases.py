@@ -36,6 +36,11 @@ class Case(NamedTuple):
     devices: int = 1
 
     @property
+    def least(self):
+        """Survivors without which a round is void; a third may vanish from a ring."""
+        return max(3, self.t, self.n - int(0.34 * self.n) if self.k else 0)
+
+    @property
     def scheme(self):
         prg = PRGS[self.prg.removesuffix("-unrolled")]
         return Scheme(
@@ -43,7 +48,7 @@ class Case(NamedTuple):
             dimension=DIMENSION,
             neighbours=self.k or self.n - 1,
             threshold=self.t,
-            least_alive=2,
+            least_alive=self.least,
             vanishing=self.n,
             shares="paired",
             dropout_rule=self.rule,
@@ -63,6 +68,7 @@ class Case(NamedTuple):
             neighbours=self.k or self.n - 1,
             shares="paired",
             threshold=self.t,
+            max_dropout="0.34",
         )
 
 
@@ -183,6 +189,7 @@ def transcript_of(case, alive, void=None):
         "dropout_rule": case.rule,
         "shares": "paired",
         "threshold": case.t,
+        "least_summed": case.least,
         "ring_bits": case.bits,
         "engine": "pairwise",
         "transport": "seeded",

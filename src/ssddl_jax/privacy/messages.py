@@ -40,6 +40,7 @@ class Header(NamedTuple):
     void: bool
     engine: str
     transport: str
+    least_summed: int = 3  # updates that a sum must hold; if fewer could share, nothing was sent
 
     def slot(self, participant: int) -> int:
         """The slot of a member."""
@@ -110,6 +111,7 @@ def header_of(transcript: dict[str, Any]) -> Header:
         void=bool(transcript["void"]),
         engine=str(transcript["engine"]),
         transport=str(transcript["transport"]),
+        least_summed=int(transcript["least_summed"]),
     )
 
 
@@ -193,7 +195,7 @@ def uploads_sent(header: Header, late: list[int]) -> list[Message]:
 def _anything_sent(header: Header) -> bool:
     if header.engine == "ideal":
         return not header.void
-    return not header.void or bool(header.vanished)
+    return not header.void or bool(header.vanished and len(header.sharers) >= header.least_summed)
 
 
 def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
