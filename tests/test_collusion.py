@@ -143,8 +143,17 @@ def test_two_partners_among_two_hundred():
     """The case itself, 60 partners each: which masks of member 0 the view's shares give."""
     ring = {"protocol": "secagg+", "neighbours": 60, "threshold": 2}
     assert figure(participants=200, **ring) == 1
-    header = full_header(200, 60, 0)._replace(dropout_rule="secagg", shares="paired", threshold=2)
-    partners = [int(i) for i in header.partners[0][0]]
+    around = [d for d in range(-30, 31) if d]
+    header = full_header(8, 7, 0)._replace(
+        group=np.arange(200, dtype=np.int32),
+        finite=np.ones(200, bool),
+        alive=np.ones(200, bool),
+        partners=(np.array([[(u + d) % 200 for d in around] for u in range(200)], np.int32),),
+        dropout_rule="secagg",
+        shares="paired",
+        threshold=2,
+    )
+    partners = header.partners[0][0].tolist()
     its = {(0, 0, 0), *((0, 0, i) for i in partners)}
 
     def known(*colluders):

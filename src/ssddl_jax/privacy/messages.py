@@ -214,11 +214,12 @@ def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
 
 def holders(header: Header) -> list[tuple[int, int]]:
     """(owner, holder) of the shares of a member's secrets in secagg: its partners and itself."""
+    sharers = set(header.sharers)
     return [
         (i, j)
         for i, row in zip(header.group.tolist(), header.partners[0].tolist(), strict=True)
         for j in (i, *row)
-        if j >= 0 and i in header.sharers
+        if j >= 0 and i in sharers
     ]
 
 

@@ -32,7 +32,7 @@ def secret_of(header: Header, message: Message) -> Secret:
     """The secret that a share is of; survivors open the seeds of survivors, the others' keys."""
     kind = message.kind.removesuffix(" share")
     if kind == "opened":
-        kind = "seed" if message.sender in header.survivors else "key"
+        kind = "seed" if header.alive[header.slot(message.sender)] else "key"
     return kind, message.sender
 
 
