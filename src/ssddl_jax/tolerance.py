@@ -49,19 +49,25 @@ def _collusion(config: Config, plan: Plan) -> str:
     graph = f"Each of the {size} members shares with k = {plan.neighbours} others, drawn anew"
     if config.graph == "auto":
         graph += f"; with threshold t = {t} among them, SecAgg+'s, chosen likewise"
+    if not most and config.max_corrupt * size < 1:
+        return f"{graph}: nothing is promised against collusion, max_corrupt of them is nobody."
     if not most:
         return (
             f"{graph}: too few to promise anything against collusion with the server if "
             f"others vanish ({setting}); neighbours auto, or more of them, would."
         )
-    odds = "whatever the draw"
+    fixed, odds = "", "whatever the draw"
     if plan.standing.failure:
+        fixed = ", fixed before the draw,"
         odds = (
-            "fixed before the draw, but for a chance that the honest survivors fall apart of "
-            f"{plan.standing.odds(config.rounds)}"
+            f"except with probability {plan.standing.odds(config.rounds)}: then the honest "
+            "survivors fall apart"
         )
     opens = f"; {_opens(config, plan)}" if RULES[config.rule].shares else ""
-    return f"{graph}. The server with at most {most} members {learns}, {odds} ({setting}){opens}."
+    return (
+        f"{graph} ({setting}). The server with at most {most} members{fixed} {learns}, "
+        f"{odds}{opens}."
+    )
 
 
 def _opens(config: Config, plan: Plan) -> str:
@@ -69,8 +75,8 @@ def _opens(config: Config, plan: Plan) -> str:
     secret = " secret, and both of a member's unmask it" if config.rule == "secagg" else ""
     complete = plan.neighbours >= plan.size - 1
     chosen = config.rule == "secagg" and complete and config.threshold == "auto"
-    why = " (the most that max_dropout leaves, so that most may collude)" if chosen else ""
-    return f"any t = {plan.threshold} shares open one{secret}{why}"
+    why = " (all that max_dropout leaves, so that most may collude)" if chosen else ""
+    return f"any t = {plan.threshold} shares{why} open one{secret}"
 
 
 def _dropouts(config: Config, plan: Plan) -> str:

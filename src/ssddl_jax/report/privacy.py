@@ -145,7 +145,7 @@ def _odds(run: Run) -> str:
     if not found.failure:
         return ""
     return (
-        " For colluders fixed before the graph is drawn, but for a chance of "
+        " For colluders fixed before the graph is drawn, except with probability "
         f"{found.odds(run.config.rounds)}."
     )
 
