@@ -55,6 +55,8 @@ def main() -> None:
                 for rate in rates:
                     size = ["--group-size", str(members), "--dimension", str(options.dimension)]
                     again = ["--repeats", "1" if members > 100 else "3"]
+                    if rule == "secagg":  # max_corrupt and one more, as recorded
+                        again += ["--threshold", str(members // 10 + 1)]
                     made = bench([*size, *again, *FLAGS, *flags, "--dropout", str(rate)])
                     exact &= made["exact"]
                     seconds.setdefault((members, rule, rate), []).extend(made["seconds"])

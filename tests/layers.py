@@ -181,3 +181,41 @@ def check(layer, form, one):
         assert streamed.each is None
         assert int(kept.opened) == int(streamed.opened)
     return want.void
+
+
+def transcript_of(layer, one, void=None):
+    """What a transcript shows of a round as the oracle played it, or of one declared to stand."""
+    attempt, want = one.attempt, one.want
+    finite = np.array(want.encoded).any(axis=1)
+    public, width = reference.public_key(SEED), max(1, layer.n - 1)
+
+    def table(number, members):
+        slots = np.flatnonzero(members).tolist()
+        rows = reference.neighbours_of(layer.settings, public, ROUND, number, slots, layer.n)
+        ids = [[ids_of(layer.n)[slot] for slot in row] for row in rows]
+        return np.array([row + [-1] * (width - len(row)) for row in ids], np.int32)
+
+    return {
+        "chain": attempt.chain,
+        "prg": layer.prg,
+        "group": np.array(ids_of(layer.n), np.int32),
+        "finite": finite,
+        "alive": attempt.alive,
+        "first_neighbours": table(0, finite),
+        "neighbours": table(int(attempt.number), attempt.members),
+        "attempt": attempt.number,
+        "void": want.void if void is None else void,
+        "dropout_rule": layer.rule,
+        "shares": layer.shares,
+        "threshold": layer.threshold,
+        "least_summed": max(3, layer.threshold if layer.rule in ("shamir", "secagg") else 0),
+        "ring_bits": layer.bits,
+        "engine": "pairwise",
+        "transport": "seeded",
+        "fraction_bits": 20,
+        "updates": updates_of(layer.n),
+        "params_before": np.zeros(DIMENSION, np.float32),
+        "encoded": np.array(want.encoded, np.uint32),
+        "uploads": np.array(want.uploads, np.uint32),
+        "aggregate": np.array(want.aggregate, np.uint32),
+    }

@@ -36,6 +36,11 @@ class Case(NamedTuple):
     devices: int = 1
 
     @property
+    def least(self):
+        """Survivors without which a round is void; a third may vanish from a ring."""
+        return max(3, self.t, self.n - int(0.34 * self.n) if self.k else 0)
+
+    @property
     def scheme(self):
         prg = PRGS[self.prg.removesuffix("-unrolled")]
         return Scheme(
@@ -43,7 +48,7 @@ class Case(NamedTuple):
             dimension=DIMENSION,
             neighbours=self.k or self.n - 1,
             threshold=self.t,
-            least_alive=2,
+            least_alive=self.least,
             vanishing=self.n,
             shares="paired",
             dropout_rule=self.rule,
@@ -63,6 +68,7 @@ class Case(NamedTuple):
             neighbours=self.k or self.n - 1,
             shares="paired",
             threshold=self.t,
+            max_dropout="0.34",
         )
 
 
@@ -152,6 +158,48 @@ def played_by(case, members, survivors):
     rows = {u: to_values(rows[u].tolist(), case.bits) for u in sorted(members)}
     partners = partners_of(case, members)
     return in_integers(case.settings, chain(), ids_of(case.n), rows, partners, survivors)
+
+
+def transcript_of(case, alive, void=None):
+    """What a transcript shows of a round of all members in integers, or of one declared to stand,
+    or void.
+    """
+    ids, survivors = np.array(ids_of(case.n), np.int32), sorted(alive)
+    partners = partners_of(case, range(case.n))
+    if void is None:
+        void = not recoverable(case.settings, partners, range(case.n), survivors)
+    rows = np.zeros_like(encoded(case.n, case.bits))
+    aggregate = rows[0]
+    if not void:
+        sent = played_by(case, set(range(case.n)), survivors).sent
+        for u in survivors:
+            rows[u] = to_words(sent[u], case.bits)
+        aggregate = sum_of(case, survivors)
+    table = np.array([[int(ids[v]) for v in row] for row in partners], np.int32)
+    return {
+        "chain": np.array(chain(), np.uint32),
+        "prg": case.prg,
+        "group": ids,
+        "finite": np.ones(case.n, bool),
+        "alive": np.isin(np.arange(case.n), survivors),
+        "first_neighbours": table,
+        "neighbours": table,
+        "attempt": 0,
+        "void": void,
+        "dropout_rule": case.rule,
+        "shares": "paired",
+        "threshold": case.t,
+        "least_summed": case.least,
+        "ring_bits": case.bits,
+        "engine": "pairwise",
+        "transport": "seeded",
+        "fraction_bits": 20,
+        "updates": np.zeros((case.n, DIMENSION), np.float32),
+        "params_before": np.zeros(DIMENSION, np.float32),
+        "encoded": encoded(case.n, case.bits),
+        "uploads": rows,
+        "aggregate": aggregate,
+    }
 
 
 def oracle(case, members, alive):

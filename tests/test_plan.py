@@ -223,10 +223,22 @@ def test_tolerance_carries_the_numbers(config_of):
     assert "5 of 9 uploads" in shamir
     sparse = {"participants": 2000, "group_size": 1000, "partition": "resample:4"}
     auto = told(**sparse, neighbours="auto", max_corrupt=0.1, max_dropout=0.05)
-    for text in ("k = ", "t = ", "gamma = 0.1", "delta = 0.05", "sigma = 40", "eta = 30", "2^-40"):
+    for text in ("k = ", "t = ", "gamma = 0.1", "delta = 0.05", "sigma = 40", "eta = 30", "2^-"):
         assert text in auto
     assert "at most 100 members" in auto
+    assert "for the run of 2 rounds, up to 2 attempts each (union bound)" in auto
+    report = plan_report(config_of(**sparse, neighbours="auto", dropout_rule="reveal"))
+    assert 0 < report["max_colluders_failure"] < 2**-39  # two rounds
+    assert "for the run of 2 rounds (union bound)" in report["tolerance"][0]
+    assert "whatever the draw" in told(neighbours=6, max_dropout=0.0, max_corrupt=0.3)
     assert "promise" in told(**sparse, neighbours=2)
+    assert "max_corrupt of them is nobody" in told(neighbours=4, max_corrupt=0.1)
+    secagg = plan_report(config_of(protocol="secagg"))  # 3 of 9 may vanish
+    assert (secagg["threshold"], secagg["max_colluders"]) == (6, 4)
+    assert "any t = 6 shares (all" in secagg["tolerance"][0]
+    assert "so that most may collude" in secagg["tolerance"][0]
+    assert "so that" not in told(protocol="secagg", threshold=6)
+    assert "2 of 9 uploads, of 3 who shared" in told(dropout_rule="shamir", threshold=2)
     assert "two parts" in told(neighbours=4, dropout_rule="reveal")
 
 

@@ -247,6 +247,25 @@ def test_complete_graph_withstands_all_but_two(tmp_path):
     assert "members' examples" not in page.text
 
 
+def test_fewer_where_fewer_may_be_left(tmp_path):
+    """Four of eight may vanish: two of four are honest."""
+    page = page_of(write_run(tmp_path / "run", max_dropout=0.5))
+    assert "The server and up to 2 members" in page.text
+    assert "Every sum that is opened holds at least 4" in page.text
+    assert "The server and more than 2 members" in page.text
+
+
+def test_the_chance_of_a_sparse_graph_is_of_the_run(tmp_path):
+    sizes = {"participants": 400, "group_size": 200, "neighbours": 20}
+    for protocol, words in (("ssddl", ", up to 2 attempts each"), ("secagg+", "")):
+        more = {"threshold": 15, "protocol": protocol} if protocol == "secagg+" else {}
+        page = page_of(write_run(tmp_path / protocol, **sizes, **more))
+        assert re.search(
+            rf"at most 2\^-\d\d\.\d for the run of \d+ rounds{words} \(union bound\)",
+            page.text,
+        )
+
+
 def test_weights_are_in_the_sum(tmp_path):
     page = page_of(write_run(tmp_path / "run", weighting="examples"))
     assert "The sum counts the members' examples, too." in page.text

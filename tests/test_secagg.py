@@ -15,7 +15,9 @@ import ssddl_jax as sd
 from harness import built, check_round, oracle_rounds, table_model, table_train
 from ssddl_jax import reference
 from ssddl_jax.config import Config
-from ssddl_jax.privacy.messages import header_of
+from ssddl_jax.privacy.certificate import recover
+from ssddl_jax.privacy.messages import Adversary, header_of
+from ssddl_jax.privacy.views import view_of
 from ssddl_jax.randomness import secret_elements
 from ssddl_jax.sharing.base import Attempt
 from ssddl_jax.sharing.secagg import MASK_KEY, partner_keys, secrets_of
@@ -113,15 +115,22 @@ def test_secrets_are_field_elements_of_their_own():
         )
 
 
-def test_the_lens_refuses_what_it_does_not_know(seven, monkeypatch):
-    """A transcript is made of the round that is compiled already."""
+def test_the_lens_opens_what_t_colluders_open(seven, monkeypatch):
+    """A transcript is made of the round that is compiled already: round 0, two of seven vanish."""
     monkeypatch.setattr(transcripts, "compile_once", lambda *a, **_: Kept(seven.kept))
     parts = {"model": table_model(21), "data": seven.data, "train": table_train}
     shown = sd.transcript(seven.config, 0, **parts)
-    assert shown["encoded"].shape == shown["uploads"].shape
-    assert str(shown["dropout_rule"]) == "secagg"
-    with pytest.raises(sd.ConfigError, match="secagg"):
-        header_of(shown)
+    survivors = header_of(shown).survivors
+    assert len(survivors) == 5
+
+    def found(count):
+        return recover(view_of(shown, Adversary(server=True, coalition=frozenset(range(count)))))
+
+    assert found(3) == {}
+    opened = found(5)  # as many as t; 1 and 4 have vanished, 5 and 6 are honest
+    assert sorted(opened) == [5, 6]
+    for i, words in opened.items():
+        np.testing.assert_array_equal(words, shown["encoded"][i])
 
 
 class Kept(NamedTuple):

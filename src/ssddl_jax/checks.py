@@ -5,17 +5,15 @@ built from the same functions (`ssddl_jax.plan`), for whoever comes from Python.
 """
 
 import csv
-from fractions import Fraction
-from math import floor
 from pathlib import Path
 
-from ssddl_jax import graph_search
 from ssddl_jax.config import NAMES, Config, check_name
 from ssddl_jax.data import check_dataset, validate_partition
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.headroom import Headroom, capacity_kind, headroom
 from ssddl_jax.paths import read_text
 from ssddl_jax.protocols import ENCRYPTED
+from ssddl_jax.standing import standing_of
 
 
 def check(config: Config) -> None:
@@ -26,7 +24,7 @@ def check(config: Config) -> None:
     validate_partition(config.partition, None, None, config.participants)
     if config.weighting == "uniform":
         room(config, 1)
-    sharing_graph(config)
+    standing_of(config)
     if config.dropout_schedule is not None:
         read_schedule(config)
 
@@ -42,60 +40,6 @@ def room(config: Config, weight_max: int) -> Headroom:
         kind="plaintext" if config.protocol in ENCRYPTED else capacity,
         stochastic=config.rounding == "stochastic",
     )
-
-
-def sharing_graph(config: Config) -> tuple[int, int, int]:
-    """(k, t, most colluders) of the sharing graph. Raises `ConfigError`."""
-    size = config.group
-    gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
-    if config.graph == "auto":
-        try:
-            found = graph_search.smallest_graph(size, gamma, delta, config.sigma, config.eta)
-        except ValueError as error:
-            raise ConfigError("neighbours", "auto", str(error)) from error
-        neighbours, threshold = found.neighbours, found.threshold
-    else:
-        asked = size - 1 if config.graph == "complete" else int(config.graph)
-        neighbours = min(asked, size - 1)
-        threshold = 2
-        if config.rule in ("shamir", "secagg") and config.threshold == "auto":
-            try:
-                threshold, _ = graph_search.threshold_for(
-                    size, neighbours, gamma, delta, config.sigma, config.eta
-                )
-            except ValueError as error:
-                raise ConfigError("threshold", "auto", str(error)) from error
-    if config.threshold != "auto":
-        threshold = config.threshold
-        if threshold > size:
-            raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
-    colluders = _colluders(config, neighbours, threshold)
-    if config.rule == "secagg" and threshold > neighbours:
-        raise ConfigError("threshold", threshold, f"must be at most the {neighbours} partners")
-    return neighbours, threshold, colluders
-
-
-def least_alive(config: Config) -> int:
-    """Survivors without which a round of retry or reveal, or of protocol plain, is void."""
-    return max(3, config.group - floor(Fraction(repr(config.max_dropout)) * config.group))
-
-
-def _colluders(config: Config, neighbours: int, threshold: int) -> int:
-    """How many may collude with the server in any round that stands: two honest updates must be in
-    every sum; where shares open secrets, the others' are too few; and the honest survivors of a
-    sparse graph must hang together, for which max_corrupt of the group are allowed, or fewer if the
-    graph is too thin.
-    """
-    opens = config.rule in ("shamir", "secagg")
-    fewest = max(3, threshold) if opens else least_alive(config)
-    most = min(fewest - 2, threshold - 1) if opens else fewest - 2
-    if neighbours >= config.group - 1:
-        return most
-    if max(config.max_corrupt, config.max_dropout) >= 1:
-        return 0  # nobody honest need be left
-    gamma, delta = repr(config.max_corrupt), repr(config.max_dropout)
-    held = graph_search.max_colluders(config.group, neighbours, gamma, delta, config.sigma)
-    return min(most, held)
 
 
 def read_schedule(config: Config) -> dict[int, set[int]]:

@@ -109,11 +109,11 @@ def _outcome(
         return Outcome(0, 0, 0, False)
     if not config.sums_securely:
         return Outcome(lost, 0, 0, not alive)
-    if config.rule == "shamir":
-        return Outcome(lost, 0, 0, alive < plan.threshold)
     if config.rule == "secagg":
         return _secagg(config, plan, public, round_, gone)
     void = alive < plan.least_alive
+    if config.rule == "shamir":
+        return Outcome(lost, 0, 0, void)
     if config.rule == "retry":
         return Outcome(lost, int(lost > 0), 0, void)
     ends = 1 if config.paired else 2
@@ -131,16 +131,16 @@ def _outcome(
 def _secagg(
     config: Config, plan: Plan, public: list[int], round_: int, gone: np.ndarray
 ) -> Outcome:
-    """SecAgg opens one secret of everybody: t of its holders must be left, and one sum of three."""
+    """SecAgg opens one secret of everybody: t of its holders must be left, and one sum."""
     lost, alive, need = len(gone), plan.size - len(gone), plan.threshold
     if plan.neighbours >= plan.size - 1 or not lost:
-        void = alive < max(3, need)
+        void = alive < plan.least_alive
         return Outcome(lost, 0, 0 if void else (plan.neighbours + 1) * alive, void)
     words = _words(public, (round_, 0, _GRPH), plan.size)
     here = ~np.isin(np.argsort(words, kind="stable"), gone)  # by position in the ring
     reach = range(-(plan.neighbours // 2), plan.neighbours // 2 + 1)  # 0: itself
     holders = sum(np.roll(here, distance).astype(int) for distance in reach)
-    void = bool(np.min(holders) < need) or alive < max(3, need)
+    void = bool(np.min(holders) < need) or alive < plan.least_alive
     void = void or _cut(~here, plan.neighbours // 2)
     return Outcome(lost, 0, 0 if void else int(np.sum(holders)), void)
 

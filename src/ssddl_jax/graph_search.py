@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from math import ceil, comb, floor, log, perm, sqrt
+from math import ceil, comb, floor, inf, log, log2, perm, sqrt
 
 import numpy as np
 
@@ -114,16 +114,22 @@ def _least_connected(n: int, bad: int, sigma: int) -> int:
     return 2 * high
 
 
-def _connected(n: int, k: int, bad: int, sigma: int) -> bool:
-    """n (n-k-1) / 2 * bad! (n-k)! / (n! (bad-k)!) < 2^-(sigma + 1), for k < n - 1."""
+def log2_cut(n: int, k: int, bad: int) -> float:
+    """log2 of n (n-k-1) / 2 * bad! (n-k)! / (n! (bad-k)!), for k < n - 1: the chance, at most, that
+    `bad` members of a fresh ring cut it into two. Minus infinity if so few cannot.
+    """
     if k > bad:
-        return True
+        return -inf
     if bad >= n:
-        return False
+        return 0.0
     i = np.arange(k)
-    bound = log(n) + log(n - k - 1) + float(np.sum(np.log((bad - i) / (n - i))))
-    limit = -sigma * log(2)
-    if abs(bound - limit) > CLOSE:
+    return log2(n) + log2(n - k - 1) - 1 + float(np.sum(np.log2((bad - i) / (n - i))))
+
+
+def _connected(n: int, k: int, bad: int, sigma: int) -> bool:
+    """Whether that chance is below 2^-(sigma + 1)."""
+    bound, limit = log2_cut(n, k, bad), -sigma - 1
+    if bad >= n or abs(bound - limit) > CLOSE:
         return bound < limit
     return n * (n - k - 1) * perm(bad, k) << sigma < perm(n, k)
 

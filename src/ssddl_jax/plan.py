@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssddl_jax.chacha import MOST_WORDS, PRG, PRGS
-from ssddl_jax.checks import least_alive, read_schedule, room, sharing_graph
+from ssddl_jax.checks import read_schedule, room
 from ssddl_jax.config import Config, check_name
 from ssddl_jax.encoding import Encoding
 from ssddl_jax.errors import ConfigError
@@ -23,6 +23,7 @@ from ssddl_jax.plugins import load_attribute, shapes_of
 from ssddl_jax.protocols import ENCRYPTED, ONE_BY_ONE
 from ssddl_jax.rivals import secagg_bytes
 from ssddl_jax.rivals import traffic as rivals
+from ssddl_jax.standing import Standing, standing_of
 
 WORD = 4  # bytes
 KEY = 32  # bytes of an opened pair key, and of an opened share of a secret
@@ -37,10 +38,7 @@ class Plan(NamedTuple):
     encoding: Encoding
     headroom: Headroom
     weight_max: int  # m_max
-    neighbours: int  # k; n - 1 if complete
-    threshold: int  # t
-    max_colluders: int
-    least_alive: int
+    standing: Standing
     vanishing: int  # the most members vanishing in a round
     tile_size: int
     prg: PRG
@@ -49,6 +47,26 @@ class Plan(NamedTuple):
     def width(self) -> int:
         """W, words of a message."""
         return self.encoding.words(self.dimension)
+
+    @property
+    def neighbours(self) -> int:
+        """k; n - 1 if complete."""
+        return self.standing.neighbours
+
+    @property
+    def threshold(self) -> int:
+        """t."""
+        return self.standing.threshold
+
+    @property
+    def max_colluders(self) -> int:
+        """With the server, in every round that stands."""
+        return self.standing.max_colluders
+
+    @property
+    def least_alive(self) -> int:
+        """Uploads without which a round is void."""
+        return self.standing.least_alive
 
 
 class Traffic(NamedTuple):
@@ -79,7 +97,6 @@ def make_plan(
     if encoding.words(dimension) > MOST_WORDS:
         remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
         raise ConfigError("model", config.model, remedy)
-    neighbours, threshold, colluders = sharing_graph(config)
     return Plan(
         participants=config.participants,
         size=size,
@@ -87,10 +104,7 @@ def make_plan(
         encoding=encoding,
         headroom=fits,
         weight_max=weight_max,
-        neighbours=neighbours,
-        threshold=threshold,
-        max_colluders=colluders,
-        least_alive=least_alive(config),
+        standing=standing_of(config),
         vanishing=_vanishing(config),
         tile_size=tile_size(config, platform),
         prg=load_prg(config.prg),

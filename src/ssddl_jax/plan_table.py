@@ -41,9 +41,11 @@ def _sharing(report: dict[str, Any]) -> Rows:
     rows.append(("sharing", f"{how}, {graph}, {report['prg']}"))
     if report["dropout_rule"] in ("shamir", "secagg"):
         rows.append(("threshold t, shares needed", f"{report['threshold']:,}"))
+    failure = report["max_colluders_failure"]
     return [
         *rows,
         ("colluders with the server, at most", f"{report['max_colluders']:,}"),
+        *([("  but for a chance, in the run, of", f"{failure:.1e}")] if failure else []),
         ("uploads needed", f"{report['least_alive']:,} of {size:,}"),
     ]
 

@@ -17,7 +17,7 @@ from ssddl_jax.networks import NETWORKS, Network, messages
 from ssddl_jax.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.parallel import make_mesh, platform_of
 from ssddl_jax.plan import Plan, make_plan, share_words
-from ssddl_jax.tolerance import least_uploads, tolerance
+from ssddl_jax.tolerance import tolerance
 
 
 class Holdings(NamedTuple):
@@ -105,7 +105,8 @@ def _facts(config: Config, plan: Plan) -> dict[str, Any]:
         "neighbours": plan.neighbours,
         "threshold": plan.threshold,
         "max_colluders": plan.max_colluders,
-        "least_alive": least_uploads(config, plan),
+        "max_colluders_failure": plan.standing.failure,
+        "least_alive": plan.least_alive,
         "fraction_bits": plan.encoding.fraction_bits,
         "headroom_bits": plan.headroom.bits,
         "largest_sum": plan.headroom.largest_sum,
@@ -152,10 +153,9 @@ def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[
     if ahead.replayed is not None:
         notes.append(f"opened keys and void rounds: as in the first {ahead.replayed:,} rounds")
     if ahead.void:
-        least = least_uploads(config, plan)
         notes.append(
             f"{ahead.void} of {ahead.rounds} rounds will be void: up to {ahead.most_vanished} of "
-            f"{plan.size} vanish, {plan.size - least} may"
+            f"{plan.size} vanish, {plan.size - plan.least_alive} may"
         )
     if not held.dealt:
         notes.append(

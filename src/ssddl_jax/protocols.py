@@ -26,7 +26,11 @@ PROTOCOLS: dict[str, Facts] = {
     "ssddl": Facts("secure sum", SUM, MODEL, "by its rule", "Duan, Zhou, Li 2020"),
     "secagg": Facts("secure sum", SUM, MODEL, "up to n - t", "Bonawitz et al. 2017"),
     "secagg+": Facts(
-        "secure sum", SUM, MODEL, "while t partners of each are left", "Bell et al. 2020"
+        "secure sum",
+        SUM,
+        MODEL,
+        "up to max_dropout n, while t partners of each are left",
+        "Bell et al. 2020",
     ),
     "plain": Facts("plain sum", EACH, MODEL, "any", "McMahan et al. 2017"),
     "dssgd": Facts(

@@ -3,6 +3,7 @@
 from ssddl_jax.config import Config
 from ssddl_jax.plan import Plan
 from ssddl_jax.protocols import facts_of
+from ssddl_jax.standing import RULES
 
 _RULES = {
     "retry": "If members vanish after sharing, the others share again under fresh keys. An upload "
@@ -35,55 +36,58 @@ def tolerance(config: Config, plan: Plan) -> list[str]:
     ]
 
 
-def least_uploads(config: Config, plan: Plan) -> int:
-    """Uploads without which a round is void."""
-    if not config.sums_securely:
-        return plan.least_alive if config.protocol == "plain" else 1
-    if config.rule == "shamir":
-        return plan.threshold
-    return max(3, plan.threshold) if config.rule == "secagg" else plan.least_alive
-
-
 def _collusion(config: Config, plan: Plan) -> str:
-    size, most = plan.size, plan.max_colluders
-    secret = " secret, and both of a member's unmask it" if config.rule == "secagg" else ""
+    size, most, t = plan.size, plan.max_colluders, plan.threshold
     learns = "learns only the sum of the honest members' updates"
-    if config.rule == "shamir" or (config.rule == "secagg" and plan.neighbours >= size - 1):
-        return (
-            f"The server with at most {most} of the {size} members {learns}: "
-            f"any t = {plan.threshold} shares open one{secret}."
-        )
-    if plan.neighbours >= size - 1:
-        return f"The server with at most {most} of the {size} members {learns}."
-    graph = f"Each of the {size} members shares with k = {plan.neighbours} others, drawn anew"
     setting = (
         f"gamma = {config.max_corrupt:g} corrupt, delta = {config.max_dropout:g} vanished, "
         f"sigma = {config.sigma}, eta = {config.eta}"
     )
-    found = ""
+    if plan.neighbours >= size - 1:
+        opens = f": {_opens(config, plan)}" if RULES[config.rule].shares else ""
+        return f"The server with at most {most} of the {size} members {learns}{opens}."
+    graph = f"Each of the {size} members shares with k = {plan.neighbours} others, drawn anew"
     if config.graph == "auto":
-        found = f"; with threshold t = {plan.threshold} among them, SecAgg+'s, chosen likewise"
+        graph += f"; with threshold t = {t} among them, SecAgg+'s, chosen likewise"
+    if not most and config.max_corrupt * size < 1:
+        return f"{graph}: nothing is promised against collusion, max_corrupt of them is nobody."
     if not most:
         return (
             f"{graph}: too few to promise anything against collusion with the server if "
             f"others vanish ({setting}); neighbours auto, or more of them, would."
         )
+    fixed, odds = "", "whatever the draw"
+    if plan.standing.failure:
+        fixed = ", fixed before the draw,"
+        odds = (
+            f"except with probability {plan.standing.odds(config.rounds)}: then the honest "
+            "survivors fall apart"
+        )
+    opens = f"; {_opens(config, plan)}" if RULES[config.rule].shares else ""
     return (
-        f"{graph}{found}. The server with at most {most} members, fixed before the draw, {learns}, "
-        f"but for a chance below 2^-{config.sigma} that the honest survivors fall apart "
-        f"({setting})."
+        f"{graph} ({setting}). The server with at most {most} members{fixed} {learns}, "
+        f"{odds}{opens}."
     )
 
 
+def _opens(config: Config, plan: Plan) -> str:
+    """What t shares open, and why that many if nobody said so."""
+    secret = " secret, and both of a member's unmask it" if config.rule == "secagg" else ""
+    complete = plan.neighbours >= plan.size - 1
+    chosen = config.rule == "secagg" and complete and config.threshold == "auto"
+    why = " (all that max_dropout leaves, so that most may collude)" if chosen else ""
+    return f"any t = {plan.threshold} shares{why} open one{secret}"
+
+
 def _dropouts(config: Config, plan: Plan) -> str:
-    least = least_uploads(config, plan)
-    spare = plan.size - least
+    least, sharers = plan.least_alive, plan.standing.least_summed
+    more = f", of {sharers} who shared" if sharers > least else ""
     parts = ", or in two parts" if _can_part(config, plan) else ""
     if config.rule == "secagg" and plan.neighbours < plan.size - 1:
-        parts = ", or fewer of a member's partners,"
+        parts = ", or fewer of a member's partners, or in two parts"
     return (
-        f"A round needs {least} of {plan.size} uploads: {spare} may vanish; with fewer{parts} it "
-        "is void and changes nothing."
+        f"A round needs {least} of {plan.size} uploads{more}: {plan.size - least} may vanish; with "
+        f"fewer{parts} it is void and changes nothing."
     )
 
 

@@ -25,7 +25,7 @@ from ssddl_jax.protocols import PROTOCOLS, facts_of, notes
 from ssddl_jax.rivals.traffic import pooled
 from ssddl_jax.seeds import SeedsResult, run_seeds
 from ssddl_jax.simulation import build_simulation
-from ssddl_jax.tolerance import least_uploads, tolerance
+from ssddl_jax.tolerance import tolerance
 from ssddl_jax.transcript import transcript
 
 _LENS = 6  # members of the round that the privacy lens is held over
@@ -142,7 +142,7 @@ def _survives(config: Config, plan: Plan) -> str:
     """Dropouts that a round survives."""
     if not config.sums_securely:
         return PROTOCOLS[config.protocol].survives
-    spare = f"{plan.size - least_uploads(config, plan)} of {plan.size}"
+    spare = f"{plan.size - plan.least_alive} of {plan.size}"
     if config.rule == "secagg":
         return f"{spare} (t = {plan.threshold})"
     return f"{spare} ({config.rule})"

@@ -7,6 +7,9 @@ the rest. Combinations of what was seen in which all of it cancels are the sums 
 *determined* if its unit vector is in the span of the known sums, and *free* if its update can be
 anything: then, for every value of it, some updates of the others give the same view with the same
 probability.
+
+In secagg the secrets come first: those of which the view holds t shares are known, and so are the
+masks that they give (`secrets`).
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.field import P
 from ssddl_jax.privacy.elimination import Matrix, combined, reduce_rows, residues
 from ssddl_jax.privacy.messages import Adversary, Header, Message, pairs, visible
+from ssddl_jax.privacy.secrets import known_masks
 from ssddl_jax.privacy.views import View
 
 _MOST_ENTRIES = 1 << 26
@@ -151,10 +155,15 @@ def _solve(header: Header, adversary: Adversary) -> tuple[Matrix, Matrix, list[E
 def _equations(header: Header, adversary: Adversary) -> list[Equation]:
     """What was seen, less what is known of it, in terms of honest updates and unknown masks.
 
-    The masks of a pair of honest members enter only as s_{j->i} - s_{i->j}: one unknown a pair.
+    The masks of a pair of honest members enter only as s_{j->i} - s_{i->j}: one unknown a pair. In
+    secagg a member's own mask is one more.
     """
     seen = visible(header, adversary)
-    shares = {m[1:] for m in seen if m.kind in ("share", "opened")}
+    secagg = header.dropout_rule == "secagg"
+    if secagg:
+        shares = known_masks(header, seen)
+    else:
+        shares = {m[1:] for m in seen if m.kind in ("share", "opened")}
     honest = set(_honest(header, adversary))
     around: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for attempt in range(len(header.partners)):
@@ -181,6 +190,8 @@ def _equations(header: Header, adversary: Adversary) -> list[Equation]:
             for i, j in around.get((attempt, sender), []):
                 if (attempt, i, j) not in shares:
                     masks[attempt, min(i, j), max(i, j)] = 1 if sender == max(i, j) else -1
+            if secagg and (0, sender, sender) not in shares:
+                masks[0, sender, sender] = 1
             found.append((message, {sender: 1}, masks))
     return found
 
@@ -207,7 +218,8 @@ def _right_side(view: View, equation: Equation) -> np.ndarray:
             for other in own:
                 less(Message("share", 0, other.sender, message.sender), -1)
     else:
-        known = {m[1:]: m for m in view.words if m.kind in ("share", "opened")}
+        kinds = ("mask",) if header.dropout_rule == "secagg" else ("share", "opened")
+        known = {m[1:]: m for m in view.words if m.kind in kinds}
         for (attempt, dealer, holder), other in known.items():  # seen twice, it counts once
             if attempt == message.attempt and holder == message.sender:
                 less(other, -1)

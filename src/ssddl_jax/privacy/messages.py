@@ -40,6 +40,7 @@ class Header(NamedTuple):
     void: bool
     engine: str
     transport: str
+    least_summed: int = 3  # updates that a sum must hold; if fewer could share, nothing was sent
 
     def slot(self, participant: int) -> int:
         """The slot of a member."""
@@ -77,7 +78,10 @@ class Message(NamedTuple):
     update     a member's own encoded update (sender = receiver)
     share      what the dealer (sender) gave the holder (receiver)
     upload     what a member sent the server
-    opened     a share whose key the survivors opened to the server (rule reveal)
+    opened     a share whose key the survivors opened to the server (rule reveal); in secagg the
+               receiver's share of one of the sender's secrets
+    seed, key  in secagg a colluder's own self-mask seed, or mask key
+    seed share, key share    and what the dealer (sender) gave the holder (receiver) of them
     aggregate  the round's sum: the server's, and through the new parameters everybody's
     parameters the model sent to a member: a listener's only
     """
@@ -89,11 +93,8 @@ class Message(NamedTuple):
 
 
 def header_of(transcript: dict[str, Any]) -> Header:
-    """The public facts of a transcript. Raises `ConfigError` for a round that is not SSDDL's."""
+    """The public facts of a transcript."""
     rule = str(transcript["dropout_rule"])
-    if rule == "secagg":
-        remedy = "views and certificates are of ssddl's rounds: retry, reveal, shamir"
-        raise ConfigError("dropout_rule", rule, remedy)
     retried = bool(transcript["attempt"]) and not transcript["void"]
     tables = [np.asarray(transcript["first_neighbours"])]
     if retried:
@@ -110,6 +111,7 @@ def header_of(transcript: dict[str, Any]) -> Header:
         void=bool(transcript["void"]),
         engine=str(transcript["engine"]),
         transport=str(transcript["transport"]),
+        least_summed=int(transcript["least_summed"]),
     )
 
 
@@ -140,7 +142,7 @@ def visible(header: Header, adversary: Adversary) -> list[Message]:
     seen += _shares_seen(header, adversary.coalition)
     if adversary.server:
         seen += uploads_sent(header, late)
-        if header.dropout_rule == "reveal" and not header.void:
+        if not header.void:
             seen += _opened(header)
     if (adversary.server or adversary.coalition) and not header.void:
         last = len(header.partners) - 1
@@ -151,21 +153,27 @@ def visible(header: Header, adversary: Adversary) -> list[Message]:
 def sealed(header: Header, late: list[int], width: int, dimension: int) -> dict[Message, int]:
     """What travels on the links, encrypted: who writes to whom, and how many words.
 
-    Shares travel only under transport explicit and rule shamir; seeded, both ends derive them.
+    Shares travel only under transport explicit, rule shamir and secagg (of both secrets); seeded,
+    both ends derive them.
     """
     found = {Message("parameters", 0, SERVER, int(i)): dimension for i in header.group}
     if not _anything_sent(header):
         return found
-    if header.transport == "explicit" or header.dropout_rule == "shamir":
+    if header.dropout_rule == "secagg":
+        for i, j in holders(header):
+            if i != j:
+                found[Message("share", 0, i, j)] = 2 * 8
+    elif header.transport == "explicit" or header.dropout_rule == "shamir":
         for attempt in range(len(header.partners)):
             for i, j in pairs(header, attempt):
                 if i != j:
                     found[Message("share", attempt, i, j)] = width
     found.update(dict.fromkeys(uploads_sent(header, late), width))
-    if header.dropout_rule == "reveal" and not header.void:
-        alive = set(header.survivors)
+    if not header.void:
+        alive, secagg = set(header.survivors), header.dropout_rule == "secagg"
         for message in _opened(header):
-            told_by = message.sender if message.sender in alive else message.receiver
+            by_holder = secagg or message.sender not in alive
+            told_by = message.receiver if by_holder else message.sender
             key = Message("opened", 0, told_by, SERVER)
             found[key] = found.get(key, 0) + 8
     return found
@@ -187,7 +195,7 @@ def uploads_sent(header: Header, late: list[int]) -> list[Message]:
 def _anything_sent(header: Header) -> bool:
     if header.engine == "ideal":
         return not header.void
-    return not header.void or bool(header.vanished)
+    return not header.void or bool(header.vanished and len(header.sharers) >= header.least_summed)
 
 
 def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
@@ -204,7 +212,26 @@ def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
     ]
 
 
+def holders(header: Header) -> list[tuple[int, int]]:
+    """(owner, holder) of the shares of a member's secrets in secagg: its partners and itself."""
+    sharers = set(header.sharers)
+    return [
+        (i, j)
+        for i, row in zip(header.group.tolist(), header.partners[0].tolist(), strict=True)
+        for j in (i, *row)
+        if j >= 0 and i in sharers
+    ]
+
+
 def _shares_seen(header: Header, coalition: frozenset[int]) -> list[Message]:
+    if header.dropout_rule == "secagg":
+        own = [(i, i, "") for i in header.sharers if i in coalition]
+        dealt = [(i, j, " share") for i, j in holders(header) if coalition & {i, j}]
+        return [
+            Message(f"{secret}{share}", 0, i, j)
+            for i, j, share in own + dealt
+            for secret in ("seed", "key")
+        ]
     return [
         Message("share", a, i, j)
         for a in range(len(header.partners))
@@ -214,8 +241,15 @@ def _shares_seen(header: Header, coalition: frozenset[int]) -> list[Message]:
 
 
 def _opened(header: Header) -> list[Message]:
-    """Shares between survivors and the vanished: their keys are opened to cancel them."""
+    """What the survivors open to the server: under reveal the shares between them and the vanished,
+    whose keys cancel them; in secagg what each of them holds of every member, of its self-mask's
+    seed or, if it vanished, of its mask key.
+    """
     gone, here = set(header.vanished), set(header.survivors)
+    if header.dropout_rule == "secagg":
+        return [Message("opened", 0, i, j) for i, j in holders(header) if j in here]
+    if header.dropout_rule != "reveal":
+        return []
     return [
         Message("opened", 0, i, j)
         for i, j in pairs(header, 0)

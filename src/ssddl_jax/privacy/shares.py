@@ -119,6 +119,17 @@ class Shares:
         shaped = found.reshape(len(dealers), degrees, width)
         self._coefficients = dict(zip(dealers, shaped, strict=True))
 
+    def words(self, message: Message) -> Words:
+        """Of a share, or of an upload."""
+        _, attempt, sender, receiver = message
+        if message.kind == "upload":
+            return self.upload(attempt, sender)
+        return self.share(attempt, sender, receiver)
+
+    def opened(self, words: dict[Message, Words]) -> dict[Message, Words]:
+        """What else the words give: nothing, they are the masks."""
+        return {}
+
     def share(self, attempt: int, dealer: int, holder: int) -> Words:
         """s_{dealer -> holder}; shamir: f_dealer at the holder's point, a residue mod p."""
         if not self._shamir:

@@ -20,6 +20,7 @@ from ssddl_jax.privacy.messages import (
     sealed,
     visible,
 )
+from ssddl_jax.privacy.secrets import SecretShares
 from ssddl_jax.privacy.shares import Shares
 
 
@@ -28,7 +29,7 @@ class View(NamedTuple):
 
     header: Header
     adversary: Adversary
-    words: dict[Message, UInt32[np.ndarray, " W"]]  # as sent
+    words: dict[Message, UInt32[np.ndarray, " W"]]  # as sent; secagg's secrets and shares: [8]
     sealed: dict[Message, int]  # encrypted messages on links: how many words
     params: Float32[np.ndarray, " d"] | None  # the round's parameters; None on the links alone
     fraction_bits: int
@@ -38,12 +39,13 @@ def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
     """The view of an adversary of the round of a transcript.
 
     Words are the transcript's where it holds them (updates, uploads, aggregate); shares, and
-    uploads that came to nothing, are made again from the round's chain.
+    uploads that came to nothing, are made again from the round's chain. In secagg it also holds the
+    masks that its shares give, as `Message("mask", 0, i, j)`.
     """
     header = header_of(transcript)
     seen = visible(header, adversary)
     rows = {int(i): slot for slot, i in enumerate(header.group)}
-    made = Shares(transcript, header)
+    made = (SecretShares if header.dropout_rule == "secagg" else Shares)(transcript, header)
     made.expect(seen)
     words: dict[Message, np.ndarray] = {}
     for message in seen:
@@ -52,12 +54,11 @@ def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
             words[message] = np.asarray(transcript["encoded"])[slot]
         elif message.kind == "aggregate":
             words[message] = np.asarray(transcript["aggregate"])
-        elif message.kind in ("share", "opened"):
-            words[message] = made.share(message.attempt, message.sender, message.receiver)
-        elif message.kind == "upload":
-            counted = header.counted(message.attempt, message.sender)
-            sent = np.asarray(transcript["uploads"])[slot]
-            words[message] = sent if counted else made.upload(message.attempt, message.sender)
+        elif message.kind == "upload" and header.counted(message.attempt, message.sender):
+            words[message] = np.asarray(transcript["uploads"])[slot]
+        else:
+            words[message] = made.words(message)
+    words |= made.opened(words)
     (width, dimension) = (np.asarray(transcript[k]).shape[1] for k in ("encoded", "updates"))
     late = late_ids(header, adversary)
     links = sealed(header, late, width, dimension) if adversary.links else {}

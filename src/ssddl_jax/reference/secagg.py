@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
 
 from ssddl_jax.reference.encoding import to_values
 from ssddl_jax.reference.graph import connected
@@ -45,10 +47,13 @@ def recoverable(
     survivors: Sequence[int],
 ) -> bool:
     """Whether every member has t holders left, its partners and itself; and the sum holds at least
-    three and is one sum.
+    three and is one sum. A ring is for as many dropouts as max_dropout allows.
     """
+    slots, needed = len(partners), max(3, settings.threshold)
+    if settings.neighbours < slots - 1:
+        needed = max(needed, slots - floor(Fraction(settings.max_dropout) * slots))
     left = [sum(holder in survivors for holder in [u, *partners[u]]) for u in members]
-    many = len(survivors) >= max(3, settings.threshold)
+    many = len(survivors) >= needed
     return many and all(n >= settings.threshold for n in left) and connected(partners, survivors)
 
 

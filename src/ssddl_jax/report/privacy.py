@@ -5,11 +5,10 @@ Protocol specification sections 5 to 7, for protocols ssddl and plain.
 
 from typing import NamedTuple
 
-from ssddl_jax import graph_search
-from ssddl_jax.config import Config
 from ssddl_jax.protocols import facts_of
 from ssddl_jax.report.files import Run
 from ssddl_jax.report.html import Html, paragraph, plural, table, text
+from ssddl_jax.standing import RULES, standing_of
 
 YES, NO, ASSUMED = "covered", "not covered", "assumed"
 NOT_COVERED = (
@@ -35,7 +34,7 @@ def privacy(run: Run) -> Html:
     elif run.config.protocol == "ssddl":
         rows, claim = _ssddl(run), _CLAIM
     else:
-        return _rival(run.config)
+        return _rival(run)
     lines = [(_who(a), a.learns) for a in rows]
     out = _engine(run) + paragraph(claim)
     out += table("Adversaries of this run", ["adversary, and what the claim says", "learns"], lines)
@@ -45,10 +44,14 @@ def privacy(run: Run) -> Html:
     return Html(out)
 
 
-def _rival(config: Config) -> Html:
+def _rival(run: Run) -> Html:
     """A rival has a threat model of its own: what its paper says, not this project's claim."""
+    config = run.config
     facts = facts_of(config)
     lines = [("the server", facts.server), ("a participant", facts.participant)]
+    if run.config.sums_securely and (most := colluders(run)):
+        learns = f"the sum of the other members' updates.{_odds(run)}"
+        lines.append((f"the server and up to {plural(most, 'member')}", learns))
     return Html(
         paragraph(
             f"Protocol {config.protocol} ({facts.source}), as its paper has it; not our claim."
@@ -93,27 +96,10 @@ def _engine(run: Run) -> Html:
     return paragraph(engine, prg, *(f"Note: {note}." for note in notes))
 
 
-def threshold(run: Run) -> int:
-    """t: the uploads that rule shamir needs."""
-    config = run.config
-    if config.threshold != "auto":
-        return config.threshold
-    rates = repr(config.max_corrupt), repr(config.max_dropout)
-    size = run.size
-    return graph_search.threshold_for(size, size - 1, *rates, config.sigma, config.eta)[0]
-
-
 def colluders(run: Run) -> int:
-    """How many members with the server the claim covers: never more than the graph carries."""
-    config, size, k = run.config, run.size, int(run.summary["neighbours"])
-    if config.dropout_rule == "shamir":
-        return min(threshold(run) - 1, size - 2)
-    if k >= size - 1:
-        return size - 2
-    rates = repr(config.max_corrupt), repr(config.max_dropout)
-    held = graph_search.max_colluders(size, k, *rates, config.sigma)
-    stated = run.summary.get("max_colluders")
-    return held if stated is None else min(held, int(stated))
+    """How many members with the server the claim covers: never more than the run stated."""
+    stated, most = run.summary.get("max_colluders"), standing_of(run.config).max_colluders
+    return most if stated is None else min(most, int(stated))
 
 
 def _ssddl(run: Run) -> list[Adversary]:
@@ -155,35 +141,52 @@ def _ssddl(run: Run) -> list[Adversary]:
     ]
 
 
+def _odds(run: Run) -> str:
+    """What is to be said of a sparse graph, which is drawn anew for every attempt."""
+    found = standing_of(run.config)
+    if not found.failure:
+        return ""
+    return (
+        " For colluders fixed before the graph is drawn, except with probability "
+        f"{found.odds(run.config.rounds)}."
+    )
+
+
 def _coalitions(run: Run) -> list[Adversary]:
-    size, most = run.size, colluders(run)
-    complete = int(run.summary["neighbours"]) >= size - 1
-    learns = "The sum of the other members' updates, and nothing else about them."
-    if run.config.dropout_rule != "shamir":
-        learns += " At least two honest members must stay to the end of the round."
-    if not complete:
-        learns += (
-            f" For colluders fixed before the graph is drawn, but for a chance of 2^-"
-            f"{run.config.sigma}, and with at most a fraction {run.config.max_dropout:g} vanishing."
-        )
+    size, most, found = run.size, colluders(run), standing_of(run.config)
+    shares = RULES[run.config.rule].shares
+    learns = (
+        "The sum of the other members' updates, and nothing else about them. Every sum that is "
+        f"opened holds at least {found.least_summed:,}, so that two of them are honest."
+    )
+    learns += _odds(run)
     rows = []
     if most > 0:
         rows.append(Adversary(f"The server and up to {plural(most, 'member')}", learns, YES))
-    if run.config.dropout_rule == "shamir" and most < size - 2:
-        t = most + 1
-        rows.append(
-            Adversary(
-                f"The server and {t:,} members or more",
-                f"The update of every member: {t:,} shares of it open it.",
-                NO,
-            )
-        )
-    elif most < size - 2:
+    if most < found.least_summed - 2:
         rows.append(
             Adversary(
                 f"The server and more than {plural(most, 'member')}",
                 "More than one sum, if the honest part of the graph falls apart: the sum of each "
                 "part; a member alone in its part is exposed.",
+                NO,
+            )
+        )
+    elif most < size - 2 and not (shares and found.threshold == most + 1):
+        rows.append(
+            Adversary(
+                f"The server and more than {plural(most, 'member')}",
+                "One honest update, by arithmetic, in a round whose sum holds no more than "
+                f"{found.least_summed:,}.",
+                NO,
+            )
+        )
+    if shares:
+        t = found.threshold
+        rows.append(
+            Adversary(
+                f"The server and {t:,} members or more",
+                f"The update of every member: {t:,} shares of it open it.",
                 NO,
             )
         )

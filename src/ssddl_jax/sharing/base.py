@@ -24,8 +24,8 @@ class Scheme(NamedTuple):
     size: int  # n, slots of the group
     dimension: int  # d
     neighbours: int  # k; n - 1 if complete
-    threshold: int  # t, uploads needed (shamir)
-    least_alive: int  # survivors needed (retry, reveal)
+    threshold: int  # t, shares needed (shamir, secagg)
+    least_alive: int  # uploads needed
     vanishing: int  # the most members that vanish in a round
     shares: str
     dropout_rule: str

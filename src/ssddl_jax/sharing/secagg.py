@@ -102,7 +102,7 @@ def open_shares(scheme: Scheme, attempt: Attempt) -> Opened:
     answers = valid & attempt.alive[holders]
     count = jnp.sum(answers, axis=1, dtype=jnp.uint32)
     few = attempt.members & (count < jnp.uint32(t))
-    enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= max(3, t))
+    enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive)
     if ring is not None and scheme.vanishing:
         enough &= graphs.survivors_connected(ring, scheme.neighbours, attempt.alive)
     stays = attempt.alive
