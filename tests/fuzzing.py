@@ -255,7 +255,8 @@ def no_place(case):
         return None  # nothing is written outside the case's folder
     try:
         if named and case.argv[0] == "transcript":
-            Path(named[-1] + ".partial").write_text("")
+            target = Path(named[-1])
+            target.with_name(f".part-{target.name}").write_text("")
         elif named and case.argv[0] in ("run", "scale"):
             Path(named[-1]).mkdir(parents=True, exist_ok=True)
             (Path(named[-1]) / "x").write_text("")

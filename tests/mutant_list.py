@@ -836,9 +836,9 @@ PLANNING = (
     _mutant(
         "a-retry-sends-no-shares-again",
         "planning",
-        "return 1 + attempt + 1 + attempt  #",
-        "return 1 + attempt + 1 + 1  #",
-        "test_plan.py::test_network_seconds",
+        'return 1 + attempt + (2 if config.dropout_rule == "reveal" else 1 + attempt)',
+        'return 1 + attempt + (2 if config.dropout_rule == "reveal" else 1 + 1)',
+        "test_counting.py::test_messages_that_wait_for_one_another",
     ),
     _mutant(
         "bits-for-bytes-on-the-network",
@@ -930,9 +930,37 @@ FILES = (
     _mutant(
         "a-folder-that-exists-is-overwritten",
         "files",
-        "if directory.exists() and any(directory.iterdir()) and not overwrite:",
-        "if directory.exists() and not any(directory.iterdir()) and not overwrite:",
-        "test_cli.py::test_out_that_cannot_be_is_refused",
+        'if not overwrite:\n            raise ConfigError("out"',
+        'if overwrite:\n            raise ConfigError("out"',
+        "test_outputs.py::test_what_is_refused",
+    ),
+    _mutant(
+        "a-folder-of-somebody-elses-is-ours",
+        "files",
+        'if "ssddl-jax" in about["environment"]["versions"]:',
+        'if "environment" in about or about:',
+        "test_outputs.py::test_what_is_refused",
+    ),
+    _mutant(
+        "whatever-lies-in-checkpoints-is-ours",
+        "files",
+        "if known.fullmatch(path.relative_to(directory).as_posix()):",
+        "if path.parent != directory or known.fullmatch(path.name):",
+        "test_outputs.py::test_foreign_files_survive_every_change",
+    ),
+    _mutant(
+        "an-old-run-goes-before-the-new-one-has-begun",
+        "files",
+        "(directory / WAITING).mkdir()\n    return directory / WAITING",
+        "free(directory)\n    return directory",
+        "test_outputs.py::test_an_old_run_stays_until_the_first_round_of_the_new_one",
+    ),
+    _mutant(
+        "a-change-that-was-cut-off-is-not-completed",
+        "files",
+        "    completed(directory)\n    path = directory",
+        "    path = directory",
+        "test_outputs.py::test_cut_off_anywhere_it_is_the_old_run_or_the_new_one",
     ),
     _mutant(
         "two-writers-of-one-run",

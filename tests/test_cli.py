@@ -209,9 +209,10 @@ def test_out_that_cannot_be_is_refused(elsewhere, tiny_file, capsys):
     full = elsewhere / "full"
     full.mkdir()
     (full / "thing").write_text("mine")
-    line = refused([*base, "--out", str(full)], elsewhere, capsys)
-    assert "--overwrite" in line
-    assert str(full) in line
+    for more in ([], ["--overwrite"]):
+        line = refused([*base, "--out", str(full), *more], elsewhere, capsys)
+        assert "name another folder" in line
+        assert str(full) in line
     assert (full / "thing").read_text() == "mine"
     assert "out" in refused(["transcript", "--out", str(full)], elsewhere, capsys)
 

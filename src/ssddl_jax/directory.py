@@ -1,4 +1,4 @@
-"""The run directory: its name, its files, what is refused before anything is written.
+"""The run directory: its files, written and read back. What may be written where: `outputs`.
 
 config.toml     the complete config, and the environment that computed
 metrics.jsonl   a line a round; metrics.csv the same without the groups' ids
@@ -8,12 +8,7 @@ report.html     made from the files above (`ssddl_jax.report`)
 """
 
 import json
-import os
-import shutil
-import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,61 +18,12 @@ import tomli_w
 from ssddl_jax.config import Config, read_toml
 from ssddl_jax.environment import conditions, device_name, versions
 from ssddl_jax.errors import ConfigError
-from ssddl_jax.paths import check_path
+from ssddl_jax.outputs import completed, write_whole
 
-_FILES = ("summary.json", "report.html", "metrics.jsonl", "metrics.csv")
-_FOLDERS = ("checkpoints", "checkpoints-damaged", "tensorboard")
 _NOTE = """\
 # The seed is the simulator's escrow: it regenerates every key of this run, so that it
 # can be replayed, and is no part of the privacy claim.
 """
-
-
-def output_directory(config: Config) -> Path:
-    """`out`, or a new name in runs/."""
-    if config.out is not None:
-        return Path(config.out)
-    return new_directory(f"{config.protocol}-{Path(config.data).stem}")
-
-
-def new_directory(what: str) -> Path:
-    """A name in runs/ that does not exist yet."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{what}"
-    names = [stem, *(f"{stem}-{i}" for i in range(2, 1000))]
-    return next(Path("runs") / name for name in names if not (Path("runs") / name).exists())
-
-
-def check_output(directory: Path, overwrite: bool) -> None:
-    """Refuses an `out` that exists or cannot be made; writes nothing."""
-    check_path("out", directory)
-    if directory.exists() and not directory.is_dir():
-        raise ConfigError("out", directory, "is a file; name a folder")
-    if directory.exists() and any(directory.iterdir()) and not overwrite:
-        raise ConfigError("out", directory, "exists already; choose another, or --overwrite")
-    parent = directory.absolute()
-    while not parent.exists():
-        parent = parent.parent
-    probe = parent / f".ssddl-probe-{time.monotonic_ns()}"
-    try:
-        if not parent.is_dir():
-            raise NotADirectoryError(20, "Not a directory")
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
-        remedy = f"cannot be created: {parent}: {error.strerror}; choose a folder you can write to"
-        raise ConfigError("out", directory, remedy) from error
-
-
-def start_directory(directory: Path, config: Config, about: dict[str, Any]) -> None:
-    """Frees the directory of an older run's files, and writes the config that replays this one.
-
-    `about` goes to the table [environment], with device and versions.
-    """
-    for name in _FILES:
-        (directory / name).unlink(missing_ok=True)
-    for name in _FOLDERS:
-        shutil.rmtree(directory / name, ignore_errors=True)
-    write_config(config, directory / "config.toml", about)
 
 
 def write_config(config: Config, path: Path, about: dict[str, Any] | None = None) -> None:
@@ -92,54 +38,13 @@ def write_config(config: Config, path: Path, about: dict[str, Any] | None = None
     write_whole(path, _NOTE + tomli_w.dumps({**fields, "environment": environment}))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def only_writer(directory: Path) -> Iterator[None]:
-    """Holds the directory, which is made if need be, against other runs; a lock ends with its
-    process. Raises `ConfigError` while another process holds it.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no such locks here
-        yield
-        return
-    held = os.open(directory, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks
-            _lock(fcntl, held, directory)
-        yield
-    finally:
-        os.close(held)
-
-
-def _lock(fcntl: Any, held: int, directory: Path) -> None:
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        remedy = "is being written by another process; wait for it, or end it"
-        raise ConfigError("directory", directory, remedy) from error
-
-
 def read_config(directory: Path) -> tuple[Config, dict[str, Any]]:
     """The config of a run directory, with `out` where it is now, and its [environment].
     Where `threads` was auto it is the number that this was.
 
     Raises `ConfigError` where it is not a run directory.
     """
+    completed(directory)
     path = directory / "config.toml"
     if not directory.is_dir() or not path.exists():
         raise ConfigError("directory", directory, "is not a run directory: it has no config.toml")

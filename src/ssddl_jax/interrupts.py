@@ -10,12 +10,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ssddl_jax.outputs import WAITING
+
 _SAME = 1.0  # seconds within which signals mean the same
 _AGAIN = 0.01  # seconds until one that was dropped is sent again
 
 
 def go_on(directory: Path | None) -> str:
     """How to go on with a run that ended early, in words."""
+    if directory and (directory / WAITING).is_dir():
+        return "the run that is there is untouched: run it again"
     if directory and (directory / "config.toml").exists():
         return f"go on with: ssddl resume {directory}"
     return "nothing was written: run it again"

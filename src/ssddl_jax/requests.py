@@ -30,15 +30,17 @@ def check_shown(config: Config, rounds: Collection[int]) -> None:
             raise ConfigError("round", round_, remedy)
 
 
-def check_transcript_file(path: str) -> None:
-    """Refuses a transcript file that could not be written."""
+def check_transcript_file(path: str, overwrite: bool) -> None:
+    """Refuses a transcript file that is there already, or that could not be written."""
     target = Path(path)
     check_path("out", target)
-    check_path("out", f"{path}.partial")
+    check_path("out", target.with_name(f".part-{target.name}"))
     if target.exists() and not target.is_file() and not target.is_dir():
         raise ConfigError("out", path, "is a device; name a file ending in .npz")
     if target.is_dir():
         raise ConfigError("out", path, "is a folder; name a file ending in .npz")
+    if target.exists() and not overwrite:
+        raise ConfigError("out", path, "exists already; choose another, or --overwrite")
     if not target.absolute().parent.is_dir():
         raise ConfigError("out", path, f"its folder {target.parent} does not exist")
     if not os.access(target.absolute().parent, os.W_OK):

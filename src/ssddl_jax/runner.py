@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +12,10 @@ import jax
 from ssddl_jax.checkpoints import Checkpoint, Checkpoints, newest, set_aside
 from ssddl_jax.config import Config
 from ssddl_jax.directory import (
-    check_output,
-    only_writer,
-    output_directory,
     read_config,
     read_rows,
     read_summary,
-    start_directory,
     write_config,
-    write_whole,
 )
 from ssddl_jax.environment import differences
 from ssddl_jax.errors import ConfigError, DataError, RunError
@@ -33,6 +28,16 @@ from ssddl_jax.loop import (
     prepare,
     recipe_of,
     rounds,
+)
+from ssddl_jax.outputs import (
+    check_output,
+    give_up,
+    name_of,
+    only_writer,
+    output,
+    settle,
+    waiting,
+    write_whole,
 )
 from ssddl_jax.records import summarise
 from ssddl_jax.report import write_report
@@ -72,15 +77,17 @@ def run(
     `build_simulation`); `sinks` take the metrics besides the config's. Raises `ConfigError` before
     anything is compiled or written; `Interrupted` where a signal ended it between two rounds.
     """
-    directory = output_directory(config)
-    if _writes():
-        check_output(directory, overwrite)
-    prepared = prepare(config, parts)
-    sinks = [*load_sinks(config.sinks), *sinks]
-    with _ends_well(directory):
-        if _writes():
-            start_directory(directory, config, about_of(prepared))
-        return _train(prepared, directory, None, sinks, watch, [])
+    with _output(config, overwrite) as directory:
+        prepared = prepare(config, parts)
+        sinks = [*load_sinks(config.sinks), *sinks]
+        with _ends_well(directory):
+            at = directory
+            if _writes():
+                if config.out is not None:  # another process may have written meanwhile
+                    check_output(directory, overwrite)
+                at = waiting(directory)
+                write_config(config, at / "config.toml", about_of(prepared))
+            return _train(prepared, directory, None, sinks, watch, [], waits=at != directory)
 
 
 def resume(
@@ -169,12 +176,29 @@ def _finished(
     return RunResult(summary, rows, params, directory)
 
 
+def _output(config: Config, overwrite: bool) -> AbstractContextManager[Path]:
+    """The run's directory, checked by the process that writes."""
+    if not _writes():
+        return nullcontext(Path(config.out or "."))
+    return output(config.out, name_of(config), overwrite)
+
+
 @contextmanager
 def _ends_well(directory: Path) -> Iterator[None]:
     """Around all that writes: one process at a time, and what ends it early says how to go on."""
+    with _told(directory), only_writer(directory) if _writes() else nullcontext():
+        try:
+            with _told(directory):
+                yield
+        finally:
+            if _writes():
+                give_up(directory)
+
+
+@contextmanager
+def _told(directory: Path) -> Iterator[None]:
     try:
-        with only_writer(directory) if _writes() else nullcontext():
-            yield
+        yield
     except Interrupted:
         raise
     except (KeyboardInterrupt, SystemError) as error:
@@ -193,6 +217,7 @@ def _train(
     sinks: Sequence[Sink],
     watch: Watch,
     resumed_from: list[int],
+    waits: bool = False,
 ) -> RunResult:
     config, simulation, *_ = prepared
     done, metrics, before = 0, [], 0.0
@@ -204,12 +229,14 @@ def _train(
     loop = compile_loop(prepared, first)
     with ExitStack() as closing:
         writer = None
-        if _writes():
-            writer = _Writer(prepared, directory, sinks, resumed_from, closing)
-            writer.start(metrics)
+        if _writes() and not waits:
+            writer = _Writer(prepared, directory, sinks, resumed_from, closing, metrics)
         with Interrupts() as interrupts:
             try:
                 for row, state in rounds(loop, first, done):
+                    if _writes() and writer is None:  # the first round: the old run is replaced
+                        settle(directory)
+                        writer = _Writer(prepared, directory, sinks, resumed_from, closing, [])
                     metrics.append(row)
                     done = len(metrics)
                     stop = interrupts.noted and done < config.rounds
@@ -237,7 +264,9 @@ def _train(
 
 
 class _Writer:
-    """All that a run writes while it goes on; `closing` closes it."""
+    """All that a run writes while it goes on; `closing` closes it. `rows`: of the rounds that are
+    done.
+    """
 
     def __init__(
         self,
@@ -246,20 +275,18 @@ class _Writer:
         sinks: Sequence[Sink],
         resumed_from: list[int],
         closing: ExitStack,
+        rows: list[Row],
     ) -> None:
         self.directory, self.config = directory, prepared.config
-        self.resumed_from, self.closing = resumed_from, closing
+        self.resumed_from = resumed_from
         self.log = JsonLines()
         self.sinks: list[Sink] = [self.log, Csv(), *(Guarded(sink) for sink in sinks)]
         self.checkpoints = Checkpoints(directory, recipe_of(prepared))
         self.saved = resumed_from[-1] if resumed_from else 0  # rounds of the newest checkpoint
         closing.callback(self.checkpoints.close)
-
-    def start(self, rows: list[Row]) -> None:
-        """Opens the sinks with the rounds that are done."""
         for sink in self.sinks:
-            sink.start(self.directory, self.config, rows)
-            self.closing.callback(sink.close)
+            sink.start(directory, self.config, rows)
+            closing.callback(sink.close)
 
     def round(self, row: Row) -> None:
         """A round's metrics."""

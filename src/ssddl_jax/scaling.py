@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.outputs import write_results
 
 # What a curve adds to the command, and how its time grows with participants.
 CURVES: dict[str, tuple[list[str], int]] = {
@@ -76,7 +78,6 @@ def scale(
     """
     rows: list[dict[str, Any]] = []
     tasks = [(curve, n) for n in sorted(set(sweep.participants)) for curve in sweep.curves]
-    directory.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {}
     interrupted = False
     try:
@@ -102,7 +103,7 @@ def scale(
     except KeyboardInterrupt:
         interrupted = True
     if rows:
-        plot(result, directory / "scale.png")
+        write_results(directory, "scale", result, markdown(result), partial(plot, result))
     return {**result, "interrupted": interrupted}
 
 
@@ -184,8 +185,7 @@ def _write(
         "training": trained,
         **{key: measured[0][key] if measured else None for key in _MACHINE},
     }
-    (directory / "scale.json").write_text(json.dumps(result, indent=1) + "\n")
-    (directory / "scale.md").write_text(markdown(result))
+    write_results(directory, "scale", result, markdown(result))
     return result
 
 

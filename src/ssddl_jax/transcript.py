@@ -12,6 +12,7 @@ from ssddl_jax.compiling import compile_once, named
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import flat_params
+from ssddl_jax.outputs import beside
 from ssddl_jax.plan import Plan
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.reference_round import reference_round
@@ -138,8 +139,5 @@ def partner_table(
 
 def write_transcript(arrays: Arrays, path: str) -> None:
     """Writes a transcript to `path`, whole or not at all."""
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    with partial.open("wb") as file:
+    with beside(Path(path)) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    partial.replace(target)

@@ -51,12 +51,9 @@ def attack(arguments: list[str]) -> int:
         sizes = [whole("sizes", part) for part in options.sizes.split(",")]
     if batch < 1:
         raise ConfigError("batch", batch, "must be at least 1")
-    from pathlib import Path
+    from ssddl_jax.outputs import output
 
-    from ssddl_jax.directory import check_output, new_directory
-
-    directory = Path(options.out) if options.out else new_directory("attack")
-    overwrite = options.overwrite
+    out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite
     told = read_toml(options.config) if options.config else {}
     if "group_size" not in {**told, **vars(options)}:
@@ -71,10 +68,6 @@ def attack(arguments: list[str]) -> int:
     from ssddl_jax.checks import check
 
     check(config)
-    check_output(directory, overwrite)
-    from ssddl_jax.privacy import results
-    from ssddl_jax.privacy.study import study
-
     first = [f"not used of {options.config}, a study has its own: {', '.join(passed_over)}"]
 
     def tell(text: str) -> None:
@@ -82,8 +75,12 @@ def attack(arguments: list[str]) -> int:
             say(first.pop())
         say(text)
 
-    found = study(config, targets, sizes, tell)
-    numbers = results.write(found, directory)
+    with output(out, "attack", overwrite) as directory:
+        from ssddl_jax.privacy import results
+        from ssddl_jax.privacy.study import study
+
+        found = study(config, targets, sizes, tell)
+        numbers = results.write(found, directory)
     if options.json:
         print_json(numbers)
     else:

@@ -1,7 +1,6 @@
 """The command `ssddl compare`."""
 
-import json
-from pathlib import Path
+from functools import partial
 
 from ssddl_jax.cli.options import (
     Parser,
@@ -47,25 +46,21 @@ def compare(arguments: list[str]) -> int:
     config = read_config(options)
     from ssddl_jax.checks import check
     from ssddl_jax.comparison.rows import read_rows
-    from ssddl_jax.directory import check_output, new_directory
+    from ssddl_jax.outputs import output, write_results
 
     rows = read_rows(options.protocols, config)
     for row in rows:
         check(row.config)
-    directory = Path(out) if out else new_directory("compare")
-    check_output(directory, overwrite)
-    from ssddl_jax.comparison import compare as comparing
+    with output(out, "compare", overwrite) as directory:
+        from ssddl_jax.comparison import compare as comparing
 
-    comparing.check(rows)
-    result = comparing.compare(rows, seeds, say)
-    from ssddl_jax.comparison.figure import draw
-    from ssddl_jax.comparison.table import markdown
+        comparing.check(rows)
+        result = comparing.compare(rows, seeds, say)
+        from ssddl_jax.comparison.figure import draw
+        from ssddl_jax.comparison.table import markdown
 
-    directory.mkdir(parents=True, exist_ok=True)
-    text = markdown(result)
-    (directory / "compare.json").write_text(json.dumps(result, indent=1) + "\n")
-    (directory / "compare.md").write_text(text)
-    draw(result, directory / "compare.png")
+        text = markdown(result)
+        write_results(directory, "compare", result, text, partial(draw, result))
     if options.json:
         print_json(result)
     else:

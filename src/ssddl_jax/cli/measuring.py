@@ -3,7 +3,6 @@
 import os
 import sys
 from argparse import Namespace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssddl_jax import distributed
@@ -150,6 +149,7 @@ def scale(arguments: list[str]) -> int:
     add("--budget", default="600", metavar="SECONDS", help="rows that would take longer are left "
         "out [%(default)s]")  # fmt: skip
     add("--out", metavar="DIR", help="folder for scale.json, .md, .png; by default a new one")
+    add("--overwrite", action="store_true", help="an `out` of an older sweep is reused")
     add("--seeds", metavar="S", help="also train from seeds 0..S-1, for accuracy and its interval")
     add("--rounds", default="20", metavar="R", help="rounds of that training [%(default)s]")
     add("--data", default="mnist-small", metavar="TEXT", help="its dataset [%(default)s]")
@@ -160,7 +160,7 @@ def scale(arguments: list[str]) -> int:
     add_config_flags(parser, hidden=hidden)
     options = parse(parser, arguments)
     from ssddl_jax import scaling
-    from ssddl_jax.directory import check_output, new_directory
+    from ssddl_jax.outputs import output
 
     sweep = scaling.Sweep(
         [whole("participants", part) for part in options.participants.split(",")],
@@ -169,8 +169,17 @@ def scale(arguments: list[str]) -> int:
         number("budget", options.budget),
     )
     scaling.check_sweep(sweep)
-    directory = Path(options.out) if options.out else new_directory("scale")
-    own = ("participants", "curves", "budget", "out", "json", "seeds", "rounds", "data")
+    own = (
+        "participants",
+        "curves",
+        "budget",
+        "out",
+        "overwrite",
+        "json",
+        "seeds",
+        "rounds",
+        "data",
+    )
     given = {k: v for k, v in vars(options).items() if k not in own and v is not None}
     flags = [text for name, value in given.items() for text in (flag_of(name), str(value))]
     training = _training(options) if options.seeds else None
@@ -178,13 +187,13 @@ def scale(arguments: list[str]) -> int:
         from ssddl_jax.checks import check
 
         check(training.config)
-    check_output(directory, overwrite=False)
 
     def tell(at: scaling.Progress) -> None:
         left = "" if at.seconds_left is None else f"; about {at.seconds_left:,.0f} s left"
         say(f"{at.done + 1} of {at.total}: {at.curve}, {at.participants:,} participants{left}")
 
-    result = scaling.scale(sweep._replace(flags=flags), directory, tell, training)
+    with output(options.out, "scale", overwrite=options.overwrite) as directory:
+        result = scaling.scale(sweep._replace(flags=flags), directory, tell, training)
     if options.json:
         print_json(result)
     elif result.get("rows"):

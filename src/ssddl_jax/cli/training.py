@@ -1,5 +1,6 @@
 """Commands that train or tell of training: run, transcript, data."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssddl_jax import distributed
@@ -34,7 +35,7 @@ def run(arguments: list[str]) -> int:
     cluster = read_cluster(options)
     config = read_config(options)
     from ssddl_jax.checks import check
-    from ssddl_jax.directory import check_output, output_directory
+    from ssddl_jax.outputs import check_output, name_of, output
 
     if options.explain:
         check_explained(config)
@@ -47,14 +48,15 @@ def run(arguments: list[str]) -> int:
     if distributed.is_worker():
         distributed.join()  # the parent has checked
     else:
-        directory = output_directory(config)
         if cluster.process_index in (None, 0) and cluster.launcher is None:
-            check_output(directory, options.overwrite)
+            new = config.out is None
+            check_output(Path(config.out or f"runs/{name_of(config)}"), options.overwrite or new)
         check(config)
         if not cluster.alone:
-            if config.out is None:
-                arguments = [*arguments, "--out", str(directory)]
-            return distributed.supervise(cluster, ["run", *arguments], directory)
+            with output(config.out, name_of(config), overwrite=True) as directory:
+                if config.out is None:
+                    arguments = [*arguments, "--out", str(directory)]
+                return distributed.supervise(cluster, ["run", *arguments], directory)
     from ssddl_jax import runner
     from ssddl_jax.console import Progress, print_summary
 
@@ -74,14 +76,15 @@ def transcript(arguments: list[str]) -> int:
     )
     parser.add_argument("--round", default="0", metavar="R", help="which round, from 0 [0]")
     parser.add_argument("--out", required=True, metavar="FILE.npz", help="file to write")
+    parser.add_argument("--overwrite", action="store_true", help="a file that exists is replaced")
     json_flag(parser)
     add_config_flags(parser, hidden=["out"])
     options = parse(parser, arguments)
     round_ = whole("round", options.round)
-    path = options.out
-    del options.out
+    path, overwrite = options.out, options.overwrite
+    del options.out, options.overwrite
     config = read_config(options)
-    check_transcript_file(path)
+    check_transcript_file(path, overwrite)
     check_shown(config, [round_])
     from ssddl_jax.checks import check
 
@@ -116,18 +119,20 @@ def data(arguments: list[str]) -> int:
         told = [{**entry._asdict(), "inputs": inputs[entry.name]} for entry in found]
         print_json({"datasets": told})
     else:
-        where = {entry.name: f"{entry.where} ({inputs[entry.name]})" for entry in found}
-        absent = {entry.name: entry.how for entry in found if not entry.where}
-        print_table("datasets", {**where, **absent})
+        about = {name: f" ({told})" if told else "" for name, told in inputs.items()}
+        lines = {entry.name: f"{entry.where or entry.how}{about[entry.name]}" for entry in found}
+        print_table("datasets", lines)
     return 0
 
 
 def _ranges(entry: "DatasetInfo") -> str | None:
-    """The inputs of a dataset that is here, or what is wrong with it."""
+    """The inputs of a dataset whose file is here, or what is wrong with it."""
     from ssddl_jax.data import DataError, load_dataset, ranges
 
+    if entry.where is None or not Path(entry.where).exists():
+        return None  # scikit-learn's takes seconds to import
     try:
-        found = load_dataset(entry.name) if entry.where else None
+        found = load_dataset(entry.name)
     except DataError as error:
         return str(error)
-    return ranges(found.x_train, found.x_test) if found else None
+    return ranges(found.x_train, found.x_test)

@@ -1,10 +1,11 @@
 """A study as JSON, and as tables for people."""
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ssddl_jax.environment import device_name, versions
+from ssddl_jax.outputs import write_results
 from ssddl_jax.privacy.attacks import images
 from ssddl_jax.privacy.scoring import Leak, Score
 from ssddl_jax.privacy.study import Study
@@ -79,10 +80,7 @@ def write(study: Study, directory: Path) -> dict[str, Any]:
     from ssddl_jax.privacy.figure import draw
 
     found = as_json(study)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "attack.json").write_text(json.dumps(found, indent=1) + "\n")
-    (directory / "attack.md").write_text(markdown(study))
-    draw(study, directory / "attack.png")
+    write_results(directory, "attack", found, markdown(study), partial(draw, study))
     return found
 
 

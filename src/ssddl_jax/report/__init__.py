@@ -4,11 +4,11 @@ No script, no request: pictures are SVG in the page, colours are CSS variables, 
 light and dark, on a desktop and on a phone.
 """
 
-import os
 from importlib import resources
 from pathlib import Path
 from string import Template
 
+from ssddl_jax.outputs import write_whole
 from ssddl_jax.report.curves import curves
 from ssddl_jax.report.files import Run, read_run
 from ssddl_jax.report.html import Html, text
@@ -45,14 +45,8 @@ def write_report(directory: Path) -> Path:
     Reads config.toml, metrics.jsonl and summary.json there, and nothing else: the same files make
     the same page. Raises `ConfigError` where the directory is not that of a finished run.
     """
-    page = render(read_run(directory))
     path = directory / "report.html"
-    part = directory / f".report-{os.getpid()}.html"
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, render(read_run(directory)))
     return path
 
 

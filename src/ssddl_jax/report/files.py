@@ -12,6 +12,7 @@ import numpy as np
 
 from ssddl_jax.config import Config, read_toml
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.outputs import completed
 
 _NEEDED = ("rounds", "participants", "group_size", "parameters", "neighbours", "run_sha256")
 _TIMES, _PLACES = 60, 40  # most cells of the traffic heat map: along rounds, along participants
@@ -60,6 +61,7 @@ class Run(NamedTuple):
 
 def read_run(directory: Path) -> Run:
     """Reads a finished run's directory. Raises `ConfigError` where it is not one."""
+    completed(directory)
     for name in ("summary.json", "config.toml", "metrics.jsonl"):
         if not (directory / name).is_file():
             raise _not_a_run(directory, f"has no {name}")

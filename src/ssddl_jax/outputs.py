@@ -1,0 +1,290 @@
+"""What commands write into, and what is theirs there: no file of anybody else's is ever touched.
+
+A folder is ours if it holds our marker, or version one's `config.toml`; an empty one is free. Where
+a new run replaces an old one, it waits in a hidden folder until its first round is done; then that
+folder gets another name, which settles it: from then on whoever opens the directory completes the
+change. So a directory is the old run, whole, or a new one that can be resumed.
+"""
+
+import json
+import os
+import re
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ssddl_jax.errors import ConfigError
+from ssddl_jax.paths import check_path
+
+MARKER = ".ssddl"
+WAITING, SETTLED = ".ssddl-new", ".ssddl-next"  # folders of a run that is to replace another
+_CHECKPOINT = (
+    r"(checkpoints|checkpoints-damaged)/\d+[^/]*/(.*/)?(_CHECKPOINT_METADATA|_METADATA|_sharding"
+    r"|metadata|commit_success\.txt|manifest\.ocdbt|[0-9a-f]{32}|process_\d+)"
+)
+_RUN = (
+    r"(config\.toml|summary\.json|report\.html|metrics\.jsonl|metrics\.csv)"
+    rf"|\.part-(config\.toml|summary\.json|report\.html)|{_CHECKPOINT}"
+    r"|tensorboard/events\.out\.tfevents\.[^/]*"
+)
+_NAMES = {"run": _RUN} | {
+    kind: rf"(\.part-)?{kind}\.(json|md|png)" for kind in ("compare", "attack", "scale")
+}
+_FOLDERS = ("checkpoints", "checkpoints-damaged", "tensorboard")
+
+
+def kind_of(directory: Path) -> str | None:
+    """What made the folder: run, compare, attack, scale; None if it is not ours."""
+    with suppress(OSError, ValueError):
+        marked = re.fullmatch(r"ssddl_jax (\w+)\n", (directory / MARKER).read_text("utf-8"))
+        if marked and marked[1] in _NAMES:
+            return marked[1]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        about: Any = tomllib.loads((directory / "config.toml").read_text("utf-8"))
+        if "ssddl-jax" in about["environment"]["versions"]:
+            return "run"
+    return None
+
+
+def check_output(directory: Path, overwrite: bool) -> None:
+    """Refuses an `out` that is somebody else's, that exists, or that cannot be made; writes
+    nothing.
+    """
+    check_path("out", directory)
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError("out", directory, "is a file; name a folder")
+    if _in_use(directory):
+        if kind_of(directory) is None:
+            remedy = "is not empty, and no command of ours made it; name another folder"
+            raise ConfigError("out", directory, remedy)
+        if not overwrite:
+            raise ConfigError("out", directory, "exists already; choose another, or --overwrite")
+        for entry in _foreign_steps(directory):
+            remedy = f"{entry} is not a checkpoint of ours, and looks like one; move it away"
+            raise ConfigError("out", directory, remedy)
+    parent = directory.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    probe = parent / f".ssddl-probe-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        if not parent.is_dir():
+            raise NotADirectoryError(20, "Not a directory")
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        remedy = f"cannot be created: {parent}: {error.strerror}; choose a folder you can write to"
+        raise ConfigError("out", directory, remedy) from error
+
+
+def _in_use(directory: Path) -> bool:
+    return directory.is_dir() and any(
+        entry.name not in (WAITING, MARKER) for entry in directory.iterdir()
+    )
+
+
+def _foreign_steps(directory: Path) -> list[Path]:
+    """What in `checkpoints` is named as a checkpoint, and holds a file of somebody else's."""
+    folder = directory / "checkpoints"
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    ours = set(_ours(directory, "run"))
+    return [
+        step
+        for step in folder.iterdir()
+        if step.name.isdecimal()
+        and (step.is_symlink() or any(f not in ours for f in step.rglob("*") if not f.is_dir()))
+    ]
+
+
+@contextmanager
+def output(given: str | Path | None, what: str, overwrite: bool) -> Iterator[Path]:
+    """The folder to write into, checked: the one given, or a new one in runs/, which is made at
+    once, so that no other process takes its name, and removed if nothing was written into it.
+    """
+    if given is not None:
+        check_output(Path(given), overwrite)
+        yield Path(given)
+        return
+    directory = new_directory(what)
+    try:
+        yield directory
+    finally:
+        with suppress(OSError):  # only if they are empty
+            directory.rmdir()
+            directory.parent.rmdir()
+
+
+def name_of(config: Any) -> str:
+    """What a new folder for a run is called, after the time."""
+    return f"{config.protocol}-{Path(config.data).stem}"
+
+
+def new_directory(what: str) -> Path:
+    """Makes a folder in runs/ whose name nothing had. Raises `ConfigError`."""
+    stem = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{what}"
+    check_output(stem, overwrite=True)
+    for i in range(1, 1000):
+        directory = stem if i == 1 else stem.with_name(f"{stem.name}-{i}")
+        with suppress(FileExistsError):
+            directory.mkdir(parents=True)
+            return directory
+    raise ConfigError("out", stem, "is taken a thousand times; name a folder")
+
+
+def mark(directory: Path, kind: str) -> None:
+    """Makes a folder ours."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MARKER).write_text(f"ssddl_jax {kind}\n", "utf-8")
+
+
+def free(directory: Path) -> None:
+    """Removes what we wrote into a folder of ours, file by file, and folders then empty."""
+    kind = kind_of(directory)
+    if kind is None:
+        return
+    mark(directory, kind)  # still ours if this is cut off
+    for path in _ours(directory, kind):
+        path.unlink(missing_ok=True)
+    for name in _FOLDERS if kind == "run" else ():
+        folder = directory / name
+        if folder.is_symlink():
+            continue
+        for inner, _, _ in os.walk(folder, topdown=False):
+            with suppress(OSError):
+                Path(inner).rmdir()
+
+
+def _ours(directory: Path, kind: str) -> Iterator[Path]:
+    """Files of the names that a command of this kind writes; links are not followed."""
+    known = re.compile(_NAMES[kind])
+    for inner, folders, files in os.walk(directory):
+        if Path(inner) == directory:
+            folders[:] = [name for name in folders if name in _FOLDERS]
+        for name in files:
+            path = Path(inner) / name
+            if known.fullmatch(path.relative_to(directory).as_posix()):
+                yield path
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write; it takes the other's place once all is written, or goes."""
+    part = path.with_name(f".part-{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with beside(path) as part, part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_results(
+    directory: Path,
+    kind: str,
+    found: dict[str, Any],
+    table: str,
+    draw: Callable[[Path], None] | None = None,
+) -> None:
+    """Writes KIND.json, KIND.md and KIND.png into a folder that is ours, or made; what another
+    command of ours wrote there goes.
+    """
+    if kind_of(directory) != kind:
+        free(directory)
+        mark(directory, kind)
+    write_whole(directory / f"{kind}.json", json.dumps(found, indent=1) + "\n")
+    write_whole(directory / f"{kind}.md", table)
+    if draw is not None:
+        with beside(directory / f"{kind}.png") as part:
+            draw(part)
+
+
+@contextmanager
+def only_writer(directory: Path) -> Iterator[None]:
+    """Holds the directory, which is made if need be, against other runs; a lock ends with its
+    process. Raises `ConfigError` while another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # no such locks here
+        yield
+        return
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            _lock(fcntl, held, directory)
+        yield
+    finally:
+        os.close(held)
+
+
+def _lock(fcntl: Any, held: int, directory: Path) -> None:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        remedy = "is being written by another process; wait for it, or end it"
+        raise ConfigError("directory", directory, remedy) from error
+
+
+# A run that replaces another
+
+
+def waiting(directory: Path) -> Path:
+    """Where a new run's config belongs: the directory itself, or, if there is something in it that
+    the run will replace, a hidden folder there. The caller holds the directory's lock.
+    """
+    complete(directory)
+    _discard(directory / WAITING)
+    if not _in_use(directory):
+        mark(directory, "run")
+        return directory
+    (directory / WAITING).mkdir()
+    return directory / WAITING
+
+
+def settle(directory: Path) -> None:
+    """The run that waits in the directory takes its place."""
+    (directory / WAITING).rename(directory / SETTLED)
+    complete(directory)
+
+
+def give_up(directory: Path) -> None:
+    """The run that waits in the directory, if there is one, will not take its place."""
+    _discard(directory / WAITING)
+
+
+def complete(directory: Path) -> None:
+    """Ends a change that was settled and cut off. The caller holds the directory's lock."""
+    settled = directory / SETTLED
+    if not settled.is_dir():
+        return
+    if (settled / "config.toml").exists():
+        free(directory)
+        mark(directory, "run")
+        (settled / "config.toml").replace(directory / "config.toml")
+    _discard(settled)
+
+
+def completed(directory: Path) -> None:
+    """The same for those who only read, unless the change is under way."""
+    if (directory / SETTLED).is_dir():
+        with suppress(ConfigError, OSError), only_writer(directory):
+            complete(directory)
+
+
+def _discard(folder: Path) -> None:
+    for name in ("config.toml", ".part-config.toml"):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
