@@ -39,7 +39,7 @@ test-browser: $(VENV)/.browser
 test-tpu:
 	@$(MAKE) --no-print-directory setup VENV=.venv-tpu
 	@.venv-tpu/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,tpu]'
-	@JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -m slow tests/test_ahead.py
+	@JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -m slow -k "chips or topology" tests/test_ahead.py
 
 $(VENV)/.linters: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
