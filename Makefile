@@ -50,9 +50,11 @@ lint: $(VENV)/.linters
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+# That each runs whole, compiled without optimisation, as the tests are.
 benchmarks: setup
 	@for file in benchmarks/*.py; do \
-		echo "$$file --tiny"; $(BIN)/python $$file --tiny || exit 1; done
+		echo "$$file --tiny"; \
+		JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python $$file --tiny || exit 1; done
 
 clean:
 	rm -rf .venv .venv-3.12 .venv-tpu .venv-peers-* .pytest_cache .mypy_cache .ruff_cache build
