@@ -37,7 +37,7 @@ QUICK = ("ring", "retry", "reveal two", "shamir", "void")
 # Engine reference, whose rounds compile little: some to the words of engine pairwise, below; of
 # the others `test_independent_uploads` recomputes what engine pairwise sends.
 BY_BOTH = ("reveal two", "shamir", "void")
-BY_THE_ORACLE = (*BY_BOTH, "complete", "paired", "wide", "reveal", "void reveal")
+BY_THE_ORACLE = (*BY_BOTH, "complete", "paired", "wide", "reveal", "reveal wide", "void reveal")
 
 
 def slow(name):
