@@ -39,7 +39,7 @@ test-browser: $(VENV)/.browser
 test-tpu:
 	@$(MAKE) --no-print-directory setup VENV=.venv-tpu
 	@.venv-tpu/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,tpu]'
-	@JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -m slow tests/test_ahead.py
+	@JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -m slow -k "chips or topology" tests/test_ahead.py
 
 $(VENV)/.linters: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
@@ -50,9 +50,11 @@ lint: $(VENV)/.linters
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+# That each runs whole, compiled without optimisation, as the tests are.
 benchmarks: setup
 	@for file in benchmarks/*.py; do \
-		echo "$$file --tiny"; $(BIN)/python $$file --tiny || exit 1; done
+		echo "$$file --tiny"; \
+		JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python $$file --tiny || exit 1; done
 
 clean:
 	rm -rf .venv .venv-3.12 .venv-tpu .venv-peers-* .pytest_cache .mypy_cache .ruff_cache build

@@ -83,7 +83,7 @@ def main() -> None:
     cores = measure.pin(options.cores)
     todo = settings(options)
     if options.tiny:
-        options.protocols = "ssddl,dssgd:0.1,snt"
+        options.protocols = "ssddl,dssgd:0.1"
         todo = [{**todo[0], "data": "mnist-small", "model": "linear", "rounds": 1}]
         todo[0] |= {"participants": 30, "group_size": 3}
     cells: list[dict[str, Any]] = []

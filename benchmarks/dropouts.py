@@ -18,6 +18,7 @@ RULES = {
     "secagg": ["--protocol", "secagg"],
     "secagg+": ["--protocol", "secagg+"],
 }
+TINY = ("ssddl reveal", "secagg+")
 RATES = (0.0, 0.1, 0.3)
 FLAGS = ["--shares", "paired", "--max-dropout", "0.3"]
 
@@ -39,17 +40,17 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=50_890)
     parser.add_argument("--turns", type=int, default=2)
     options = parser.parse_args()
-    rates = RATES
+    rules, rates = RULES, RATES
     if options.tiny:
-        rates = RATES[-1:]
-        options.members, options.dimension, options.turns = "12", 200, 1
+        rules, rates = {name: RULES[name] for name in TINY}, RATES[-1:]
+        options.members, options.dimension, options.turns = "8", 200, 1
     cores = measure.pin(options.cores)
     sizes = [int(text) for text in options.members.split(",")]
     seconds: dict[tuple[int, str, float], list[float]] = {}
     exact = True
     for _ in range(options.turns):
         for members in sizes:
-            for rule, flags in RULES.items():
+            for rule, flags in rules.items():
                 if rule == "ssddl shamir" and members > 100:  # vector sharing: n t d, minutes
                     continue
                 for rate in rates:

@@ -23,19 +23,20 @@ def main() -> None:
 
     import ssddl_jax as sd
     from ssddl_jax.population import load_data
-    from ssddl_jax.privacy import results
+    from ssddl_jax.privacy import results, study
     from ssddl_jax.privacy.figure import draw
     from ssddl_jax.privacy.scoring import leak_of
-    from ssddl_jax.privacy.study import study
     from ssddl_jax.privacy.surfaces import play, surfaces_of
     from ssddl_jax.requests import SIZES, attack_config
 
-    people, targets = (12, 3) if options.tiny else (100, options.targets)
+    people, targets = (6, 2) if options.tiny else (100, options.targets)
+    if options.tiny:  # too few to show anything
+        study.DLG_STEPS = study.DLG_RESTARTS = study.INVERSION_STEPS = 2
     sizes = [size for size in SIZES if size <= people]
     base = sd.Config(participants=people, group_size=5)
-    found = study(attack_config(base), targets, sizes, lambda text: print(text, flush=True))
+    found = study.study(attack_config(base), targets, sizes, lambda text: print(text, flush=True))
     leaks = []
-    for batch in BATCHES[:2] if options.tiny else BATCHES:
+    for batch in BATCHES[:1] if options.tiny else BATCHES:
         begin = time.perf_counter()
         rotating = sd.Config(participants=people, group_size=5, selection="rotate")
         config = attack_config(rotating, batch)

@@ -23,8 +23,8 @@ CAUGHT = 0.9
 REJECTED = 1e-6
 SEARCHED = {"small-seeds": 500, "byte-residuals": 2500}  # views of each world
 CHANCE = 4.0  # standard errors that a healthy case's seed search may be off: its views are fewer
-TINY = ("directed", "edge-without-mask", "small-seeds")
-TINY_VIEWS, TINY_SEARCHED = 1500, 40
+TINY = ("directed", "small-seeds")
+TINY_VIEWS, TINY_SEARCHED = 1500, 8
 HEAD = ["case", "AUC", "+-", "held-out views", "combined p of uniformity", "verdict"]
 
 

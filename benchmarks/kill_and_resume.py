@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=150, help="of each run [150]")
     parser.add_argument("--seed", type=int, default=1, help="of the instants [1]")
     options = parser.parse_args()
-    kills, rounds = (5, 30) if options.tiny else (options.kills, options.rounds)
+    kills, rounds = (1, 30) if options.tiny else (options.kills, options.rounds)
     rng = random.Random(options.seed)
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:

@@ -43,7 +43,7 @@ def openssl_rate(cores: int, seconds: float) -> float:
     def work(core: int) -> None:
         encryptor = Cipher(algorithms.ChaCha20(bytes(32), bytes(16)), None).encryptor()
         buffer = bytearray(size)
-        while perf_counter() < stop:
+        while not done[core] or perf_counter() < stop:
             for _ in range(8):
                 encryptor.update_into(zeros, buffer)
             done[core] += 8 * size // 4

@@ -23,8 +23,6 @@ RUNS = {
     "defaults": [],
     "weighted": ["--weighting", "examples"],
     "retried": DROPOUT,
-    "paired": ["--shares", "paired"],
-    "ring": ["--group-size", "8", "--neighbours", "4"],
     "ring-retried-paired": ["--neighbours", "2", "--shares", "paired", *DROPOUT],
     "reveal": ["--dropout-rule", "reveal", *DROPOUT],
     "wide": ["--ring-bits", "64"],
@@ -33,7 +31,7 @@ RUNS = {
 }
 RUNS["reference-ring-retried-paired"] = [*RUNS["ring-retried-paired"], "--engine", "reference"]
 QUICK = ("ring-retried-paired", "reference-ring-retried-paired")
-DEGREES = {"ring": 4, "ring-retried-paired": 2, "reference-ring-retried-paired": 2}
+DEGREES = {"ring-retried-paired": 2, "reference-ring-retried-paired": 2}
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,12 @@ def as_for_users(monkeypatch):
     ("model", "devices", "more"),
     [
         ("linear", 2, {"dropout": 0.2, "max_dropout": 0.5, "prg": "chacha8"}),
-        pytest.param("mlp-64", 1, {"local_optimizer": "adam"}, marks=pytest.mark.slow),
-        pytest.param("linear", 3, {"server_optimizer": "yogi"}, marks=pytest.mark.slow),
+        pytest.param(
+            "mlp-64",
+            3,
+            {"local_optimizer": "adam", "server_optimizer": "yogi"},
+            marks=pytest.mark.slow,
+        ),
         pytest.param("linear", 1, {"protocol": "plain"}, marks=pytest.mark.slow),
     ],
 )
@@ -71,16 +75,16 @@ def test_the_search_finds_what_it_looks_for():
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "devices"),
     [
-        "pairwise",
-        pytest.param("all there", marks=pytest.mark.slow),
-        pytest.param("void", marks=pytest.mark.slow),
-        pytest.param("rotating", marks=pytest.mark.slow),
-        pytest.param("plain", marks=pytest.mark.slow),
+        ("pairwise", 1),
+        ("pairwise", 2),
+        *(
+            pytest.param(name, 2, marks=pytest.mark.slow)
+            for name in ("all there", "void", "rotating", "plain")
+        ),
     ],
 )
-@pytest.mark.parametrize("devices", [1, 2])
 def test_one_compilation_in_a_whole_run(run_on, name, devices):
     """Seen in JAX's own log, and told in the summary."""
     result, compiled = run_on(name, devices)
@@ -224,6 +228,8 @@ MORE = {
     "rotating": {"engine": "ideal", "selection": "rotate"},
     "plain": {"protocol": "plain"},
 }
+# Fewer than tiles, as many as do not divide them, more than there are tiles.
+DEVICES = {"pairwise": (2, 8), "ring-wide": (3,), "ideal": (8,), "shamir": (3,), "reveal": (8,)}
 QUICK_DEVICES = {("pairwise", 2)}
 
 
@@ -260,9 +266,8 @@ def run_on(make_tiny_data, tmp_path_factory):
     ("name", "devices"),
     [
         pytest.param(n, d, marks=() if (n, d) in QUICK_DEVICES else pytest.mark.slow)
-        for n in RECIPES
-        for d in (2, 3, 8)
-        if d != 2 or (n, d) in QUICK_DEVICES
+        for n, numbers in DEVICES.items()
+        for d in numbers
     ],
 )
 def test_results_do_not_depend_on_devices(run_on, name, devices):

@@ -53,7 +53,7 @@ def until(condition, process):
     while not condition():
         assert process.poll() is None, "ended before"
         assert time.monotonic() < deadline
-        time.sleep(0.001)
+        time.sleep(0.005)
 
 
 def rounds_done(folder):
@@ -93,13 +93,10 @@ def check_goes_on(folder, whole, *flags):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_between_rounds_leaves_a_checkpoint_of_that_round(
-    command, whole, tmp_path, number
-):
+def test_a_signal_between_rounds_leaves_a_checkpoint_of_that_round(command, whole, tmp_path):
     run = start(command, tmp_path)
     until(lambda: rounds_done(tmp_path) > 50, run)
-    run.send_signal(number)
+    run.send_signal(signal.SIGINT)
     status, out, line = ended(run, tmp_path)
     assert (status, out) == (1, "")
     done = rounds_done(tmp_path)
@@ -109,12 +106,10 @@ def test_a_signal_between_rounds_leaves_a_checkpoint_of_that_round(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGINT]])
-def test_a_signal_while_it_compiles_says_how_to_go_on(command, whole, tmp_path, numbers):
+def test_a_signal_while_it_compiles_says_how_to_go_on(command, whole, tmp_path):
     run = start(command, tmp_path)
     until(lambda: "participants" in (tmp_path / "said").read_text(), run)
-    for number in numbers:
-        run.send_signal(number)
+    run.send_signal(signal.SIGTERM)
     status, out, line = ended(run, tmp_path)
     assert (status, out) == (1, "")
     assert line.startswith("stopped ")
