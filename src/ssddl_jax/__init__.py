@@ -12,6 +12,13 @@ with the first that needs it.
 """
 
 import sys
+
+# `python -m ssddl_jax` puts the working directory first, where any file may lie: out with it before
+# anything else is imported. Code that the user names is looked for there all the same.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    if sys.orig_argv[-len(sys.argv)] in ("ssddl_jax", "-mssddl_jax"):
+        del sys.path[0]
+
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any

@@ -84,7 +84,11 @@ def join() -> None:
 
     if processes:
         jax.distributed.initialize(
-            coordinator, int(processes), int(index), heartbeat_timeout_seconds=_HEARTBEAT
+            coordinator,
+            int(processes),
+            int(index),
+            coordinator_bind_address=coordinator,  # not all interfaces, as by default
+            heartbeat_timeout_seconds=_HEARTBEAT,
         )
     else:
         method = None if coordinator == "auto" else coordinator

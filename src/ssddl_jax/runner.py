@@ -44,6 +44,7 @@ from ssddl_jax.report import write_report
 from ssddl_jax.round import State
 from ssddl_jax.simulation import Simulation
 from ssddl_jax.sinks import Csv, Guarded, JsonLines, Row, Sink, load_sinks
+from ssddl_jax.trust import check_trust
 
 
 class RunResult(NamedTuple):
@@ -93,6 +94,7 @@ def run(
 def resume(
     directory: str | Path,
     *,
+    trust: bool = False,
     watch: Watch = Watch(),  # noqa: B008 (immutable)
     sinks: Sequence[Sink] = (),
     **parts: Any,
@@ -100,14 +102,16 @@ def resume(
     """Goes on with a run from its last good checkpoint, to the bits of an uninterrupted run.
 
     Without any checkpoint it starts at round 0; a finished run is only read. Parts that `run` was
-    given must be given again. Raises `ConfigError` (a `CheckpointError` where no checkpoint can be
+    given must be given again; code that the directory names is imported only if `trust` says so.
+    Raises `ConfigError` (a `CheckpointError` where no checkpoint can be
     used); `Interrupted` and `RunError` as `run` does.
     """
     directory = Path(directory)
     config, about = read_config(directory)
     summary = read_summary(directory, config)
     if summary is not None:
-        return _finished(directory, config, summary, parts)
+        return _finished(directory, config, summary, parts, trust)
+    check_trust(vars(config), trust, parts)
     prepared = prepare(config, same_parts(directory, about, parts))
     sinks = [*load_sinks(config.sinks), *sinks]
     for line in differences(about, prepared.sources):
@@ -161,11 +165,12 @@ def _trees(prepared: Prepared) -> Any:
 
 
 def _finished(
-    directory: Path, config: Config, summary: dict[str, Any], parts: dict[str, Any]
+    directory: Path, config: Config, summary: dict[str, Any], parts: dict[str, Any], trust: bool
 ) -> RunResult:
     """A finished run, read back; its parameters are None where they cannot be had any more."""
     rows = read_rows(directory)
     try:
+        check_trust(vars(config), trust, parts)
         prepared = prepare(config, parts)
         last = newest(directory, recipe_of(prepared), _trees(prepared), lambda text: None)
     except (ConfigError, DataError):

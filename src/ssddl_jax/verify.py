@@ -11,6 +11,7 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.loop import compile_loop, first_state, prepare, recipe_of, rounds
 from ssddl_jax.records import summarise
 from ssddl_jax.runner import same_parts
+from ssddl_jax.trust import check_trust
 
 # What a replay cannot know: how long it took then, where, and what interrupted it.
 _NOT_COMPARED = ("seconds",)
@@ -40,12 +41,14 @@ class VerifyResult(NamedTuple):
 def verify(
     directory: str | Path,
     *,
+    trust: bool = False,
     on_round: Callable[[dict[str, Any]], None] = lambda row: None,
     **parts: Any,
 ) -> VerifyResult:
     """Replays a finished run; writes nothing. Stops at the first round that differs.
 
-    Parts that `run` was given must be given again. Raises `ConfigError` where there is no finished
+    Parts that `run` was given must be given again; code that the directory names is imported only
+    if `trust` says so. Raises `ConfigError` where there is no finished
     run to verify.
     """
     directory = Path(directory)
@@ -57,6 +60,7 @@ def verify(
     if len(recorded) != config.rounds:
         remedy = f"metrics.jsonl has {len(recorded)} rounds, the config {config.rounds}"
         raise ConfigError("directory", directory, remedy)
+    check_trust(vars(config), trust, parts)
     prepared = prepare(config, same_parts(directory, about, parts))
     explain = differences(about, prepared.sources)
     old, new = about.get("data_sha256"), recipe_of(prepared)["data_sha256"]

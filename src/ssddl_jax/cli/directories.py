@@ -18,6 +18,7 @@ from ssddl_jax.cores import start_pool
 def resume(arguments: list[str]) -> int:
     """`ssddl resume`."""
     parser = _parser("resume", "Goes on with a run from its last good checkpoint.")
+    _trust_flag(parser)
     add_cluster_flags(parser)
     options = parse(parser, arguments)
     cluster = read_cluster(options)
@@ -34,7 +35,7 @@ def resume(arguments: list[str]) -> int:
     from ssddl_jax.console import Progress, print_summary
 
     with Progress(config, distributed.is_leader()) as progress:
-        result = runner.resume(directory, watch=progress.watch)
+        result = runner.resume(directory, trust=options.trust, watch=progress.watch)
     if distributed.is_leader():
         if options.json:
             print_json(result.summary)
@@ -45,7 +46,9 @@ def resume(arguments: list[str]) -> int:
 
 def verify(arguments: list[str]) -> int:
     """`ssddl verify`."""
-    options = parse(_parser("verify", "Replays a finished run and compares hashes."), arguments)
+    parser = _parser("verify", "Replays a finished run and compares hashes.")
+    _trust_flag(parser)
+    options = parse(parser, arguments)
     from ssddl_jax.directory import read_config
 
     directory = Path(options.directory)
@@ -56,7 +59,7 @@ def verify(arguments: list[str]) -> int:
 
     with Progress(config) as progress:
         progress.show()
-        found = replay(directory, on_round=progress.round)
+        found = replay(directory, trust=options.trust, on_round=progress.round)
     if options.json:
         print_json(found._asdict())
     elif found.equal:
@@ -79,6 +82,11 @@ def report(arguments: list[str]) -> int:
     else:
         print(path)
     return 0
+
+
+def _trust_flag(parser: Parser) -> None:
+    text = "import the code that config.toml names (model, prg, optimizers, sinks)"
+    parser.add_argument("--trust", action="store_true", help=text)
 
 
 def _parser(command: str, description: str) -> Parser:

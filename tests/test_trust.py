@@ -1,0 +1,115 @@
+"""A run directory is passed on: no command imports what lies in it or what it names, unasked."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import ssddl_jax as sd
+from ssddl_jax.cli import main
+from ssddl_jax.interrupts import go_on
+from ssddl_jax.trust import named_code
+
+QUICK = ["--model", "linear", "--participants", "8", "--group-size", "5", "--devices", "1"]
+NAMES = {
+    "model": "planted:net",
+    "prg": "planted:prg",
+    "local_optimizer": "planted:sgd",
+    "server_optimizer": "planted:mean",
+    "sinks": "tensorboard,planted:sink",
+}
+PLANTED = "open({path!r}, 'a').write(__name__ + '\\n')\nraise SystemExit(3)\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_file):
+    folder = tmp_path_factory.mktemp("made") / "run"
+    arguments = ["run", "--data", str(tiny_file), *QUICK, "--rounds", "1", "--out", str(folder)]
+    assert main(arguments) == 0
+    return folder
+
+
+@pytest.fixture
+def stranger(finished, tmp_path):
+    """A copy of a finished run with planted modules in both working directories."""
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-a", str(finished), str(run)], check=True)
+    seen = tmp_path / "imported"
+    for folder in (tmp_path, run):
+        for name in ("planted", "tomli_w", "numpy", "json", "random", "ssddl_jax_extra", "jax"):
+            (folder / f"{name}.py").write_text(PLANTED.format(path=str(seen)))
+    return run, seen
+
+
+def ssddl(arguments, folder):
+    """As a process of its own, by `-m`, which puts the working directory first."""
+    return subprocess.run(
+        [sys.executable, "-m", "ssddl_jax", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_working_directory_is_not_searched(stranger):
+    """For `report` and `resume` of a finished run no code is needed at all."""
+    run, seen = stranger
+    for at, folder in ((".", run), ("run", run.parent)):
+        for command in ("report", "resume", "verify"):
+            done = ssddl([command, at], folder)
+            assert done.returncode == 0, done.stderr
+    assert not seen.exists()
+
+
+@pytest.mark.parametrize("field", NAMES)
+def test_code_that_a_directory_names_is_refused(stranger, field, capsys, monkeypatch):
+    run, seen = stranger
+    path, summary = run / "config.toml", (run / "summary.json").read_text()
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(f"{field} =")]
+    at = next(i for i, line in enumerate(lines) if line.startswith("["))
+    path.write_text("\n".join([*lines[:at], f'{field} = "{NAMES[field]}"', *lines[at:]]) + "\n")
+    assert named_code({field: NAMES[field]}) == {field: NAMES[field].split(",")[-1]}
+    for cwd, name in ((run, "."), (run.parent, "run")):
+        monkeypatch.chdir(cwd)
+        for command in ("verify", "resume"):
+            if command == "resume":
+                (run / "summary.json").unlink(missing_ok=True)
+            assert main([command, name]) == 2
+            line = capsys.readouterr().err.strip().splitlines()[-1]
+            assert f"error: {field} = " in line
+            assert f"module planted from {cwd}/planted.py" in line
+            assert "--trust" in line
+        (run / "summary.json").write_text(summary)
+        assert main(["resume", name]) == 0  # finished: only read
+    assert not seen.exists()
+    assert go_on(run).endswith(" --trust")
+    (run / "summary.json").unlink()
+    with pytest.raises(sd.ConfigError, match="trust=True"):
+        sd.resume(run)
+    assert main(["resume", name, "--trust"]) == 2  # imported, and it fails
+    assert "cannot be imported" in capsys.readouterr().err
+    assert seen.read_text() == "planted\n"
+
+
+def test_a_part_that_is_given_needs_no_trust(stranger):
+    run, seen = stranger
+    path = run / "config.toml"
+    path.write_text(path.read_text().replace('model = "linear"', 'model = "planted:net"'))
+    assert sd.verify(run, model="linear").equal
+    assert not seen.exists()
+
+
+def test_ones_own_word_is_enough(tmp_path, monkeypatch, capsys, tiny_file):
+    """`--config` and flags are the user's; so is `run` with `-m` in a folder with an own model."""
+    (tmp_path / "mine.py").write_text(
+        "import jax.numpy as jnp\n"
+        "net = (lambda key, x: jnp.zeros(4), lambda params, x: jnp.zeros((len(x), 4)) + params)\n"
+    )
+    done = ssddl(
+        ["plan", "--data", str(tiny_file), "--no-calibration", *QUICK[2:], "--model", "mine:net"],
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
