@@ -29,7 +29,7 @@ def main() -> None:
     from ssddl_jax.privacy.surfaces import play, surfaces_of
     from ssddl_jax.requests import SIZES, attack_config
 
-    people, targets = (6, 2) if options.tiny else (100, options.targets)
+    people, targets = (12, 2) if options.tiny else (100, options.targets)
     if options.tiny:  # too few to show anything
         study.DLG_STEPS = study.DLG_RESTARTS = study.INVERSION_STEPS = 2
     sizes = [size for size in SIZES if size <= people]
