@@ -15,9 +15,9 @@ import sys
 
 # `python -m ssddl_jax` puts the working directory first, where any file may lie: out with it before
 # anything else is imported. Code that the user names is looked for there all the same.
-if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
-    if sys.orig_argv[-len(sys.argv)] in ("ssddl_jax", "-mssddl_jax"):
-        del sys.path[0]
+_ITSELF = ("ssddl_jax", "-mssddl_jax")
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.orig_argv[-len(sys.argv)] in _ITSELF:
+    del sys.path[0]
 
 from importlib import import_module
 from types import ModuleType
