@@ -15,8 +15,11 @@ import sys
 
 # `python -m ssddl_jax` puts the working directory first, where any file may lie: out with it before
 # anything else is imported. Code that the user names is looked for there all the same.
-_ITSELF = ("ssddl_jax", "-mssddl_jax")
-if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.orig_argv[-len(sys.argv)] in _ITSELF:
+if (
+    sys.argv[:1] == ["-m"]
+    and sys.orig_argv[-len(sys.argv)] in ("ssddl_jax", "-mssddl_jax")
+    and not sys.flags.safe_path
+):
     del sys.path[0]
 
 from importlib import import_module
