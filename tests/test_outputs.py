@@ -17,6 +17,8 @@ from ssddl_jax.outputs import MARKER, SETTLED, WAITING, check_output, free, kind
 QUICK = ["--model", "linear", "--participants", "8", "--group-size", "5", "--devices", "1"]
 FOREIGN = [
     "thesis.tex",
+    "model/thesis.bin",
+    "model/10/params.npz",
     "notes/metrics.jsonl",
     "checkpoints/thesis/model.ckpt",
     "checkpoints/10/model.bin",
@@ -43,6 +45,9 @@ OURS = [
     "metrics.jsonl",
     "metrics.csv",
     "report.html",
+    "model/params.npz",
+    "model/.part-params.msgpack",
+    "model/model.json",
     ".part-report.html",
     "checkpoints/10/_CHECKPOINT_METADATA",
     "checkpoints/10/state/d/0cc97a9f1e6970a73dcf9b7cac7f6f87",

@@ -166,7 +166,7 @@ def test_what_draws_is_refused(make_tiny_data):
         pytest.raises(sd.ConfigError, match=" draws at random") as caught,
     ):
         build_simulation(config, None, data, local=noisy)
-    assert caught.value.field == "local_optimizer"
+    assert caught.value.field == "local"
     with pytest.raises(sd.ConfigError, match="its apply draws at random"):
         build_simulation(config, (init, dropped), data)
     build_simulation(config, None, data, local=optax.chain(optax.clip(0.1), optax.sgd(0.1)))

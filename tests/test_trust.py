@@ -54,13 +54,15 @@ def ssddl(arguments, folder):
     )
 
 
-def test_the_working_directory_is_not_searched(stranger):
+@pytest.mark.parametrize(
+    "command", ["report", *(pytest.param(c, marks=pytest.mark.slow) for c in ("resume", "verify"))]
+)
+def test_the_working_directory_is_not_searched(stranger, command):
     """For `report` and `resume` of a finished run no code is needed at all."""
     run, seen = stranger
     for at, folder in ((".", run), ("run", run.parent)):
-        for command in ("report", "resume", "verify"):
-            done = ssddl([command, at], folder)
-            assert done.returncode == 0, done.stderr
+        done = ssddl([command, at], folder)
+        assert done.returncode == 0, done.stderr
     assert not seen.exists()
 
 

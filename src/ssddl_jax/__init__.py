@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         shamir_share,
         share,
     )
+    from ssddl_jax.trained import Trained, load_model
     from ssddl_jax.transcript import transcript, transcripts
     from ssddl_jax.verify import VerifyResult, verify
 
@@ -72,6 +73,7 @@ __all__ = [
     "Simulation",
     "Sink",
     "State",
+    "Trained",
     "VerifyResult",
     "Watch",
     "aggregate",
@@ -80,6 +82,7 @@ __all__ = [
     "encode",
     "hold",
     "load_data",
+    "load_model",
     "make_data",
     "mask",
     "reconstruct",
@@ -111,6 +114,7 @@ _NAMES = {  # of each module, what type checkers read above
     "sinks": "Sink",
     "stacked": "aggregate decode encode hold mask reconstruct share "
     "shamir_reconstruct shamir_share",
+    "trained": "Trained load_model",
     "transcript": "transcript transcripts",
     "verify": "VerifyResult verify",
 }

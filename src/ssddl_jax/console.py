@@ -84,6 +84,8 @@ class Progress:
         self.show(completed=done)
         if done:
             self.warn(f"going on after {done} of {self.config.rounds} rounds")
+        for note in simulation.notes:
+            self.warn(note)
         plan, config = simulation.plan, self.config
         sharing = f"protocol {config.protocol}, no secure sum"
         if config.sums_securely:

@@ -36,6 +36,11 @@ class LocalSteps(NamedTuple):
     most: int | None = None  # stop after so many steps; None: whole epochs
     padded: bool = True  # some batch may be filled up with zeros
 
+    def in_a_round(self, rows: int) -> int:
+        """Steps of a participant with so many rows."""
+        steps = self.epochs * -(-rows // self.batch_size)
+        return steps if self.most is None else min(steps, self.most)
+
 
 def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) -> Array:
     """Mean cross entropy over the valid examples of a batch; 0 if there are none."""

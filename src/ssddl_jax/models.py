@@ -6,6 +6,7 @@ module, or `module:attribute` of either.
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -28,6 +29,7 @@ class Model(NamedTuple):
     apply: Callable[[Params, Array], Array]
     name: str = "custom"
     apart: bool = False  # each example's logits are known to depend on that example alone
+    module: Any = None  # the flax module that it is of, if it is
 
 
 class Dense(nn.Module):
@@ -145,9 +147,17 @@ def as_model(model: Any, name: str = "custom") -> Model:
     if isinstance(model, Model):
         return model
     if isinstance(model, nn.Module):
-        return Model(model.init, cast("Callable[[Params, Array], Array]", model.apply), name)
+        apply = cast("Callable[[Params, Array], Array]", model.apply)
+        return Model(model.init, apply, name, module=model)
     if isinstance(model, tuple) and len(model) == 2 and all(callable(part) for part in model):
         return Model(model[0], model[1], name)
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and isinstance(model, nnx.Module):
+        remedy = (
+            "is an nnx module, whose parameters are made already; give (init, apply) functions by "
+            "nnx.split and nnx.merge, as README shows"
+        )
+        raise ConfigError("model", type(model).__name__, remedy)
     remedy = "must be a flax module or an (init, apply) pair of functions"
     raise ConfigError("model", type(model).__name__, remedy)
 

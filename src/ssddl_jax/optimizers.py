@@ -10,8 +10,7 @@ import optax
 
 from ssddl_jax.config import check_name
 from ssddl_jax.errors import ConfigError
-from ssddl_jax.models import Params
-from ssddl_jax.plugins import draws, load_attribute, shapes_of
+from ssddl_jax.plugins import load_attribute
 
 LOCAL: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -46,26 +45,14 @@ def server_optimizer(name: str) -> optax.GradientTransformation:
 
 def _transformation(field: str, name: str, *arguments: float) -> optax.GradientTransformation:
     made = load_attribute(field, name)
-    if callable(made) and not isinstance(made, optax.GradientTransformation):
+    if callable(made) and not isinstance(made, optax.GradientTransformation | optax.MultiSteps):
         try:
             made = made(*arguments)
         except Exception as error:  # a user's function may do anything
             why = f"it fails: {type(error).__name__}: {error}"
             raise ConfigError(field, name, why) from error
+    if isinstance(made, optax.MultiSteps):
+        return made.gradient_transformation()
     if not isinstance(made, optax.GradientTransformation):
         raise ConfigError(field, name, "must give an optax.GradientTransformation")
     return made
-
-
-def check_optimizer(
-    field: str, name: str, optimizer: optax.GradientTransformation, params: Params
-) -> None:
-    """Traces an optimizer's init and update for parameters of these shapes: `ConfigError` if they
-    fail, or if a local one draws: it starts anew in each round and at each participant, so all of
-    them would draw the same.
-    """
-    memory = shapes_of(field, name, "init", optimizer.init, params)
-    shapes_of(field, name, "update", optimizer.update, params, memory, params)
-    if field == "local_optimizer" and draws(optimizer.update, params, memory, params):
-        remedy = "draws at random: all participants would draw the same; leave it out"
-        raise ConfigError(field, name, remedy)

@@ -28,12 +28,13 @@ _CHECKPOINT = (
 _RUN = (
     r"(config\.toml|summary\.json|report\.html|metrics\.jsonl|metrics\.csv)"
     rf"|\.part-(config\.toml|summary\.json|report\.html)|{_CHECKPOINT}"
+    r"|model/(\.part-)?(params\.npz|params\.msgpack|model\.json)"
     r"|tensorboard/events\.out\.tfevents\.[^/]*"
 )
 _NAMES = {"run": _RUN} | {
     kind: rf"(\.part-)?{kind}\.(json|md|png)" for kind in ("compare", "attack", "scale")
 }
-_FOLDERS = ("checkpoints", "checkpoints-damaged", "tensorboard")
+_FOLDERS = ("checkpoints", "checkpoints-damaged", "model", "tensorboard")
 
 
 def kind_of(directory: Path) -> str | None:

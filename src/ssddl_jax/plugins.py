@@ -42,6 +42,13 @@ def shapes_of(field: str, name: str, what: str, function: Callable[..., Any], *g
         return jax.eval_shape(function, *given)
     except Exception as error:  # a user's function may do anything
         why = f"its {what} fails: {type(error).__name__}: {error}"
+        if isinstance(error, jax.errors.TracerArrayConversionError):
+            why = f"its {what} uses NumPy on values that are traced; use jax.numpy"
+        if type(error).__name__ == "InvalidRngError":
+            why = (
+                f"its {what} draws at random (a Dropout that is on?), and gets no key: all "
+                "participants would draw the same; leave it out"
+            )
         raise ConfigError(field, name, why) from error
 
 

@@ -72,6 +72,7 @@ def summarise(
         notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
     if secure and config.engine == "ideal":
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
+    notes += simulation.notes
     notes += doubts(data.images, data.test_images)
     return {
         "test_accuracy": metrics[-1]["test_accuracy"],

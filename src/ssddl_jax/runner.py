@@ -44,6 +44,7 @@ from ssddl_jax.report import write_report
 from ssddl_jax.round import State
 from ssddl_jax.simulation import Simulation
 from ssddl_jax.sinks import Csv, Guarded, JsonLines, Row, Sink, load_sinks
+from ssddl_jax.trained import write_model
 from ssddl_jax.trust import check_trust
 
 
@@ -264,7 +265,7 @@ def _train(
             resumed_from,
         )
         if writer:
-            writer.finish(summary)
+            writer.finish(summary, state)
     return RunResult(summary, metrics, state.params, directory)
 
 
@@ -283,6 +284,7 @@ class _Writer:
         rows: list[Row],
     ) -> None:
         self.directory, self.config = directory, prepared.config
+        self.prepared = prepared
         self.resumed_from = resumed_from
         self.log = JsonLines()
         self.sinks: list[Sink] = [self.log, Csv(), *(Guarded(sink) for sink in sinks)]
@@ -305,11 +307,14 @@ class _Writer:
             self.checkpoints.save(done, tree, self.log, seconds, self.resumed_from)
             self.saved = done
 
-    def finish(self, summary: dict[str, Any]) -> None:
-        """The summary and the report, once everything else is written."""
+    def finish(self, summary: dict[str, Any], state: State) -> None:
+        """The model, the summary and the report, once everything else is written."""
         self.checkpoints.wait()
         for sink in self.sinks:
             sink.finish(summary)
+        config, simulation, data, *_ = self.prepared
+        if config.protocol != "standalone":  # which has a model of everybody's own
+            write_model(self.directory, config, simulation.model, data, state.params)
         write_whole(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
         write_report(self.directory)
 

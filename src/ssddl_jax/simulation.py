@@ -15,11 +15,11 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.least_memory import check_least_memory
 from ssddl_jax.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.models import Model, Params, as_model, load_model
-from ssddl_jax.optimizers import check_optimizer, local_optimizer, server_optimizer
+from ssddl_jax.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.padding import check_padding
 from ssddl_jax.parallel import make_mesh, platform_of
-from ssddl_jax.plan import Plan, make_plan, model_shapes
-from ssddl_jax.plugins import draws
+from ssddl_jax.parts import check_model, notes, optimizer_of
+from ssddl_jax.plan import Plan, make_plan
 from ssddl_jax.population import Data
 from ssddl_jax.protocols import ONE_BY_ONE
 from ssddl_jax.rivals.base import Parts, the_model
@@ -38,6 +38,7 @@ class Simulation(NamedTuple):
     `step_kept` is the same round, and also hands out every row that `step` only adds up:
     `(state, info, rows)`; None for a protocol that sums nothing securely.
     `judged(state)`: the models [m, ...] whose mean test accuracy is the run's; standalone has many.
+    `notes`: what is to be said of the user's own parts.
     """
 
     init: Callable[[], State]
@@ -48,6 +49,7 @@ class Simulation(NamedTuple):
     recipe: Recipe
     model: Model
     judged: Callable[[State], Params] = the_model
+    notes: tuple[str, ...] = ()
 
 
 def build_simulation(
@@ -95,10 +97,17 @@ def build_simulation(
     )
     engine = "pairwise" if config.engine == "reference" else config.engine
     scheme = suited(engine, scheme)
-    local = local or local_optimizer(config.local_optimizer, config.learning_rate)
-    server = server or server_optimizer(config.server_optimizer)
-    check_parts(config, model, data, local, server)
     steps = steps or local_steps(config, counts, data.most_rows)
+    params = check_model(model, data.shape, data.classes)
+    local = optimizer_of(
+        *("local", "local_optimizer", config.local_optimizer, local, params),
+        lambda: local_optimizer(config.local_optimizer, config.learning_rate),
+        steps.in_a_round(data.most_rows),
+    )
+    server = optimizer_of(
+        *("server", "server_optimizer", config.server_optimizer, server, params),
+        lambda: server_optimizer(config.server_optimizer),
+    )
     if train is None and (steps.padded or config.protocol == "central"):
         check_padding(model, data.shape, steps.batch_size)
     recipe = Recipe(
@@ -141,6 +150,7 @@ def build_simulation(
         recipe=recipe,
         model=model,
         judged=judged,
+        notes=tuple(notes(model, data.shape, local)),
     )
 
 
@@ -153,26 +163,6 @@ def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalStep
         ragged=ragged,
         padded=ragged or most_rows % batch != 0,
     )
-
-
-def check_parts(
-    config: Config,
-    model: Model,
-    data: Data,
-    local: optax.GradientTransformation,
-    server: optax.GradientTransformation,
-) -> None:
-    """Traces a user's parts by themselves, so that what fails is named. Raises `ConfigError`."""
-    params, logits = model_shapes(model, data.shape)
-    if logits.shape[1] < data.classes:
-        remedy = f"gives {logits.shape[1]} logits, the data has {data.classes} classes"
-        raise ConfigError("model", model.name, remedy)
-    example = jax.ShapeDtypeStruct((1, *data.shape), np.float32)
-    if draws(model.apply, params, example):
-        remedy = "its apply draws at random: all participants would draw the same; leave it out"
-        raise ConfigError("model", model.name, remedy)
-    check_optimizer("local_optimizer", config.local_optimizer, local, params)
-    check_optimizer("server_optimizer", config.server_optimizer, server, params)
 
 
 def place(tree: Tree, recipe: Recipe) -> Tree:

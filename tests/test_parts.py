@@ -1,0 +1,143 @@
+"""Models and optimizers of the user's own: what cannot work is refused by its name, in a line."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import ssddl_jax as sd
+from ssddl_jax.simulation import build_simulation
+
+
+def built(tiny, **parts):
+    config = sd.Config(participants=8, group_size=5, model="linear", devices=1, batch_size=4)
+    return build_simulation(config, parts.pop("model", None), tiny, **parts)
+
+
+@pytest.fixture(autouse=True)
+def _as_users_have_it():
+    """Parts of optax's and flax's own promote."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture
+def tiny(make_tiny_data):
+    return make_tiny_data(8)
+
+
+def refused(tiny, **parts):
+    with pytest.raises(sd.ConfigError) as caught:
+        built(tiny, **parts)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def net(*layers):
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = x.reshape(len(x), -1)
+            for layer in layers:
+                x = layer()(x)
+            return nn.Dense(10)(x)
+
+    return Net()
+
+
+def test_models_that_keep_more_than_parameters(tiny):
+    for frozen in (True, False):
+        norm = net(lambda frozen=frozen: nn.BatchNorm(use_running_average=frozen))
+        said = refused(tiny, model=norm)
+        assert said.startswith("model = custom: ") or "batch_stats" in said
+    assert "keeps batch_stats besides its parameters" in refused(
+        tiny, model=net(lambda: nn.BatchNorm(use_running_average=True))
+    )
+    assert built(tiny, model=net(nn.LayerNorm)).notes == ()
+
+
+def test_dropout(tiny):
+    said = refused(tiny, model=net(lambda: nn.Dropout(0.5, deterministic=False)))
+    assert "draws at random (a Dropout that is on?)" in said
+    idle = built(tiny, model=net(lambda: nn.Dropout(0.5, deterministic=True)))
+    assert idle.notes == ("the model has a Dropout that is never switched on: it does nothing",)
+
+
+def test_an_nnx_module_is_told_how(tiny):
+    said = refused(tiny, model=nnx.Linear(784, 10, rngs=nnx.Rngs(0)))
+    assert "nnx.split" in said
+    assert said.startswith("model = Linear: ")
+
+
+def test_an_nnx_model_as_functions(tiny):
+    """As README shows."""
+
+    def make(key):
+        return nnx.Linear(int(np.prod(tiny.shape)), 10, rngs=nnx.Rngs(key))
+
+    graph = nnx.split(make(jax.random.key(0)))[0]
+
+    def init(key, x):
+        return nnx.to_pure_dict(nnx.state(make(key)))
+
+    def apply(params, x):
+        state = nnx.state(nnx.eval_shape(lambda: make(jax.random.key(0))))
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graph, state)(x.reshape(len(x), -1))
+
+    simulation = built(tiny, model=(init, apply))
+    assert simulation.plan.dimension == int(np.prod(tiny.shape)) * 10 + 10
+
+
+def test_numpy_where_jax_belongs(tiny):
+    def init(key, x):
+        return jax.random.normal(key, (x[0].size, 10))
+
+    def apply(params, x):
+        return np.asarray(x).reshape(len(x), -1) @ params
+
+    assert "its apply uses NumPy on values that are traced" in refused(tiny, model=(init, apply))
+
+    def drawn(key, x):
+        return jnp.asarray(np.random.default_rng().normal(size=(x[0].size, 10)))
+
+    def right(params, x):
+        return x.reshape(len(x), -1) @ params
+
+    assert "NumPy's random numbers" in refused(tiny, model=(drawn, right))
+    built(tiny, model=(init, right))
+
+
+def test_optimizers_are_named_as_they_were_given(tiny):
+    assert re.match(r"local = sgd: .*call it: local=optax\.sgd", refused(tiny, local=optax.sgd))
+    assert re.match(r"server = adam: .*call it", refused(tiny, server=optax.adam))
+    assert refused(tiny, local=3).startswith("local = int: must be an optax")
+
+    def fails(updates, state, params=None):
+        raise RuntimeError("oh")
+
+    broken = optax.GradientTransformation(lambda params: (), fails)
+    said = refused(tiny, local=broken)
+    assert said.startswith("local = GradientTransformation: its update fails")
+
+
+def test_accumulating_over_more_steps_than_a_round_has(tiny):
+    """A participant has 5 to 12 rows: 3 steps of 4 at most."""
+    steps = -(-tiny.most_rows // 4)
+    for wrap in (lambda made: made, lambda made: made.gradient_transformation()):
+        built(tiny, local=wrap(optax.MultiSteps(optax.sgd(0.1), steps)))
+        said = refused(tiny, local=wrap(optax.MultiSteps(optax.sgd(0.1), steps + 1)))
+        assert f"takes no step in a round, which has {steps}" in said
+
+
+def test_a_schedule_is_said_to_start_anew(tiny):
+    slow = optax.sgd(optax.cosine_decay_schedule(0.1, 100))
+    assert built(tiny, local=slow).notes == (
+        "the local optimizer's schedule starts anew in every round",
+    )
+    assert built(tiny, local=optax.adam(0.1)).notes == ()
