@@ -90,7 +90,7 @@ class Config:
     dropout_rule: Literal["retry", "reveal", "shamir"] = _field(
         "retry", "what follows a dropout: share again, open pads, or t-of-n shares"
     )
-    dropout_schedule: str | None = _field(None, "CSV file of round,participant instead of a rate")
+    dropout_schedule: str | None = _field(None, "CSV of round,participant lines, instead of a rate")
     threshold: int | Literal["auto"] = _field("auto", "shares that shamir and secagg need", 2)
     max_corrupt: float = _field(0.1, "corrupt fraction gamma to withstand", 0.0, 1.0)
     max_dropout: float = _field(0.1, "dropout fraction delta to withstand", 0.0, 1.0)

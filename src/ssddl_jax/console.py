@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssddl_jax.config import Config
 from ssddl_jax.protocols import facts_of
+from ssddl_jax.schedules import schedule_notes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,6 +95,9 @@ class Progress:
             highlight=False,
             soft_wrap=True,
         )
+        if simulation.recipe.schedule is not None:
+            for note in schedule_notes(config, simulation.recipe.schedule[0]):
+                self.warn(note)
         if config.dropout > config.max_dropout and config.rule in ("retry", "reveal"):
             self.console.print(
                 f"note: dropout {config.dropout} exceeds max_dropout {config.max_dropout}: "

@@ -13,6 +13,7 @@ from ssddl_jax.hashes import VOID, run_sha256, words_sha256
 from ssddl_jax.plan import Traffic, traffic
 from ssddl_jax.population import Data
 from ssddl_jax.round import Info
+from ssddl_jax.schedules import schedule_notes
 from ssddl_jax.simulation import Simulation
 
 
@@ -72,6 +73,8 @@ def summarise(
         notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
     if secure and config.engine == "ideal":
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
+    if simulation.recipe.schedule is not None:
+        notes += schedule_notes(config, simulation.recipe.schedule[0])
     notes += doubts(data.images, data.test_images)
     return {
         "test_accuracy": metrics[-1]["test_accuracy"],
