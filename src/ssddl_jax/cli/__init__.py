@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ssddl_jax import distributed
 from ssddl_jax.cli import attacking, comparing, directories, measuring, planning, training
 from ssddl_jax.cli.options import Command, Parser, say
-from ssddl_jax.environment import missing_device
+from ssddl_jax.environment import missing_device, refused_variable
 from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
 from ssddl_jax.interrupts import Interrupted, end_on_signals, is_interrupt, words
 
@@ -57,7 +57,7 @@ def _main(arguments: list[str]) -> int:
     except Exception as caught:
         if is_interrupt(caught):
             raise KeyboardInterrupt from None
-        error = missing_device() or caught
+        error = missing_device() or refused_variable(caught) or caught
         if isinstance(error, ConfigError | DataError):
             say(f"error: {one_line(error, 1200)}")
             return 2
