@@ -16,7 +16,7 @@ import harness
 import independent
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.config import read_toml
+from ssddl_jax.config_file import read_toml
 
 QUICK = ["--model", "linear", "--participants", "8", "--group-size", "5", "--rounds", "2"]
 QUICK += ["--devices", "1", "--tile-size", "2"]

@@ -15,10 +15,10 @@ from ssddl_jax.data import (
     DataError,
     Dataset,
     dataset_from_arrays,
-    datasets,
     doubts,
     list_datasets,
     load_dataset,
+    places,
     ranges,
 )
 from ssddl_jax.population import load_data, make_data
@@ -72,7 +72,7 @@ def write_idx(folder: Path, data: dict[str, np.ndarray], *, zipped: bool, dotted
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No named dataset can be found but the embedded one."""
     monkeypatch.delenv("SSDDL_DATA", raising=False)
-    monkeypatch.setattr(datasets, "_CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(places, "_CHECKOUT", tmp_path / "checkout")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path

@@ -64,12 +64,20 @@ def test_possible_clusters_are_not(cluster):
     assert checked(cluster) == cluster
 
 
+@pytest.mark.parametrize("noise", ["/tmp/a,b:c d", "/tmp/\udcff", '/tmp/"'])
+def test_a_worker_is_told_its_place_whatever_the_folder_is_called(noise):
+    worker = [3, noise, "127.0.0.1:80", 2, 1]
+    assert json.loads(distributed._environment(worker, 2)["SSDDL_WORKER"]) == worker
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_bits_of_one(tmp_path):
     base = [*RUN, "--rounds", "3", "--dropout", "0.2", "--max-dropout", "0.5", "--json"]
     alone = start([*base, "--out", "one", "--devices", "1"], tmp_path)
     expected = json.loads(alone.communicate(timeout=SECONDS)[0])
-    together = start([*base, "--out", "two", "--processes", "2"], tmp_path)
+    odd = tmp_path / "of, all: places"  # where what the workers log goes
+    odd.mkdir()
+    together = start([*base, "--out", "two", "--processes", "2"], tmp_path, TMPDIR=str(odd))
     out, error = together.communicate(timeout=SECONDS)
     assert together.returncode == 0, error
     assert json.loads(out)["run_sha256"] == expected["run_sha256"]  # one object, nothing else

@@ -41,9 +41,38 @@ def test_the_initial_model_is_that_of_a_pinned_generator(make_tiny_data, own):
         np.testing.assert_array_equal(a, b)
 
 
-def test_64_bit_types_are_refused(make_tiny_data):
-    with jax.enable_x64(True), pytest.raises(sd.ConfigError, match="JAX_ENABLE_X64"):
-        build_simulation(sd.Config(model="linear", **FIELDS), None, make_tiny_data(6))
+@pytest.mark.parametrize(
+    ("setting", "variable"),
+    [
+        (lambda: jax.enable_x64(True), "JAX_ENABLE_X64 = 1"),
+        (lambda: jax.disable_jit(True), "JAX_DISABLE_JIT = 1"),
+        (lambda: jax.transfer_guard("disallow"), "JAX_TRANSFER_GUARD = disallow"),
+        (
+            lambda: jax.transfer_guard_device_to_host("disallow_explicit"),
+            "JAX_TRANSFER_GUARD_DEVICE_TO_HOST = disallow_explicit",
+        ),
+    ],
+    ids=["x64", "no jit", "transfers", "explicit transfers"],
+)
+def test_settings_of_jax_under_which_nothing_works_are_refused(make_tiny_data, setting, variable):
+    data = make_tiny_data(6)
+    with setting(), pytest.raises(sd.ConfigError, match=f"{variable}: .*unset it"):
+        build_simulation(sd.Config(model="linear", **FIELDS), None, data)
+
+
+@pytest.mark.parametrize("variable", ["JAX_TRANSFER_GUARD", "JAX_ENABLE_X64", "JAX_DISABLE_JIT"])
+def test_a_variable_that_jax_cannot_read_is_one_line(variable, tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-m", "ssddl_jax", "run", "--out", "run"],
+        cwd=tmp_path,
+        env={**os.environ, variable: "nonsense"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert found.stderr.startswith(f"error: {variable} = nonsense: JAX does not take it; unset it")
+    assert found.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_device_that_is_not_here_is_one_line(tiny_file, tmp_path):

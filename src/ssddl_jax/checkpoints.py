@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,8 +54,9 @@ class Checkpoints:
         self.recipe, self.args = recipe, ocp.args
         folder = (directory / _FOLDER).absolute()
         folder.mkdir(exist_ok=True)
+        self.held = ExitStack()
         self.manager = ocp.CheckpointManager(
-            folder,
+            self.held.enter_context(_in_utf8(folder)),
             options=ocp.CheckpointManagerOptions(
                 create=False,
                 max_to_keep=KEPT,
@@ -97,7 +99,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            with _as_os_error():
+            with self.held, _as_os_error():
                 self.manager.close()
 
 
@@ -150,9 +152,10 @@ def _read(directory: Path, step: int, recipe: Mapping[str, Any], like: Any) -> C
     ocp = _orbax()
 
     def items(**wanted: Any) -> Any:
-        path = (directory / _FOLDER / str(step)).absolute()
+        folder = (directory / _FOLDER / str(step)).absolute()
         handler = ocp.CompositeCheckpointHandler()
-        with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as reader:
+        reader = ocp.Checkpointer(handler, multiprocessing_options=_alone())
+        with _in_utf8(folder) as path, reader:
             return reader.restore(path, args=ocp.args.Composite(**wanted))
 
     try:
@@ -225,6 +228,21 @@ def _digest(leaves: Sequence[np.ndarray]) -> str:
         digest.update(f"{leaf.dtype.str} {leaf.shape};".encode())
         digest.update(leaf.tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _in_utf8(folder: Path) -> Iterator[Path]:
+    """The folder by a name that C++ can read also where this locale's encoding is not UTF-8, which
+    is a matter of Linux.
+    """
+    if str(folder).isascii() or sys.getfilesystemencoding() == "utf-8":
+        yield folder
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/self/fd/{held}")
+    finally:
+        os.close(held)
 
 
 @contextmanager

@@ -8,19 +8,17 @@ NumPy and JAX, so that a mistake is told at once.
 import dataclasses
 import difflib
 import math
+import os
 import struct
-import sys
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from ssddl_jax import protocols
 from ssddl_jax.errors import ConfigError, written
-from ssddl_jax.paths import read_text
+from ssddl_jax.paths import user_path
 
 MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
 
@@ -31,6 +29,9 @@ NAMES = {
     "local_optimizer": ("sgd", "momentum", "adam"),
     "server_optimizer": ("mean", "sgd", "momentum", "adam", "yogi"),
 }
+DATASETS = ("mnist-small", "mnist", "fashion-mnist", "digits")
+INPUTS = ("data", "dropout_schedule")  # fields that name a file to read
+PATHS = (*INPUTS, "out")
 _OPTAX = " of a function that returns an optax transformation"
 _OWN = {"local_optimizer": _OPTAX, "server_optimizer": _OPTAX}
 
@@ -90,7 +91,7 @@ class Config:
     dropout_rule: Literal["retry", "reveal", "shamir"] = _field(
         "retry", "what follows a dropout: share again, open pads, or t-of-n shares"
     )
-    dropout_schedule: str | None = _field(None, "CSV file of round,participant instead of a rate")
+    dropout_schedule: str | None = _field(None, "CSV of round,participant lines, instead of a rate")
     threshold: int | Literal["auto"] = _field("auto", "shares that shamir and secagg need", 2)
     max_corrupt: float = _field(0.1, "corrupt fraction gamma to withstand", 0.0, 1.0)
     max_dropout: float = _field(0.1, "dropout fraction delta to withstand", 0.0, 1.0)
@@ -179,9 +180,9 @@ def _accepts(value: Any, kind: Any) -> bool:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
-    numpy = sys.modules.get("numpy")  # not imported for this: no value is NumPy's before it is
-    if numpy is not None and isinstance(value, numpy.generic):
-        value = value.item()
+    value = pythons(value)
+    if name in PATHS and isinstance(value, str | os.PathLike):
+        value = _path(name, value)
     if not _accepts(value, kind):
         choices = [c for c in _describe(kind).split(", ") if isinstance(value, str)]
         near = difflib.get_close_matches(str(value), choices, n=1) if choices else []
@@ -191,6 +192,22 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         return float(value) if kind is float else value
     except OverflowError:
         raise ConfigError(name, value, "must be a finite number") from None
+
+
+def pythons(value: Any) -> Any:
+    """A scalar of NumPy's or JAX's as Python's; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+        return float(value) if hasattr(value, "dtype") else value  # a long double's is itself
+    return value
+
+
+def _path(name: str, value: str | os.PathLike[str]) -> str:
+    """A path as text; a `Path` is one also where its text is the name of a dataset."""
+    if isinstance(value, str):
+        return value if name == "data" and value in DATASETS else user_path(name, value)
+    text = user_path(name, value)
+    return text if is_path(name, text) else os.path.join(os.curdir, text)
 
 
 def _check_range(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
@@ -271,22 +288,6 @@ def check_name(field: str, name: str) -> None:
         raise ConfigError(field, name, f"must be one of {_named(field)}{_OWN.get(field, '')}")
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Config fields from a TOML file; a run directory's `config.toml` is one.
-
-    Keys of the table `[environment]` (versions, device) are for people and are passed over.
-    """
-    text = read_text("config", path, 1 << 20)
-    try:
-        table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers, and depths, beyond Python's
-        raise ConfigError("config", path, f"is not a TOML file: {error}") from error
-    table.pop("environment", None)
-    known = [field.name for field in dataclasses.fields(Config)]
-    fields = {key.replace("-", "_"): value for key, value in table.items()}
-    for name, value in fields.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"fields are {', '.join(known)}"
-            raise ConfigError(name, written(value), f"is not a field of the config; {hint}")
-    return fields
+def is_path(field: str, value: str) -> bool:
+    """Whether this text in one of `PATHS` is a path: of `data`, what is no dataset's name."""
+    return field != "data" or value not in DATASETS

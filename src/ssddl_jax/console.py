@@ -1,6 +1,8 @@
 """What a person sees in the terminal: progress on stderr, closing tables on stdout.
 
 The library `rich` is imported with the first thing that is shown: not for a run that is refused.
+No text is taken for rich's markup: it may come from users, files and the system. Where the output
+is no terminal nothing is wrapped or cut.
 """
 
 from functools import cached_property
@@ -8,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ssddl_jax.config import Config
 from ssddl_jax.protocols import facts_of
+from ssddl_jax.schedules import schedule_notes
+from ssddl_jax.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from ssddl_jax.simulation import Simulation
 
 _LINES = 20  # lines of progress where there is no terminal
+_WIDEST = 100_000  # characters of a line there
 
 
 class Progress:
@@ -41,9 +46,7 @@ class Progress:
     @cached_property
     def console(self) -> "Console":
         """Where it is shown."""
-        from rich.console import Console
-
-        return Console(stderr=True, quiet=not self.shown)
+        return make_console(stderr=True, quiet=not self.shown)
 
     @cached_property
     def bar(self) -> "Bar":
@@ -52,10 +55,10 @@ class Progress:
         from rich.progress import Progress as Bar
 
         bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
@@ -77,7 +80,7 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """A line on what was found amiss."""
-        self.console.print(f"note: {text}", highlight=False, soft_wrap=True)
+        self.console.print(printable(f"note: {text}"), highlight=False, soft_wrap=True)
 
     def start(self, simulation: "Simulation", done: int) -> None:
         """Says what is about to run."""
@@ -92,10 +95,13 @@ class Progress:
             sharing = sharing_words(config, plan)
         self.console.print(
             f"{plan.participants:,} participants, {plan.size:,} a round, "
-            f"{plan.dimension:,} parameters ({simulation.model.name}); {sharing}",
+            f"{plan.dimension:,} parameters ({printable(simulation.model.name)}); {sharing}",
             highlight=False,
             soft_wrap=True,
         )
+        if simulation.recipe.schedule is not None:
+            for note in schedule_notes(config, simulation.recipe.schedule[0]):
+                self.warn(note)
         if config.dropout > config.max_dropout and config.rule in ("retry", "reveal"):
             self.console.print(
                 f"note: dropout {config.dropout} exceeds max_dropout {config.max_dropout}: "
@@ -112,6 +118,8 @@ class Progress:
             f"accuracy {accuracy:.4f}  " if accuracy is not None else ""
         ) + f"loss {'-' if loss is None else f'{loss:.4f}'}  {row['seconds']:.3f} s"
         told += f"  {megabytes(self.bytes)}"
+        if row["nonfinite"]:
+            told += f"  {row['nonfinite']:,} left out"
         if row["void"]:
             told += "  VOID"
         self.show(advance=1, told=told)
@@ -137,16 +145,12 @@ def megabytes(count: float) -> str:
 def print_summary(config: Config, result: "RunResult") -> None:
     """The closing table of a run."""
     summary = result.summary
-    table = _table("SSDDL, simulated" if config.protocol == "ssddl" else config.protocol)
+    table = what_and_value("SSDDL, simulated" if config.protocol == "ssddl" else config.protocol)
     accuracy = summary["test_accuracy"]
     table.add_row("test accuracy", "-" if accuracy is None else f"{accuracy:.4f}")
     if config.sums_securely:
         exact = f"{summary['rounds_exact']} of {summary['rounds']} rounds exact"
         table.add_row("aggregate == sum of the updates", exact)
-        if summary["rounds_retried"]:
-            table.add_row("rounds shared again", str(summary["rounds_retried"]))
-        if summary["rounds_void"]:
-            table.add_row("void rounds", str(summary["rounds_void"]))
         least, most = (pick(row["alive"] for row in result.metrics) for pick in (min, max))
         each = f"{most}" if least == most else f"{least} to {most}"
         table.add_row("the server saw", f"{each} masked uploads a round, and their sum")
@@ -154,6 +158,9 @@ def print_summary(config: Config, result: "RunResult") -> None:
         table.add_row("error of the mean, at most", f"{summary['error_bound']:.2g} a coordinate")
     else:
         table.add_row("the server learns", facts_of(config).server)
+    for what, name in (("rounds shared again", "rounds_retried"), ("void rounds", "rounds_void")):
+        if summary[name]:
+            table.add_row(what, f"{summary[name]:,}")
     if summary["nonfinite"]:
         left = f"{summary['nonfinite']:,} (NaN or inf), over all rounds"
         table.add_row("updates left out", left)
@@ -164,34 +171,43 @@ def print_summary(config: Config, result: "RunResult") -> None:
     total = f"{summary['seconds_total']:.1f} ({summary['compile_seconds']:.1f} compiling, "
     table.add_row("seconds in all", total + f"{summary['compilations']} compilation)")
     table.add_row("peak memory", f"{summary['peak_memory_mb']:,.0f} MB")
-    table.add_row("run_sha256", summary["run_sha256"][:16] + "...")
-    table.add_row("written to", str(result.directory))
-    console = _stdout()
-    console.print(table)
-    for note in summary["notes"]:
-        console.print(f"note: {note}", highlight=False)
+    table.add_row("run_sha256", summary["run_sha256"])
+    table.add_row("written to", printable(result.directory))
+    show(table, *(f"note: {note}" for note in summary["notes"]))
 
 
 def print_table(title: str, values: dict[str, Any]) -> None:
     """Any flat record as a table."""
-    table = _table(title)
+    table = what_and_value(title)
     for key, value in values.items():
-        text = f"{value:,.6g}" if isinstance(value, float) else str(value)
+        text = f"{value:,.6g}" if isinstance(value, float) else printable(value)
         table.add_row(key, f"{value:,}" if type(value) is int else text)
-    _stdout().print(table)
+    show(table)
 
 
-def _table(title: str) -> "Table":
-    """Of what and its value."""
+def what_and_value(title: str) -> "Table":
+    """A table of two columns; what is too wide for a terminal goes on in the next line."""
     from rich.table import Table
 
     table = Table(title=title)
-    table.add_column("what", style="bold")
-    table.add_column("value", justify="right")
+    table.add_column("what", style="bold", overflow="fold")
+    table.add_column("value", justify="right", overflow="fold")
     return table
 
 
-def _stdout() -> "Console":
+def show(table: "Table", *sentences: str) -> None:
+    """A table and what is to be said of it, on stdout."""
+    stdout = make_console()
+    stdout.print(table)
+    for sentence in sentences:
+        stdout.print(printable(sentence), highlight=False)
+
+
+def make_console(**options: Any) -> "Console":
+    """Where all is printed that rich lays out."""
     from rich.console import Console
 
-    return Console()
+    made = Console(markup=False, emoji=False, **options)
+    if not made.is_terminal:
+        made.width = _WIDEST
+    return made

@@ -8,14 +8,14 @@ report.html     made from the files above (`ssddl_jax.report`)
 """
 
 import json
-import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from ssddl_jax.config import Config, read_toml
+from ssddl_jax.config import Config
+from ssddl_jax.config_file import read_table, read_toml
 from ssddl_jax.environment import conditions, device_name, versions
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.outputs import completed, write_whole
@@ -49,7 +49,7 @@ def read_config(directory: Path) -> tuple[Config, dict[str, Any]]:
     if not directory.is_dir() or not path.exists():
         raise ConfigError("directory", directory, "is not a run directory: it has no config.toml")
     config = Config(**read_toml(path))
-    environment = tomllib.loads(path.read_text()).get("environment", {})
+    environment = read_table(path).get("environment", {})
     about = environment if isinstance(environment, dict) else {}
     if config.threads == "auto" and type(about.get("threads")) is int:  # what it was then
         config = replace(config, threads=about["threads"])
@@ -65,7 +65,7 @@ def read_summary(directory: Path, config: Config) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or not {"run_sha256", "rounds"} <= set(found):
             raise ValueError("it holds no run_sha256")
     except (OSError, ValueError) as error:
@@ -77,7 +77,7 @@ def read_summary(directory: Path, config: Config) -> dict[str, Any] | None:
 def read_rows(directory: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl. Raises `ConfigError` if it is damaged."""
     try:
-        with (directory / "metrics.jsonl").open() as file:
+        with (directory / "metrics.jsonl").open(encoding="utf-8") as file:
             rows: list[dict[str, Any]] = [json.loads(line) for line in file]
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("a line is not an object")

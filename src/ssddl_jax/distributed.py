@@ -7,6 +7,7 @@ ends when its parent is gone.
 """
 
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -22,8 +23,9 @@ from typing import IO, Any, NamedTuple, NoReturn
 from ssddl_jax.cores import DEVICES_FLAG, GIVEN_FLAGS, usable_cores
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.interrupts import go_on
+from ssddl_jax.text import escape_what_cannot_be_printed
 
-_WORKER = "SSDDL_WORKER"  # in a worker's environment: "watched pipe,noise file,coordinator,P,I"
+_WORKER = "SSDDL_WORKER"  # in a worker's environment, JSON: watched pipe, noise file, place
 _HEARTBEAT = 30  # seconds until a silent process counts as lost
 _GRACE = 3.0  # seconds in which the other workers may end by themselves
 LAUNCHERS = ("auto", "slurm", "ompi", "mpi4py", "k8s")
@@ -74,19 +76,20 @@ def join() -> None:
     """Joins the other workers; before any use of JAX's devices. What the runtime logs goes to a
     file that only the parent reads.
     """
-    pipe, noise, coordinator, processes, index = os.environ[_WORKER].split(",")
+    pipe, noise, coordinator, processes, index = json.loads(os.environ[_WORKER])
     log = os.open(noise, os.O_WRONLY | os.O_APPEND)
     sys.stdout, sys.stderr = (os.fdopen(os.dup(fd), "w", buffering=1) for fd in (1, 2))
+    escape_what_cannot_be_printed()
     for fd in (1, 2):
         os.dup2(log, fd)
-    threading.Thread(target=_end_with_parent, args=(int(pipe),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     import jax
 
-    if processes:
+    if processes is not None:
         jax.distributed.initialize(
             coordinator,
-            int(processes),
-            int(index),
+            processes,
+            index,
             coordinator_bind_address=coordinator,  # not all interfaces, as by default
             heartbeat_timeout_seconds=_HEARTBEAT,
         )
@@ -149,19 +152,20 @@ def supervise(cluster: Cluster, arguments: Sequence[str], directory: Path | None
     ends the workers at once, so that what they leave is their last checkpoint.
     """
     processes, index, coordinator, launcher = cluster
+    places: list[tuple[str | None, int | None, int | None]]
     if launcher is not None:
-        places = [f"{launcher},,"]
+        places = [(launcher, None, None)]
     elif index is not None:
-        places = [f"{coordinator},{processes},{index}"]
+        places = [(coordinator, processes, index)]
     else:
         here = f"127.0.0.1:{_free_port()}"
-        places = [f"{here},{processes},{i}" for i in range(processes or 1)]
+        places = [(here, processes, i) for i in range(processes or 1)]
     watched, held = os.pipe()
     with tempfile.NamedTemporaryFile("a+b") as noise:
         workers = [
             subprocess.Popen(
                 [sys.executable, "-m", "ssddl_jax", *arguments],
-                env=_environment(f"{watched},{noise.name},{place}", len(places)),
+                env=_environment([watched, noise.name, *place], len(places)),
                 pass_fds=[watched],
                 stdout=None if i == 0 else subprocess.DEVNULL,
                 stderr=None if i == 0 else noise.fileno(),
@@ -226,12 +230,12 @@ def _reason(status: int) -> str:
     return f"ended with status {status}"
 
 
-def _environment(worker: str, here: int) -> dict[str, str]:
+def _environment(worker: list[Any], here: int) -> dict[str, str]:
     """A worker's environment; workers on one machine share out its cores as devices."""
     flags = GIVEN_FLAGS
     if DEVICES_FLAG not in flags:
         flags = f"{flags} {DEVICES_FLAG}={max(1, usable_cores() // here)}".strip()
-    return {**os.environ, "XLA_FLAGS": flags, _WORKER: worker}
+    return {**os.environ, "XLA_FLAGS": flags, _WORKER: json.dumps(worker)}
 
 
 def _free_port() -> int:

@@ -17,6 +17,19 @@ _PLUG_INS = (
     *("jax-cuda12-plugin", "jax-cuda12-pjrt", "jax-cuda13-plugin", "jax-cuda13-pjrt"),
     *("jax-rocm60-plugin", "jax-rocm60-pjrt", "libtpu"),
 )
+_MOVES = ("", "_host_to_device", "_device_to_host", "_device_to_device")
+_SETTINGS: list[tuple[str, tuple[Any, ...], str]] = [  # of JAX: name, values refused, why
+    ("jax_enable_x64", (True,), "words are of 32 bits here, and 64-bit types change them"),
+    ("jax_disable_jit", (True,), "a round is one compiled program, and this runs it line by line"),
+    *(
+        (
+            f"jax_transfer_guard{move}",
+            ("disallow", "disallow_explicit"),
+            "data and results are moved between the host and its devices",
+        )
+        for move in _MOVES
+    ),
+]
 _SETS = {
     *("sse4_2", "avx", "avx2", "fma", "fma4", "avx512f", "avx512bw", "avx512dq", "avx512vl"),
     *("avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8"),
@@ -39,7 +52,7 @@ def peak_memory_mb() -> float:
 def processor() -> str:
     """The processor's name, where the system tells it, or its architecture."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
     named = re.search(r"^model name\s*:\s*(\S.*)$", text, re.MULTILINE)
@@ -60,12 +73,22 @@ def check_jax() -> None:
     """Refuses settings of JAX under which nothing here works. Raises `ConfigError`."""
     import jax
 
-    if jax.config.read("jax_enable_x64"):
-        remedy = "words are of 32 bits here, and 64-bit types change them; unset it"
-        raise ConfigError("JAX_ENABLE_X64", "1", remedy)
+    for name, refused, why in _SETTINGS:
+        value = getattr(jax.config, name)
+        if value in refused:
+            raise ConfigError(name.upper(), "1" if value is True else value, f"{why}; unset it")
     missing = missing_device()
     if missing:
         raise missing
+
+
+def refused_variable(error: Exception) -> ConfigError | None:
+    """What is wrong if JAX could not be imported because of a variable's value."""
+    if "jax" not in sys.modules and isinstance(error, ValueError):
+        for name, value in os.environ.items():
+            if name.startswith("JAX_") and name.lower() in str(error).lower():
+                return ConfigError(name, value, f"JAX does not take it; unset it ({error})")
+    return None
 
 
 def missing_device() -> ConfigError | None:
@@ -109,7 +132,7 @@ def conditions() -> dict[str, str]:
 def _instructions() -> list[str]:
     """The processor's sets that compilers choose by, where the system tells."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)

@@ -1,5 +1,7 @@
 """Errors of one line: a request that is impossible or malformed, and a run that ended early."""
 
+from ssddl_jax.text import printable
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; one line: the field, its value and what would work.
@@ -27,10 +29,9 @@ def written(value: object) -> str:
 def one_line(value: object, most: int) -> str:
     """A value's text for an error: spaces for line breaks, and of a long one its two ends."""
     try:
-        text = " ".join(str(value).split())
+        text = " ".join(printable(value).split())
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         return "a number of thousands of digits"
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ssddl_jax import reference
-from ssddl_jax.checks import read_schedule
 from ssddl_jax.config import Config
 from ssddl_jax.plan import Plan, Traffic, traffic
+from ssddl_jax.schedules import read_schedule
 
 _SELE, _DROP, _GRPH = (int.from_bytes(tag, "little") for tag in (b"SELE", b"DROP", b"GRPH"))
 _REPLAYED = 2000  # most rounds whose opened keys are counted one by one

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ssddl_jax import randomness
 from ssddl_jax.checkpoints import Checkpoint
 from ssddl_jax.compiling import Compiled, compile_once, named
-from ssddl_jax.config import Config
+from ssddl_jax.config import INPUTS, Config
 from ssddl_jax.cores import pool, start_pool
 from ssddl_jax.distributed import agree
 from ssddl_jax.environment import conditions, versions
@@ -28,7 +28,6 @@ from ssddl_jax.simulation import Simulation, build_simulation, place
 
 _EVAL_BATCH = 1000
 _NOT_THE_RECIPE = ("out", "devices", "rounds", "checkpoint_every", "eval_every", "sinks")
-_NAMES_OF_FILES = ("data", "dropout_schedule")  # digests of what they hold stand for them
 _VERSIONS = ("ssddl-jax", "jax", "jaxlib", "flax", "optax")
 
 
@@ -54,6 +53,7 @@ class Prepared(NamedTuple):
     data: Data  # on the host
     given: list[str]  # parts that came from Python instead of the config
     sources: dict[str, str]  # SHA-256 of the code of every part that is the user's own
+    found: Config  # the config with its input files where they were read
 
 
 class Loop(NamedTuple):
@@ -66,19 +66,22 @@ class Loop(NamedTuple):
     evaluate: Callable[[State, Data], float]
 
 
-def prepare(config: Config, parts: dict[str, Any]) -> Prepared:
-    """Checks everything. `parts`: `data`, `model` and what `build_simulation` takes, if any."""
+def prepare(config: Config, parts: dict[str, Any], found: Config | None = None) -> Prepared:
+    """Checks everything. `parts`: `data`, `model` and what `build_simulation` takes, if any;
+    `found`: the same config with its input files where they lie now, if they have moved.
+    """
     start_pool(config, fill=False)
+    found = found or config
     given = sorted(name for name, part in parts.items() if part is not None)
     rest = {name: part for name, part in parts.items() if name not in ("data", "model")}
-    data = parts.get("data") or load_data(config)
-    simulation = build_simulation(config, parts.get("model"), data, **rest)
+    data = parts.get("data") or load_data(found)
+    simulation = build_simulation(found, parts.get("model"), data, **rest)
     own = {name: part for name, part in parts.items() if part is not None and name != "data"}
     for name in ("model", "prg", "local_optimizer", "server_optimizer"):
         if ":" in getattr(config, name) and name not in own:
             own[name] = load_attribute(name, getattr(config, name))
     sources = {name: source_sha256(part) for name, part in sorted(own.items())}
-    prepared = Prepared(config, simulation, data, given, sources)
+    prepared = Prepared(config, simulation, data, given, sources, found)
     if jax.process_count() > 1:
         agree({**recipe_of(prepared), **conditions(), "sources of own parts": sources})
     return prepared
@@ -89,7 +92,7 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
     fields = {
         name: value
         for name, value in vars(prepared.config).items()
-        if name not in (*_NOT_THE_RECIPE, *_NAMES_OF_FILES)
+        if name not in (*_NOT_THE_RECIPE, *INPUTS)  # digests of what they hold stand for inputs
     }
     plan, found = prepared.simulation.plan, versions()
     platform = platform_of(prepared.simulation.recipe.scheme.mesh)

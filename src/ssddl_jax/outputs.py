@@ -18,6 +18,7 @@ from typing import Any
 
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.paths import check_path
+from ssddl_jax.text import shown
 
 MARKER = ".ssddl"
 WAITING, SETTLED = ".ssddl-new", ".ssddl-next"  # folders of a run that is to replace another
@@ -44,7 +45,7 @@ def kind_of(directory: Path) -> str | None:
         if marked and marked[1] in _NAMES:
             return marked[1]
     with suppress(OSError, ValueError, KeyError, TypeError):
-        about: Any = tomllib.loads((directory / "config.toml").read_text("utf-8"))
+        about: Any = tomllib.loads((directory / "config.toml").read_text("utf-8-sig"))
         if "ssddl-jax" in about["environment"]["versions"]:
             return "run"
     return None
@@ -184,8 +185,8 @@ def beside(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    with beside(path) as part, part.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with beside(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(shown(text))
         file.flush()
         os.fsync(file.fileno())
 

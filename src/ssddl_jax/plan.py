@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssddl_jax.chacha import MOST_WORDS, PRG, PRGS
-from ssddl_jax.checks import read_schedule, room
+from ssddl_jax.checks import room
 from ssddl_jax.config import Config, check_name
 from ssddl_jax.encoding import Encoding
 from ssddl_jax.errors import ConfigError
@@ -23,6 +23,7 @@ from ssddl_jax.plugins import load_attribute, shapes_of
 from ssddl_jax.protocols import ENCRYPTED, ONE_BY_ONE
 from ssddl_jax.rivals import secagg_bytes
 from ssddl_jax.rivals import traffic as rivals
+from ssddl_jax.schedules import read_schedule
 from ssddl_jax.standing import Standing, standing_of
 
 WORD = 4  # bytes

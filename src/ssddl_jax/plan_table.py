@@ -2,30 +2,21 @@
 
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from ssddl_jax.console import megabytes
+from ssddl_jax.console import megabytes, show, what_and_value
 from ssddl_jax.protocols import SECURE
+from ssddl_jax.text import printable
 
 Rows = list[tuple[str, str]]
 
 
 def print_plan(report: dict[str, Any]) -> None:
     """The plan, on stdout."""
-    table = Table(title="plan")
-    table.add_column("what", style="bold")
-    table.add_column("value", justify="right")
+    table = what_and_value("plan")
     for rows in (_sharing(report), _numbers(report), _bytes(report), _cost(report)):
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(printable(cell) for cell in row))
         table.add_section()
-    console = Console()
-    console.print(table)
-    for sentence in report["tolerance"]:
-        console.print(sentence, highlight=False)
-    for note in report["notes"]:
-        console.print(f"note: {note}", highlight=False)
+    show(table, *report["tolerance"], *(f"note: {note}" for note in report["notes"]))
 
 
 def _sharing(report: dict[str, Any]) -> Rows:

@@ -17,6 +17,7 @@ from ssddl_jax.networks import NETWORKS, Network, messages
 from ssddl_jax.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.parallel import make_mesh, platform_of
 from ssddl_jax.plan import Plan, make_plan, share_words
+from ssddl_jax.schedules import read_schedule, schedule_notes
 from ssddl_jax.tolerance import tolerance
 
 
@@ -166,4 +167,7 @@ def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
     if config.sums_securely and plan.prg.rounds < 20:
         notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
+    if config.dropout_schedule is not None:
+        table = read_schedule(config)
+        notes += schedule_notes(config, [r for r, ids in table.items() for _ in ids])
     return notes

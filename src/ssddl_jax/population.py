@@ -4,6 +4,7 @@ Images stay uint8; a participant is a padded row of indices into them, with a co
 unequal datasets fit one shape; or, for `resample:E`, nothing but its id.
 """
 
+from math import inf
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int32
 
-from ssddl_jax.config import Config
+from ssddl_jax.config import Config, pythons
 from ssddl_jax.data import (
     Dataset,
     Partition,
@@ -105,7 +106,9 @@ def make_data(
         raise DataError(f"data: {lone} is given alone: give both, or neither")
     if test_images is None:
         test_images, test_labels = images, labels
-    if not (scale == "auto" or (isinstance(scale, int | float) and 0 < scale < float("inf"))):
+    scale = pythons(scale)
+    given = 1.0 if scale == "auto" else scale
+    if isinstance(given, bool | str) or not (isinstance(given, int | float) and 0 < given < inf):
         raise DataError(f"scale = {scale!r}: a positive number, or auto")
     dataset = dataset_from_arrays(
         *(images, labels, test_images, test_labels),

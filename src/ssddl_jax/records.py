@@ -13,7 +13,9 @@ from ssddl_jax.hashes import VOID, run_sha256, words_sha256
 from ssddl_jax.plan import Traffic, traffic
 from ssddl_jax.population import Data
 from ssddl_jax.round import Info
+from ssddl_jax.schedules import schedule_notes
 from ssddl_jax.simulation import Simulation
+from ssddl_jax.text import shown
 
 
 def metrics_row(
@@ -73,6 +75,9 @@ def summarise(
     if secure and config.engine == "ideal":
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
     notes += simulation.notes
+    if simulation.recipe.schedule is not None:
+        notes += schedule_notes(config, simulation.recipe.schedule[0])
+    notes += _amiss(config, metrics)
     notes += doubts(data.images, data.test_images)
     return {
         "test_accuracy": metrics[-1]["test_accuracy"],
@@ -80,7 +85,7 @@ def summarise(
         "participants": config.participants,
         "group_size": plan.size,
         "parameters": plan.dimension,
-        "data": config.data,
+        "data": shown(config.data),
         "inputs": ranges(data.images, data.test_images),
         "model": simulation.model.name,
         "protocol": config.protocol,
@@ -110,6 +115,21 @@ def summarise(
         "resumed_from": resumed_from,
         "notes": notes,
     }
+
+
+def _amiss(config: Config, metrics: list[dict[str, Any]]) -> list[str]:
+    """What changed nothing in the model, and why."""
+    nonfinite = sum(row["nonfinite"] for row in metrics)
+    void = sum(row["void"] for row in metrics)
+    notes = []
+    if nonfinite:
+        notes.append(
+            f"{nonfinite:,} updates were left out, over all rounds: they held NaN or infinities; a "
+            f"lower learning_rate than {config.learning_rate:g} may help"
+        )
+    if void:
+        notes.append(f"{void:,} of {len(metrics):,} rounds were void and changed nothing")
+    return notes
 
 
 def _mean(values: list[int], count: int) -> float | int:

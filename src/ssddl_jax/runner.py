@@ -19,6 +19,7 @@ from ssddl_jax.directory import (
 )
 from ssddl_jax.environment import differences
 from ssddl_jax.errors import ConfigError, DataError, RunError
+from ssddl_jax.inputs import absolute, found_again, record
 from ssddl_jax.interrupts import Interrupted, Interrupts, go_on, is_interrupt
 from ssddl_jax.loop import (
     Prepared,
@@ -39,6 +40,7 @@ from ssddl_jax.outputs import (
     waiting,
     write_whole,
 )
+from ssddl_jax.paths import user_path
 from ssddl_jax.records import summarise
 from ssddl_jax.report import write_report
 from ssddl_jax.round import State
@@ -79,6 +81,7 @@ def run(
     `build_simulation`); `sinks` take the metrics besides the config's. Raises `ConfigError` before
     anything is compiled or written; `Interrupted` where a signal ended it between two rounds.
     """
+    config = absolute(config)
     with _output(config, overwrite) as directory:
         prepared = prepare(config, parts)
         sinks = [*load_sinks(config.sinks), *sinks]
@@ -107,13 +110,14 @@ def resume(
     Raises `ConfigError` (a `CheckpointError` where no checkpoint can be
     used); `Interrupted` and `RunError` as `run` does.
     """
-    directory = Path(directory)
+    directory = Path(user_path("directory", directory))
     config, about = read_config(directory)
     summary = read_summary(directory, config)
     if summary is not None:
-        return _finished(directory, config, summary, parts, trust)
+        return _finished(directory, summary, parts, trust)
     check_trust(vars(config), trust, parts)
-    prepared = prepare(config, same_parts(directory, about, parts))
+    parts = same_parts(directory, about, parts)
+    prepared = prepare(config, parts, found_again(config, about, directory))
     sinks = [*load_sinks(config.sinks), *sinks]
     for line in differences(about, prepared.sources):
         watch.warn(f"not where it began: {line}; the last bits of training may differ")
@@ -123,7 +127,7 @@ def resume(
         if done > config.rounds:
             raise ConfigError("rounds", config.rounds, f"{done} rounds are done already")
         if checkpoint is None:
-            check_data(config, about, about_of(prepared))
+            check_data(prepared.found, about, about_of(prepared))
         if _writes():
             set_aside(directory, done)
             if checkpoint is None:  # all is computed here: say so
@@ -137,7 +141,8 @@ def about_of(prepared: Prepared) -> dict[str, Any]:
     recipe = recipe_of(prepared)
     threads = {} if recipe["threads"] is None else {"threads": recipe["threads"]}
     sources = {"sources": prepared.sources} if prepared.sources else {}
-    return {"data_sha256": recipe["data_sha256"], "given": prepared.given, **threads, **sources}
+    told = {"data_sha256": recipe["data_sha256"], "given": prepared.given, **threads, **sources}
+    return {**told, "inputs": record(prepared.found, without=prepared.given)}
 
 
 def same_parts(directory: Path, about: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
@@ -166,13 +171,14 @@ def _trees(prepared: Prepared) -> Any:
 
 
 def _finished(
-    directory: Path, config: Config, summary: dict[str, Any], parts: dict[str, Any], trust: bool
+    directory: Path, summary: dict[str, Any], parts: dict[str, Any], trust: bool
 ) -> RunResult:
     """A finished run, read back; its parameters are None where they cannot be had any more."""
     rows = read_rows(directory)
+    config, about = read_config(directory)
     try:
         check_trust(vars(config), trust, parts)
-        prepared = prepare(config, parts)
+        prepared = prepare(config, parts, found_again(config, about, directory))
         last = newest(directory, recipe_of(prepared), _trees(prepared), lambda text: None)
     except (ConfigError, DataError):
         last = None

@@ -20,6 +20,7 @@ import numpy as np
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.outputs import write_results
+from ssddl_jax.text import literal
 
 # What a curve adds to the command, and how its time grows with participants.
 CURVES: dict[str, tuple[list[str], int]] = {
@@ -112,7 +113,10 @@ def _measure(curve: str, participants: int, flags: Sequence[str]) -> dict[str, A
     command = ["bench", "round", "--participants", str(participants), *CURVES[curve][0], *flags]
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "ssddl_jax", *command, "--json"], capture_output=True, text=True
+        [sys.executable, "-m", "ssddl_jax", *command, "--json"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     wall = time.perf_counter() - begin
     if done.returncode == 0:
@@ -205,7 +209,9 @@ def markdown(result: dict[str, Any]) -> str:
     for row in rows:
         n = row["participants"]
         if "left_out" in row:
-            lines.append(f"| {n:,} | {row['curve']} | | left out: {row['left_out']} | | | | | |")
+            lines.append(
+                f"| {n:,} | {row['curve']} | | left out: {literal(row['left_out'])} | | | | | |"
+            )
             continue
         seconds = row["seconds_per_round_median"]
         over = f"{seconds / plain[n]:.2f}" if n in plain else ""
@@ -231,7 +237,9 @@ def markdown(result: dict[str, Any]) -> str:
             f"| {row['participants']:,} | {row['rounds']} | {seeds} | {row['accuracy']:.4f} "
             f"| {'' if half is None else f'{half:.4f}'} |"
         )
-    machine = f"{result['device']}, jax {result['versions']['jax']}" if result["device"] else ""
+    machine = (
+        f"{literal(result['device'])}, jax {result['versions']['jax']}" if result["device"] else ""
+    )
     return "\n".join(lines) + f"\n\n{machine}\n"
 
 
@@ -274,6 +282,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
         rounds, seeds = trained[0]["rounds"], len(trained[0]["of_each_seed"])
         axes[-1].set(xlabel="participants", title=f"accuracy, {rounds} rounds, {seeds} seeds, 95 %")
         axes[-1].grid(alpha=0.3)
-    figure.suptitle(f"One round; {result['device']}")
+    figure.suptitle(f"One round; {result['device']}", parse_math=False)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssddl_jax.compiling import compile_once
-from ssddl_jax.config import Config
+from ssddl_jax.config import Config, pythons
 from ssddl_jax.errors import ConfigError, RunError
 from ssddl_jax.hashes import VOID, run_sha256, words_sha256
 from ssddl_jax.loop import count_judged
@@ -71,12 +71,13 @@ def run_seeds(
     `ConfigError`.
     """
     for name, values in (("seeds", seeds), ("learning_rates", learning_rates)):
-        if values is not None and (not values or len(set(values)) != len(values)):
+        if values is not None and not 0 < len(set(values)) == len(values):
             raise ConfigError(name, list(values), "must be different numbers, at least one")
     if config.engine == "reference":
         raise ConfigError("engine", "reference", "runs one seed at a time; use pairwise or ideal")
     rates = [config.learning_rate] if learning_rates is None else list(learning_rates)
-    seeds, rates = list(seeds) * len(rates), [rate for rate in rates for _ in seeds]
+    seeds, rates = [pythons(seed) for seed in seeds], [pythons(rate) for rate in rates]
+    seeds, rates = seeds * len(rates), [rate for rate in rates for _ in seeds]
     configs = [
         replace(config, seed=seed, learning_rate=rate)
         for seed, rate in zip(seeds, rates, strict=True)

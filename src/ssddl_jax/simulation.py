@@ -8,7 +8,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ssddl_jax.checks import read_schedule
 from ssddl_jax.config import Config
 from ssddl_jax.environment import check_jax
 from ssddl_jax.errors import ConfigError
@@ -25,6 +24,7 @@ from ssddl_jax.protocols import ONE_BY_ONE
 from ssddl_jax.rivals.base import Parts, the_model
 from ssddl_jax.rivals.table import RIVALS
 from ssddl_jax.round import Info, Init, Recipe, State, shared_round
+from ssddl_jax.schedules import read_schedule
 from ssddl_jax.sharing import SHARINGS, Scheme, Sharing, suited
 
 Tree = TypeVar("Tree")

@@ -194,10 +194,10 @@ def load_sinks(names: str | None) -> list[Sink]:
 def _reopened(path: Path, write: Callable[[IO[str], Row], None], rows: Sequence[Row]) -> IO[str]:
     """The file with these rows and no others, open for more; the old one is kept until then."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as file:
+    with part.open("w", encoding="utf-8", newline="") as file:
         for row in rows:
             write(file, row)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    return path.open("a", newline="")
+    return path.open("a", encoding="utf-8", newline="")

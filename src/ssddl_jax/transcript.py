@@ -1,5 +1,6 @@
 """`transcript`: every message of one round, in one file; the simulator's all-seeing view."""
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.hashes import flat_params
 from ssddl_jax.outputs import beside
+from ssddl_jax.paths import user_path
 from ssddl_jax.plan import Plan
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.reference_round import reference_round
@@ -137,7 +139,7 @@ def partner_table(
     return np.take_along_axis(unpadded, order, axis=1)
 
 
-def write_transcript(arrays: Arrays, path: str) -> None:
+def write_transcript(arrays: Arrays, path: str | os.PathLike[str]) -> None:
     """Writes a transcript to `path`, whole or not at all."""
-    with beside(Path(path)) as part, part.open("wb") as file:
+    with beside(Path(user_path("out", path))) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)

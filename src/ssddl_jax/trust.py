@@ -52,7 +52,7 @@ def check_trust(fields: Mapping[str, Any], trust: bool, parts: Mapping[str, Any]
 def needs_trust(directory: Path) -> bool:
     """Whether `resume` and `verify` of this run directory import code that it names."""
     with suppress(OSError, ValueError):
-        return bool(named_code(tomllib.loads((directory / "config.toml").read_text("utf-8"))))
+        return bool(named_code(tomllib.loads((directory / "config.toml").read_text("utf-8-sig"))))
     return False
 
 

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from ssddl_jax.directory import read_config, read_rows, read_summary
 from ssddl_jax.environment import differences
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.inputs import found_again
 from ssddl_jax.loop import compile_loop, first_state, prepare, recipe_of, rounds
+from ssddl_jax.paths import user_path
 from ssddl_jax.records import summarise
 from ssddl_jax.runner import same_parts
 from ssddl_jax.trust import check_trust
@@ -51,7 +53,7 @@ def verify(
     if `trust` says so. Raises `ConfigError` where there is no finished
     run to verify.
     """
-    directory = Path(directory)
+    directory = Path(user_path("directory", directory))
     config, about = read_config(directory)
     summary = read_summary(directory, config)
     if summary is None:
@@ -61,7 +63,8 @@ def verify(
         remedy = f"metrics.jsonl has {len(recorded)} rounds, the config {config.rounds}"
         raise ConfigError("directory", directory, remedy)
     check_trust(vars(config), trust, parts)
-    prepared = prepare(config, same_parts(directory, about, parts))
+    parts = same_parts(directory, about, parts)
+    prepared = prepare(config, parts, found_again(config, about, directory))
     explain = differences(about, prepared.sources)
     old, new = about.get("data_sha256"), recipe_of(prepared)["data_sha256"]
     if old != new:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from ssddl_jax import distributed
 from ssddl_jax.cli import attacking, comparing, directories, measuring, planning, training
 from ssddl_jax.cli.options import Command, Parser, say
-from ssddl_jax.environment import missing_device
+from ssddl_jax.environment import missing_device, refused_variable
 from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
 from ssddl_jax.interrupts import Interrupted, end_on_signals, is_interrupt, words
+from ssddl_jax.text import escape_what_cannot_be_printed
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end_on_signals()
+    escape_what_cannot_be_printed()
     try:
         status = _main(arguments)
     except KeyboardInterrupt as stop:  # by a signal
@@ -57,7 +59,7 @@ def _main(arguments: list[str]) -> int:
     except Exception as caught:
         if is_interrupt(caught):
             raise KeyboardInterrupt from None
-        error = missing_device() or caught
+        error = missing_device() or refused_variable(caught) or caught
         if isinstance(error, ConfigError | DataError):
             say(f"error: {one_line(error, 1200)}")
             return 2

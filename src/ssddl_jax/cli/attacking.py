@@ -13,7 +13,8 @@ from ssddl_jax.cli.options import (
     say,
     whole,
 )
-from ssddl_jax.config import Config, read_toml
+from ssddl_jax.config import Config
+from ssddl_jax.config_file import read_toml
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.requests import SIZES, attack_config, check_study
 

@@ -64,9 +64,20 @@ def compare(arguments: list[str]) -> int:
     if options.json:
         print_json(result)
     else:
-        from rich.console import Console
-        from rich.markdown import Markdown
-
-        Console(width=max(120, Console().width)).print(Markdown(text))
+        _print(text)
     say(f"written to {directory}: compare.png, compare.md, compare.json")
     return 0
+
+
+def _print(text: str) -> None:
+    """Markdown laid out for a terminal; elsewhere as it is, and never cut."""
+    from rich.markdown import Markdown
+
+    from ssddl_jax.console import make_console
+
+    console = make_console()
+    if not console.is_terminal:
+        print(text)
+        return
+    console.width = max(120, console.width)
+    console.print(Markdown(text))

@@ -14,10 +14,15 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
 
-from ssddl_jax.config import Config, read_toml
+from ssddl_jax.config import Config
+from ssddl_jax.config_file import read_config_file
 from ssddl_jax.cores import start_pool
 from ssddl_jax.distributed import LAUNCHERS, Cluster, checked
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.paths import user_path
+from ssddl_jax.text import printable
+
+_PATHS = ("config", "out", "directory")  # options; a config's own fields see to themselves
 
 Command = Callable[[list[str]], int]  # arguments -> exit status
 
@@ -60,6 +65,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     for name, value in vars(options).items():
         if isinstance(value, list):  # argparse makes one of --flag=--
             raise ConfigError(name, "--", "is no value; see --help")
+        if name in _PATHS and isinstance(value, str):
+            setattr(options, name, user_path(name, value))
     return options
 
 
@@ -86,7 +93,7 @@ def number(name: str, text: str) -> float:
 
 def say(text: str) -> None:
     """A line for people: stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -127,7 +134,7 @@ def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
     names = {field.name for field in dataclasses.fields(Config)}
     given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
     hints = typing.get_type_hints(Config)
-    fields = read_toml(arguments.config) if arguments.config else {}
+    fields = read_config_file(arguments.config) if arguments.config else {}
     fields.update({name: convert(name, text, hints[name]) for name, text in given.items()})
     config = Config(**{**fields, **fixed})
     start_pool(config, fill=True)

@@ -44,6 +44,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         f"{result['group_size']:,} a round, {result['rounds']} rounds, {result['seeds']} seeds "
         "(bars: 95 %)",
         fontsize=11,
+        parse_math=False,  # a dollar sign in a name is one
     )
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

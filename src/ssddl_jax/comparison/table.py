@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ssddl_jax.text import literal
+
 _GIVES = (
     "| protocol | accuracy | exact | up kB | down kB | keys kB | keys kB a round | messages "
     "| dropouts survived |"
@@ -19,7 +21,8 @@ def markdown(result: dict[str, Any]) -> str:
     parameters = f", {made[0]['parameters']:,} parameters" if made else ""
     lines = [
         f"{result['participants']:,} participants, {result['group_size']:,} a round, "
-        f"{result['rounds']} rounds; {result['model']}{parameters} on {result['data']} "
+        f"{result['rounds']} rounds; {literal(result['model'])}{parameters} on "
+        f"{literal(result['data'])} "
         f"({result['partition']}); dropout {result['dropout']:g}; "
         f"accuracy: mean of {result['seeds']} seeds, +- half the 95 % interval.",
         "",
@@ -37,7 +40,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         *_reading(made),
         *(_lens(found) for found in result["lens"]),
-        f"- {result['device']}, jax {result['versions']['jax']}; {result['seconds']:.0f} s.",
+        f"- {literal(result['device'])}, jax {result['versions']['jax']}; "
+        f"{result['seconds']:.0f} s.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -45,7 +49,7 @@ def markdown(result: dict[str, Any]) -> str:
 def _gives(row: dict[str, Any]) -> str:
     """Accuracy, and what it takes on the network."""
     if "left_out" in row:
-        return f"| {row['name']} | left out: {row['left_out']} | | | | | | | |"
+        return f"| {row['name']} | left out: {literal(row['left_out'])} | | | | | | | |"
     half, keys = row["half_width_95"], row["key_agreement"]
     inside = 1 if keys["counted"] else 0
     cells = [

@@ -2,11 +2,8 @@
 
 from ssddl_jax.data.datasets import (
     Dataset,
-    DatasetInfo,
-    check_dataset,
     dataset_from_arrays,
     doubts,
-    list_datasets,
     load_dataset,
     ranges,
 )
@@ -16,6 +13,7 @@ from ssddl_jax.data.partition import (
     partition_from_owners,
     validate_partition,
 )
+from ssddl_jax.data.places import DatasetInfo, check_dataset, dataset_files, list_datasets
 from ssddl_jax.errors import DataError
 
 __all__ = [
@@ -24,6 +22,7 @@ __all__ = [
     "DatasetInfo",
     "Partition",
     "check_dataset",
+    "dataset_files",
     "dataset_from_arrays",
     "doubts",
     "list_datasets",

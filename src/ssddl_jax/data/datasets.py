@@ -7,33 +7,23 @@ downloaded, no pickle is ever opened, and every fault is a `DataError` of one li
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssddl_jax.data.files import SPLITS, read_idx_folder, read_npz
+from ssddl_jax.data.places import KNOWN, dataset_path, find, search_folders
 from ssddl_jax.errors import DataError, one_line
 
 Array = NDArray[Any]
 
 MAX_CLASSES = 65_536  # a larger label is an identifier, not a class
-_HERE = Path(__file__).parent
-_CHECKOUT = _HERE.parents[2]
 _DIGITS_TRAIN = 1_500
-_GET = "put {0}.npz, or its four IDX files in a folder {0}/, in the folder that SSDDL_DATA names"
-_KNOWN = {  # name: how to get it
-    "mnist-small": "comes with the package",
-    "mnist": _GET.format("mnist") + " (and mnist-writers.npz beside it for partition 'writers')",
-    "fashion-mnist": _GET.format("fashion-mnist"),
-    "digits": "comes with scikit-learn: install ssddl-jax[digits]",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +76,6 @@ def doubts(train: Array, test: Array) -> list[str]:
     return said
 
 
-class DatasetInfo(NamedTuple):
-    """A line of `ssddl data`: a name, where it was found (None: not here), how to get it."""
-
-    name: str
-    where: str | None
-    how: str
-
-
 def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     """The dataset of that name, .npz file or folder of IDX files.
 
@@ -109,44 +91,10 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     name = os.fspath(name_or_path)
     if name == "digits":
         return _load_digits()
-    path = _path_of(name)
-    if name in _KNOWN:
-        return _load_path(path, name, [path.parent, *_search_folders()])
+    path = dataset_path(name)
+    if name in KNOWN:
+        return _load_path(path, name, [path.parent, *search_folders()])
     return _load_path(path, path.stem, [path.parent])
-
-
-def check_dataset(name: str) -> None:
-    """Raises DataError if nothing of that name is here; reads no data."""
-    if name != "digits":
-        _path_of(name)
-
-
-def _path_of(name: str) -> Path:
-    """Where a dataset lies. Raises DataError if it is unknown or absent."""
-    if name in _KNOWN:
-        found = _find(name, _search_folders())
-        if found is None:
-            looked = ", ".join(str(folder) for folder in _search_folders())
-            raise DataError(f"data = {name!r} is not here (looked in {looked}): {_KNOWN[name]}")
-        return found
-    path = Path(os.path.expanduser(name))
-    if name and os.path.exists(path):
-        return path
-    known = ", ".join(_KNOWN)
-    close = difflib.get_close_matches(name, _KNOWN, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise DataError(
-        f"data = {name!r} is neither a known name nor a file that exists: {hint}"
-        f"{known}, a path to an .npz or to a folder of IDX files work"
-    )
-
-
-def list_datasets() -> list[DatasetInfo]:
-    """Every known name, where it lies here, and how to get it; reads no data."""
-    found = {name: _find(name, _search_folders()) for name in _KNOWN}
-    where = {name: str(path) if path else None for name, path in found.items()}
-    where["digits"] = "scikit-learn" if importlib.util.find_spec("sklearn") else None
-    return [DatasetInfo(name, where[name], how) for name, how in _KNOWN.items()]
 
 
 def dataset_from_arrays(
@@ -251,27 +199,6 @@ def _place(at: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, at))}]"
 
 
-def _search_folders() -> list[Path]:
-    """Where named data may lie, first hit wins: the package, SSDDL_DATA, then shared/data."""
-    given = os.environ.get("SSDDL_DATA")
-    named = [Path(os.path.expanduser(given))] if given else []
-    around = [
-        Path(os.path.normpath(base / up / "shared" / "data"))
-        for base in (Path.cwd(), _CHECKOUT)
-        for up in ("", "..")
-    ]
-    return list(dict.fromkeys([_HERE, *named, *around]))
-
-
-def _find(stem: str, folders: Iterable[Path]) -> Path | None:
-    for folder in folders:
-        if os.path.isfile(folder / f"{stem}.npz"):
-            return folder / f"{stem}.npz"
-        if os.path.isdir(folder / stem):
-            return folder / stem
-    return None
-
-
 def _load_path(path: Path, name: str, folders: Iterable[Path]) -> Dataset:
     keys = [*SPLITS, "writers", "train_writers", "train_index"]
     arrays = read_idx_folder(path) if path.is_dir() else read_npz(path, keys)
@@ -294,11 +221,11 @@ def _writers(arrays: Mapping[str, Array], stem: str, folders: Iterable[Path]) ->
         if key in arrays:
             return arrays[key]
     index, rows = arrays.get("train_index"), len(arrays["x_train"])
-    path = _find(f"{stem}-writers", folders)
+    path = find(f"{stem}-writers", folders)
     if path is not None:
         index = np.arange(rows)
     elif index is not None and stem.startswith("mnist"):
-        path = _find("mnist-writers", folders)
+        path = find("mnist-writers", folders)
     if path is None or index is None:
         return None
     writers = read_npz(path, ["train"]).get("train", np.zeros(0))
@@ -314,7 +241,7 @@ def _load_digits() -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError(f"data = 'digits' is not here: {_KNOWN['digits']}") from error
+        raise DataError(f"data = 'digits' is not here: {KNOWN['digits']}") from error
     images, labels = (np.asarray(load_digits()[key]) for key in ("images", "target"))
     pixels = np.rint(images * 255 / 16).astype(np.uint8)
     order = np.argsort(np.random.Philox(key=0).random_raw(len(pixels)), kind="stable")

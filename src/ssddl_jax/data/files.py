@@ -22,6 +22,7 @@ from ssddl_jax.errors import DataError
 Array = NDArray[Any]
 
 SPLITS = ("x_train", "y_train", "x_test", "y_test")
+_IDX = [(split, *what) for split in ("train", "t10k") for what in (("images", 3), ("labels", 1))]
 
 
 def read_npz(path: Path, keys: Iterable[str]) -> dict[str, Array]:
@@ -44,18 +45,28 @@ def _unreadable(path: Path, error: Exception, works: str) -> DataError:
 
 def read_idx_folder(folder: Path) -> dict[str, Array]:
     """The four files that MNIST was published as, gzipped or not."""
-    parts = [
-        (split, *what) for split in ("train", "t10k") for what in (("images", 3), ("labels", 1))
-    ]
-    return {key: _read_idx(folder, *part) for key, part in zip(SPLITS, parts, strict=True)}
+    files = idx_files(folder)
+    return {
+        key: _read_idx(path, ndim)
+        for key, path, (*_, ndim) in zip(SPLITS, files, _IDX, strict=True)
+    }
 
 
-def _read_idx(folder: Path, split: str, what: str, ndim: int) -> Array:
-    """IDX: two zero bytes, the element type, the number of axes, their sizes (u32, big-endian)."""
+def idx_files(folder: Path) -> list[Path]:
+    """Those four, in the order of `SPLITS`. Raises `DataError` if one is missing."""
+    return [_idx_file(folder, *part) for part in _IDX]
+
+
+def _idx_file(folder: Path, split: str, what: str, ndim: int) -> Path:
     names = [f"{split}-{what}{dot}idx{ndim}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
     path = next((folder / name for name in names if os.path.isfile(folder / name)), None)
     if path is None:
         raise DataError(f"data = {str(folder)!r} lacks {names[0]}, or {', '.join(names[1:])}")
+    return path
+
+
+def _read_idx(path: Path, ndim: int) -> Array:
+    """IDX: two zero bytes, the element type, the number of axes, their sizes (u32, big-endian)."""
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw

@@ -1,7 +1,6 @@
 """What a finished run left, read back: config.toml, summary.json, metrics.jsonl line by line."""
 
 import json
-import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
 from math import floor
@@ -10,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssddl_jax.config import Config, read_toml
+from ssddl_jax.config import Config
+from ssddl_jax.config_file import read_table, read_toml
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.outputs import completed
 
@@ -66,9 +66,9 @@ def read_run(directory: Path) -> Run:
         if not (directory / name).is_file():
             raise _not_a_run(directory, f"has no {name}")
     config = Config(**read_toml(directory / "config.toml"))
-    environment = tomllib.loads((directory / "config.toml").read_text()).get("environment", {})
+    environment = read_table(directory / "config.toml").get("environment", {})
     try:
-        summary = json.loads((directory / "summary.json").read_text())
+        summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
         missing = [name for name in _NEEDED if name not in summary]
         if missing:
             raise ValueError(f"summary.json lacks {missing[0]}")
@@ -109,7 +109,7 @@ def _read_metrics(
 
 
 def _records(path: Path) -> Iterator[tuple[Row, list[int]]]:
-    with path.open() as lines:
+    with path.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
             group = record["group"]
