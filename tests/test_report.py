@@ -182,6 +182,21 @@ def test_void_rounds_and_missing_values(tmp_path):
     assert "Who shared with whom in round 2" in page.text, "the last that is not void"
 
 
+@pytest.mark.parametrize("protocol", ["ssddl", "plain"])
+def test_what_was_left_out_is_counted(tmp_path, protocol):
+    counts = {"rounds_void": 11, "rounds_retried": 12, "nonfinite": 1300, "clipped": 1400}
+    told = {**counts, "notes": ["1,300 updates were left out"]}
+    page = page_of(write_run(tmp_path / "run", summary=told, protocol=protocol))
+    for what in (
+        "void rounds 11",
+        "rounds shared again 12",
+        "updates left out (not finite) 1,300",
+        "clipped coordinates 1,400",
+        "Note: 1,300 updates were left out.",
+    ):
+        assert what in page.text
+
+
 def test_no_value_at_all(tmp_path):
     void = {"void": True, "alive": 0, "loss": None, "test_accuracy": None}
     page = page_of_least(write_run(tmp_path / "run", lambda index: void), 3)

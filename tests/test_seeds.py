@@ -29,7 +29,7 @@ def test_every_seed_is_the_run_by_itself(tmp_path, devices, more):
         tile_size=2,
         **more,
     )
-    result = sd.run_seeds(config, [3, 0, 2**40 + 1])
+    result = sd.run_seeds(config, np.array([3, 0, 2**40 + 1]))
     assert result.accuracy.shape == result.exact.shape == (3, 2)
     assert result.exact.all()
     assert len(set(result.run_sha256)) == 3
@@ -39,6 +39,7 @@ def test_every_seed_is_the_run_by_itself(tmp_path, devices, more):
         summary = sd.run(alone).summary
         assert result.run_sha256[i] == summary["run_sha256"]
         assert result.accuracy[i, -1] == summary["test_accuracy"]
+        assert result.nonfinite[i].sum() == summary["nonfinite"]
 
 
 @pytest.mark.slow

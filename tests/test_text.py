@@ -17,7 +17,7 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.comparison.table import markdown
+from ssddl_jax.comparison.table import _reading, markdown
 from ssddl_jax.console import Progress, make_console, print_summary, print_table
 from ssddl_jax.errors import one_line
 from ssddl_jax.outputs import write_whole
@@ -318,3 +318,9 @@ def test_notes_say_what_was_left_out():
     assert len(notes) == 2
     assert "1,500 updates were left out" in notes[0]
     assert "1 of 3 rounds were void" in notes[1]
+
+
+def test_a_comparison_says_what_was_left_out():
+    row = {"name": "dssgd", "serial_depth": 1, "bytes_once": 0, "rounds_void": 0, "notes": []}
+    assert not any("left out" in line for line in _reading([row | {"updates_left_out": 0}]))
+    assert any("dssgd: 1,500 updates" in x for x in _reading([row | {"updates_left_out": 1500}]))

@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 from ssddl_jax.cores import DEVICES_FLAG, GIVEN_FLAGS, usable_cores
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.interrupts import go_on
-from ssddl_jax.text import escape_what_cannot_be_printed
+from ssddl_jax.text import escape_what_cannot_be_printed, printable
 
 _WORKER = "SSDDL_WORKER"  # in a worker's environment, JSON: watched pipe, noise file, place
 _HEARTBEAT = 30  # seconds until a silent process counts as lost
@@ -202,12 +202,11 @@ def _watch(workers: list[subprocess.Popen[bytes]], noise: IO[bytes], directory: 
     why = _reason(workers[first].poll() or 0)
     who = f"process {first} of {len(workers)} here" if len(workers) > 1 else "this process"
     lost = "" if why.startswith("was killed") else ", or lost contact with the others"
-    print(
+    line = (
         f"error: {who} {why}{lost}; the run is not complete: {go_on(directory)} "
-        "(SSDDL_DEBUG=1 shows the runtime's log)",
-        file=sys.stderr,
-        flush=True,
+        "(SSDDL_DEBUG=1 shows the runtime's log)"
     )
+    print(printable(line), file=sys.stderr, flush=True)
     if os.environ.get("SSDDL_DEBUG"):
         noise.seek(0)
         sys.stderr.write(noise.read().decode(errors="replace"))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -38,6 +39,7 @@ class SeedsResult(NamedTuple):
     void: np.ndarray  # bool [rows, rounds]: changed nothing
     run_sha256: list[str]
     compile_seconds: float
+    nonfinite: np.ndarray = np.zeros(0, np.int32)  # i32 [rows, rounds]: updates left out
 
     def band(
         self, confidence: float = 0.95, learning_rate: float | None = None
@@ -112,7 +114,8 @@ def run_seeds(
         own = simulation if learning_rates is None else simulation_at(rate)
         state, info = own.step(state, data._replace(rows=rows, counts=counts))
         right = count_judged(simulation, state, data.test_images, data.test_labels)
-        return state, (right, info.exact, info.void, info.aggregate)
+        left_out = jnp.sum(~info.finite, dtype=jnp.int32)
+        return state, (right, info.exact, info.void, info.aggregate, left_out)
 
     @partial(
         jax.shard_map,
@@ -133,8 +136,8 @@ def run_seeds(
             if not (exact or void):
                 at = f"seed {seeds[i % len(seeds)]}, round {len(told) - 1}"
                 raise RunError(f"{at}: the aggregate is not the sum of the encoded updates")
-    right, exact, void, aggregates = (
-        [np.asarray(row[i])[: len(seeds)] for row in told] for i in range(4)
+    right, exact, void, aggregates, left_out = (
+        [np.asarray(row[i])[: len(seeds)] for row in told] for i in range(5)
     )
     hashes = []
     for i in range(len(seeds)):
@@ -150,6 +153,7 @@ def run_seeds(
         void=np.stack(void, axis=1),
         run_sha256=hashes,
         compile_seconds=step.seconds,
+        nonfinite=np.stack(left_out, axis=1),
     )
 
 

@@ -13,6 +13,7 @@ from ssddl_jax.cli.options import (
     say,
 )
 from ssddl_jax.cores import start_pool
+from ssddl_jax.text import shown
 
 
 def resume(arguments: list[str]) -> int:
@@ -78,7 +79,7 @@ def report(arguments: list[str]) -> int:
 
     path = write_report(Path(options.directory))
     if options.json:
-        print_json({"report": str(path), "bytes": path.stat().st_size})
+        print_json({"report": shown(path), "bytes": path.stat().st_size})
     else:
         print(path)
     return 0

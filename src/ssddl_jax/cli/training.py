@@ -17,6 +17,7 @@ from ssddl_jax.cli.options import (
     whole,
 )
 from ssddl_jax.requests import check_explained, check_shown, check_transcript_file
+from ssddl_jax.text import shown
 
 if TYPE_CHECKING:
     from ssddl_jax.data import DatasetInfo
@@ -99,7 +100,9 @@ def transcript(arguments: list[str]) -> int:
     if options.json:
         shapes = {key: list(value.shape) for key, value in arrays.items()}
         digest = words_sha256(arrays["aggregate"])
-        print_json({"out": path, "round": round_, "aggregate_sha256": digest, "arrays": shapes})
+        print_json(
+            {"out": shown(path), "round": round_, "aggregate_sha256": digest, "arrays": shapes}
+        )
     else:
         print(path)
     return 0

@@ -25,6 +25,7 @@ from ssddl_jax.protocols import PROTOCOLS, facts_of, notes
 from ssddl_jax.rivals.traffic import pooled
 from ssddl_jax.seeds import SeedsResult, run_seeds
 from ssddl_jax.simulation import build_simulation
+from ssddl_jax.text import shown
 from ssddl_jax.tolerance import tolerance
 from ssddl_jax.transcript import transcript
 
@@ -58,7 +59,7 @@ def compare(
     return {
         "rows": found,
         "seeds": seeds,
-        "data": config.data,
+        "data": shown(config.data),
         "model": config.model,
         "partition": config.partition,
         "participants": config.participants,
@@ -108,6 +109,7 @@ def as_json(trained: Trained) -> dict[str, Any]:
         "accuracy_of_each_seed": result.accuracy[:, -1].tolist(),
         "rounds_exact": int(np.sum(result.exact)) if secure else None,
         "rounds_void": int(np.sum(result.void)),
+        "updates_left_out": int(np.sum(result.nonfinite)),
         "rounds_in_all": int(result.exact.size),
         "ciphertexts_exact": work.exact,
         "bytes_up": ahead.each(ahead.up, size),

@@ -125,6 +125,11 @@ def _reading(rows: list[dict[str, Any]]) -> list[str]:
                 f"- {row['name']}: {row['rounds_void']:,} of {row['rounds_in_all']:,} rounds were "
                 "void: fewer members stayed than it needs, so they changed nothing."
             )
+        if row["updates_left_out"]:
+            lines.append(
+                f"- {row['name']}: {row['updates_left_out']:,} updates were left out, over all "
+                "seeds and rounds: they held NaN or infinities."
+            )
         lines += [f"- {row['name']}: {note}." for note in row["notes"]]
     return lines
 

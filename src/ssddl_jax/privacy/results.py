@@ -9,6 +9,7 @@ from ssddl_jax.outputs import write_results
 from ssddl_jax.privacy.attacks import images
 from ssddl_jax.privacy.scoring import Leak, Score
 from ssddl_jax.privacy.study import Study
+from ssddl_jax.text import shown
 
 ROUNDS_NOTE = (
     "One step of every member on its own batch; the server's update is left out, so that all "
@@ -31,7 +32,7 @@ def as_json(study: Study) -> dict[str, Any]:
     config = study.config
     return {
         "settings": {
-            "data": config.data,
+            "data": shown(config.data),
             "participants": config.participants,
             "group_size": config.group,
             "batch_size": config.batch_size,

@@ -79,8 +79,10 @@ def _who(adversary: Adversary) -> Html:
 def _engine(run: Run) -> Html:
     """Which engine and PRG made the figures."""
     config = run.config
+    notes = [note for note in run.summary.get("notes", []) if not str(note).startswith("engine")]
+    said = [f"Note: {note}." for note in notes]
     if config.protocol == "plain":
-        return paragraph("No engine and no PRG: this run shares nothing.")
+        return paragraph("No engine and no PRG: this run shares nothing.", *said)
     engine = {
         "pairwise": "Engine pairwise: every mask was computed, the words that a deployment with "
         "these keys would send.",
@@ -91,9 +93,8 @@ def _engine(run: Run) -> Html:
     }[config.engine]
     if config.dropout_rule == "shamir":
         engine += " Shares are Shamir's, t-of-n over 2^31 - 1."
-    notes = [note for note in run.summary.get("notes", []) if not str(note).startswith("engine")]
     prg = f"PRG {config.prg}; keys are derived with chacha20."
-    return paragraph(engine, prg, *(f"Note: {note}." for note in notes))
+    return paragraph(engine, prg, *said)
 
 
 def colluders(run: Run) -> int:
