@@ -208,6 +208,10 @@ def test_what_is_not_finite_is_sent_as_no_change():
     assert np.asarray(info.members).all()
     assert np.asarray(info.alive).tolist() == [slot not in vanished for slot in range(len(ids))]
     assert np.isfinite(np.asarray(state.params)).all()
+    nobody = playing(config, tuple(range(config.participants)))  # has a finite update
+    state, info = nobody.step(nobody.state)
+    assert not np.asarray(info.finite).any()
+    assert np.asarray(state.server.counts).sum() > 0  # their noise is uploaded all the same
 
 
 def test_levels_are_as_fine_as_the_noise_allows():
