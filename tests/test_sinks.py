@@ -92,13 +92,18 @@ def test_a_sink_that_raises_ends_the_run_in_one_line_and_it_goes_on(
     write_config(config_of(tiny_file, sinks="mine:Breaks"), tmp_path / "c.toml")
     assert main(["run", "--config", "c.toml"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    for needle in ("Breaks.round", "OSError: nobody listens", "config.toml", "ssddl resume run"):
+    for needle in (
+        "Breaks.round",
+        "OSError: nobody listens",
+        "config.toml",
+        "ssddl resume run --trust",
+    ):
         assert needle in line
     assert not (tmp_path / "run" / "summary.json").exists()
     toml = tmp_path / "run" / "config.toml"
     toml.write_text(toml.read_text().replace("mine:Breaks", "mine:Heard"))
     heard.clear()
-    assert main(["resume", "run", "--json"]) == 0
+    assert main(["resume", "run", "--trust", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run_sha256"] == whole
     assert heard == [("start", [0, 1]), ("round", 2), ("round", 3), ("finish", 4), ("close", None)]
 

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -20,11 +21,13 @@ from ssddl_jax.cli import main
 from ssddl_jax.comparison.table import _reading, markdown
 from ssddl_jax.console import Progress, make_console, print_summary, print_table
 from ssddl_jax.errors import one_line
+from ssddl_jax.interrupts import go_on
 from ssddl_jax.outputs import write_whole
 from ssddl_jax.plan_table import print_plan
 from ssddl_jax.records import _amiss
 from ssddl_jax.runner import RunResult
 from ssddl_jax.text import escape_what_cannot_be_printed, literal, printable, shown
+from ssddl_jax.trust import resume_command
 
 SOURCE = Path(sd.__file__).parent
 NAMES = ["exp[seed=1]", "exp[/old]", "[bold]x[/bold]", ":smile:", "[link=x]y", "a" * 300, "\\[x]"]
@@ -89,6 +92,23 @@ def test_lines_name_files_as_they_are(name, capsys, tmp_path, monkeypatch):
     for command in ("resume", "verify", "report"):
         assert main([command, name]) == 2
         assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("run", "run"),
+        ("exp[/old]", "'exp[/old]'"),
+        ("my run", "'my run'"),
+        ("it's", "'it'\"'\"'s'"),
+    ],
+)
+def test_commands_to_go_on_with_are_what_a_shell_takes(name, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(resume_command(Path(name))) == ["ssddl", "resume", name]
+    Path(name).mkdir(parents=True)
+    (Path(name) / "config.toml").write_text("\ufeffprg = 'yours:prg'", encoding="utf-8")
+    assert go_on(Path(name)) == f"go on with: ssddl resume {told} --trust"
 
 
 def test_a_plan_is_printed_as_it_is(tiny_file, tmp_path, capsys):

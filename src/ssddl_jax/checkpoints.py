@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -124,7 +125,7 @@ def newest(
     for step, reason in reasons.items():  # the newest one's
         remedy = (
             f"none can be used; of round {step}: {reason}; start anew with: "
-            f"ssddl run --config {directory / 'config.toml'} --out ANOTHER"
+            f"ssddl run --config {shlex.quote(str(directory / 'config.toml'))} --out ANOTHER"
         )
         raise CheckpointError(directory / _FOLDER, remedy)
     return None

@@ -19,6 +19,7 @@ from ssddl_jax.config_file import read_table, read_toml
 from ssddl_jax.environment import conditions, device_name, versions
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.outputs import completed, write_whole
+from ssddl_jax.trust import resume_command
 
 _NOTE = """\
 # The seed is the simulator's escrow: it regenerates every key of this run, so that it
@@ -69,7 +70,7 @@ def read_summary(directory: Path, config: Config) -> dict[str, Any] | None:
         if not isinstance(found, dict) or not {"run_sha256", "rounds"} <= set(found):
             raise ValueError("it holds no run_sha256")
     except (OSError, ValueError) as error:
-        remedy = f"summary.json is damaged ({error}); delete it, then: ssddl resume {directory}"
+        remedy = f"summary.json is damaged ({error}); delete it, then: {resume_command(directory)}"
         raise ConfigError("directory", directory, remedy) from error
     return found if found["rounds"] == config.rounds else None
 

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from ssddl_jax.outputs import WAITING
-from ssddl_jax.trust import needs_trust
+from ssddl_jax.trust import resume_command
 
 _SAME = 1.0  # seconds within which signals mean the same
 _AGAIN = 0.01  # seconds until one that was dropped is sent again
@@ -22,8 +22,7 @@ def go_on(directory: Path | None) -> str:
     if directory and (directory / WAITING).is_dir():
         return "the run that is there is untouched: run it again"
     if directory and (directory / "config.toml").exists():
-        trust = " --trust" if needs_trust(directory) else ""
-        return f"go on with: ssddl resume {directory}{trust}"
+        return f"go on with: {resume_command(directory)}"
     return "nothing was written: run it again"
 
 

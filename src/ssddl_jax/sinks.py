@@ -16,6 +16,7 @@ from typing import IO, Any, Protocol
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError, RunError
 from ssddl_jax.plugins import load_attribute
+from ssddl_jax.trust import resume_command
 
 Row = dict[str, Any]  # one line of metrics.jsonl
 
@@ -138,7 +139,7 @@ class Guarded:
 
     def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
         """Opens it."""
-        self.resume = f"ssddl resume {directory}"
+        self.directory = directory
         self._call("start", directory, config, rows)
 
     def round(self, row: Row) -> None:
@@ -159,7 +160,7 @@ class Guarded:
         except Exception as error:
             told = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {error}"
             remedy = "mend it, or take it out of config.toml; the run is good, go on with"
-            raise RunError(f"sinks: {told}; {remedy}: {self.resume}") from error
+            raise RunError(f"sinks: {told}; {remedy}: {resume_command(self.directory)}") from error
 
 
 SINKS: dict[str, Callable[[], Sink]] = {"tensorboard": TensorBoard}

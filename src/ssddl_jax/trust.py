@@ -4,6 +4,7 @@ Run directories are passed on, and `prg = "module:attribute"` in a `config.toml`
 stranger's file. Free of JAX; finds modules without importing anything.
 """
 
+import shlex
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -54,6 +55,12 @@ def needs_trust(directory: Path) -> bool:
     with suppress(OSError, ValueError):
         return bool(named_code(tomllib.loads((directory / "config.toml").read_text("utf-8-sig"))))
     return False
+
+
+def resume_command(directory: Path) -> str:
+    """The command that goes on with a run, as a shell takes it."""
+    trust = " --trust" if needs_trust(directory) else ""
+    return f"ssddl resume {shlex.quote(str(directory))}{trust}"
 
 
 def _whereabouts(name: str) -> str:

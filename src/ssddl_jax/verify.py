@@ -13,7 +13,7 @@ from ssddl_jax.loop import compile_loop, first_state, prepare, recipe_of, rounds
 from ssddl_jax.paths import user_path
 from ssddl_jax.records import summarise
 from ssddl_jax.runner import same_parts
-from ssddl_jax.trust import check_trust
+from ssddl_jax.trust import check_trust, resume_command
 
 # What a replay cannot know: how long it took then, where, and what interrupted it.
 _NOT_COMPARED = ("seconds",)
@@ -57,7 +57,7 @@ def verify(
     config, about = read_config(directory)
     summary = read_summary(directory, config)
     if summary is None:
-        raise ConfigError("directory", directory, f"is not finished: ssddl resume {directory}")
+        raise ConfigError("directory", directory, f"is not finished: {resume_command(directory)}")
     recorded = read_rows(directory)
     if len(recorded) != config.rounds:
         remedy = f"metrics.jsonl has {len(recorded)} rounds, the config {config.rounds}"
