@@ -121,7 +121,7 @@ def test_home_wherever_a_path_stands(elsewhere, tiny_file, capsys):
     for command in ("resume", "verify", "report"):
         assert main([command, "~/runs/x"]) == 2
         assert str(home / "runs" / "x") in capsys.readouterr().err
-    for command in (sd.resume, sd.verify):
+    for command in (sd.resume, sd.verify, sd.load_model):
         with pytest.raises(sd.ConfigError, match=str(home)):
             command("~/runs/x")
     for command in ("compare", "attack", "scale"):

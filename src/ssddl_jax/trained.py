@@ -22,6 +22,7 @@ from ssddl_jax.errors import ConfigError
 from ssddl_jax.models import Model, Params, as_model
 from ssddl_jax.models import load_model as model_of
 from ssddl_jax.outputs import beside, write_whole
+from ssddl_jax.paths import user_path
 from ssddl_jax.plan import model_shapes
 from ssddl_jax.population import Data, as_float
 from ssddl_jax.trust import check_trust
@@ -64,7 +65,7 @@ def load_model(directory: str | Path, *, model: Any = None, trust: bool = False)
     `model`: the one that `run` was given in Python, if it was; one that the directory names as
     `module:attribute` is imported only if `trust` says so. Raises `ConfigError`.
     """
-    directory = Path(directory)
+    directory = Path(user_path("directory", directory))
     config, about = read_config(directory)
     if model is None and "model" in about.get("given", []):
         remedy = "the run had its model from Python; give it again: model=..."
