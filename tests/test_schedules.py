@@ -6,6 +6,7 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
+from ssddl_jax.plan import _vanishing
 from ssddl_jax.schedules import read_schedule, schedule_notes
 
 TWO = {0: {3}, 1: {4}}
@@ -93,6 +94,13 @@ def test_what_is_seldom_meant_is_said(tmp_path):
     (note,) = schedule_notes(config, [])
     assert "lists nobody" in note
     assert schedule_notes(sd.Config(), []) == []
+
+
+def test_no_more_vanish_than_a_group_has(tmp_path):
+    (tmp_path / "s.csv").write_text("".join(f"0,{i}\n" for i in range(9)))
+    fields = {"participants": 10, "dropout_schedule": str(tmp_path / "s.csv")}
+    assert _vanishing(sd.Config(group_size=5, **fields)) == 5
+    assert _vanishing(sd.Config(group_size="all", **fields)) == 9
 
 
 def test_plan_says_what_is_beyond_the_run(tiny_file, tmp_path, capsys):

@@ -158,7 +158,7 @@ def load_prg(name: str) -> PRG:
 def _vanishing(config: Config) -> int:
     if config.dropout_schedule is not None:
         table = read_schedule(config)
-        return max((len(ids) for ids in table.values()), default=0)
+        return min(config.group, max((len(ids) for ids in table.values()), default=0))
     return floor(Decimal(repr(config.dropout)) * config.group)
 
 
