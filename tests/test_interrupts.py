@@ -99,7 +99,7 @@ def test_what_c_code_makes_of_one(command, capsys, monkeypatch):
 
 @ONE_AND_TWO
 def test_in_a_round(command, capsys, monkeypatch, numbers):
-    arrive(monkeypatch, runner._Writer, "round", numbers)
+    arrive(monkeypatch, runner.RunFiles, "round", numbers)
     where = "at once" if len(numbers) == 2 else "after 2 of 4 rounds"
     check(command, capsys, f"stopped {where}; go on with: ssddl resume run")
 
@@ -136,20 +136,20 @@ def test_one_before_the_first_round_and_more_as_it_ends(command, capsys, monkeyp
 
 @MORE
 def test_one_in_a_round_and_more_as_it_ends(command, capsys, monkeypatch, more):
-    arrive(monkeypatch, runner._Writer, "round", {INT})
+    arrive(monkeypatch, runner.RunFiles, "round", {INT})
     arrive(monkeypatch, Checkpoints, "close", more)
     check(command, capsys, "stopped at once; go on with: ssddl resume run")
 
 
 @MORE
 def test_one_in_a_round_and_more_before_it_is_told(command, capsys, monkeypatch, more):
-    arrive(monkeypatch, runner._Writer, "round", {INT})
+    arrive(monkeypatch, runner.RunFiles, "round", {INT})
     arrive(monkeypatch, cli, "say", more)
     check(command, capsys, "stopped after 2 of 4 rounds; go on with: ssddl resume run")
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(runner, "compile_loop"), (runner._Writer, "round")], ids=["before", "in"]
+    ("owner", "name"), [(runner, "compile_loop"), (runner.RunFiles, "round")], ids=["before", "in"]
 )
 def test_what_was_ignored_from_the_start_stays_ignored(command, monkeypatch, owner, name):
     signal.signal(INT, signal.SIG_IGN)

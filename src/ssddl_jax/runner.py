@@ -1,6 +1,5 @@
 """`run` and `resume`: training, with a run directory that can be gone on with."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ssddl_jax.checkpoints import Checkpoint, Checkpoints, newest, set_aside
+from ssddl_jax.checkpoints import Checkpoint, newest, set_aside
 from ssddl_jax.config import Config
 from ssddl_jax.directory import (
     read_config,
@@ -38,15 +37,13 @@ from ssddl_jax.outputs import (
     output,
     settle,
     waiting,
-    write_whole,
 )
 from ssddl_jax.paths import user_path
 from ssddl_jax.records import summarise
 from ssddl_jax.report import write_report
-from ssddl_jax.round import State
+from ssddl_jax.run_files import RunFiles
 from ssddl_jax.simulation import Simulation
-from ssddl_jax.sinks import Csv, Guarded, JsonLines, Row, Sink, load_sinks
-from ssddl_jax.trained import write_model
+from ssddl_jax.sinks import Row, Sink, load_sinks
 from ssddl_jax.trust import check_trust
 
 
@@ -242,13 +239,13 @@ def _train(
     with ExitStack() as closing:
         writer = None
         if _writes() and not waits:
-            writer = _Writer(prepared, directory, sinks, resumed_from, closing, metrics)
+            writer = RunFiles(prepared, directory, sinks, resumed_from, closing, metrics)
         with Interrupts() as interrupts:
             try:
                 for row, state in rounds(loop, first, done):
                     if _writes() and writer is None:  # the first round: the old run is replaced
                         settle(directory)
-                        writer = _Writer(prepared, directory, sinks, resumed_from, closing, [])
+                        writer = RunFiles(prepared, directory, sinks, resumed_from, closing, [])
                     metrics.append(row)
                     done = len(metrics)
                     stop = interrupts.noted and done < config.rounds
@@ -273,56 +270,6 @@ def _train(
         if writer:
             writer.finish(summary, state)
     return RunResult(summary, metrics, state.params, directory)
-
-
-class _Writer:
-    """All that a run writes while it goes on; `closing` closes it. `rows`: of the rounds that are
-    done.
-    """
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        directory: Path,
-        sinks: Sequence[Sink],
-        resumed_from: list[int],
-        closing: ExitStack,
-        rows: list[Row],
-    ) -> None:
-        self.directory, self.config = directory, prepared.config
-        self.prepared = prepared
-        self.resumed_from = resumed_from
-        self.log = JsonLines()
-        self.sinks: list[Sink] = [self.log, Csv(), *(Guarded(sink) for sink in sinks)]
-        self.checkpoints = Checkpoints(directory, recipe_of(prepared))
-        self.saved = resumed_from[-1] if resumed_from else 0  # rounds of the newest checkpoint
-        closing.callback(self.checkpoints.close)
-        for sink in self.sinks:
-            sink.start(directory, self.config, rows)
-            closing.callback(sink.close)
-
-    def round(self, row: Row) -> None:
-        """A round's metrics."""
-        for sink in self.sinks:
-            sink.round(row)
-
-    def save(self, done: int, state: State, seconds: float) -> None:
-        """A checkpoint after so many rounds, unless it is there already."""
-        if done != self.saved:
-            tree = state.params, state.server
-            self.checkpoints.save(done, tree, self.log, seconds, self.resumed_from)
-            self.saved = done
-
-    def finish(self, summary: dict[str, Any], state: State) -> None:
-        """The model, the summary and the report, once everything else is written."""
-        self.checkpoints.wait()
-        for sink in self.sinks:
-            sink.finish(summary)
-        config, simulation, data, *_ = self.prepared
-        if config.protocol != "standalone":  # which has a model of everybody's own
-            write_model(self.directory, config, simulation.model, data, state.params)
-        write_whole(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
-        write_report(self.directory)
 
 
 def _writes() -> bool:
