@@ -122,4 +122,5 @@ def test_rows_are_processes_of_their_own(tmp_path, capsys):
     for row in result["training"]:
         assert row["accuracy"] == pytest.approx(np.mean(row["of_each_seed"]))
         assert row["exact"]
-    assert {path.name for path in out.iterdir()} == {"scale.json", "scale.md", "scale.png"}
+    made = {path.name for path in out.iterdir()}
+    assert made == {".ssddl", "scale.json", "scale.md", "scale.png"}

@@ -262,8 +262,12 @@ def settle(directory: Path) -> None:
 
 
 def give_up(directory: Path) -> None:
-    """The run that waits in the directory, if there is one, will not take its place."""
+    """The run that waits in the directory, if there is one, will not take its place; a marker by
+    itself goes, too.
+    """
     _discard(directory / WAITING)
+    if directory.is_dir() and not _in_use(directory):
+        (directory / MARKER).unlink(missing_ok=True)
 
 
 def complete(directory: Path) -> None:
