@@ -152,7 +152,7 @@ def test_two_processes_stopped_and_gone_on_with_by_one_or_two(command, whole, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", [100_000, 1_500, 600])
+@pytest.mark.parametrize("limit", [100_000, 2_500, 600])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(command, whole, tmp_path, limit):
     """Files may not grow beyond: the log's turn comes first, a checkpoint's, config.toml's."""
 
