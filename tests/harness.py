@@ -71,7 +71,7 @@ def table_data(participants, dimension, broken=()):
     for participant in range(participants):
         row = int(np.flatnonzero(owners == participant)[0])
         table[row, spots[participant] % dimension] = np.float32(EDGES)
-    data = sd.make_data(table, labels, owners)  # which would refuse what is not finite
+    data = sd.make_data(table, labels, owners)
     for participant in broken:
         row = int(np.flatnonzero(owners == participant)[0])
         table[row, participant % dimension] = (np.nan, np.inf, -np.inf)[participant % 3]

@@ -53,16 +53,30 @@ class Dataset:
         return float(scale)
 
 
+def _ends(x: Array) -> tuple[float, float]:
+    """The least and largest value that is finite; of none 0 and 0."""
+    if x.dtype != np.uint8 and not np.isfinite(x).all():
+        x = x[np.isfinite(x)]
+    return (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
+
+
 def ranges(train: Array, test: Array) -> str:
     """The type of the inputs, and their least and largest value."""
-    its, tests = (f"{float(x.min()):g} to {float(x.max()):g}" for x in (train, test))
+    its, tests = ("{:g} to {:g}".format(*_ends(x)) for x in (train, test))
     return f"{train.dtype}, {its}" + ("" if its == tests else f" (test {tests})")
 
 
 def doubts(train: Array, test: Array) -> list[str]:
     """What is said of inputs that are possible, and seldom meant."""
-    (low, high), (least, most) = ((float(x.min()), float(x.max())) for x in (train, test))
+    (low, high), (least, most) = _ends(train), _ends(test)
     span, said = max(high - low, 1e-30), []
+    if train.dtype != np.uint8 and not np.isfinite(train).all():
+        at = _first(~np.isfinite(train))
+        count = int(train.size - np.isfinite(train).sum())
+        said.append(
+            f"inputs: {count} values are not finite, the first ({train[at]}) at {_place(at)}: the "
+            "updates of who holds them are left out"
+        )
     if least < low - span or most > high + span:
         said.append(
             f"inputs: training rows range from {low:g} to {high:g}, test rows from {least:g} to "
@@ -107,17 +121,19 @@ def dataset_from_arrays(
     name: str = "arrays",
     source: str = "arrays",
     called: Sequence[str] = SPLITS,
+    finite: bool = True,
 ) -> Dataset:
     """Arrays as a Dataset: the one gate that all data passes.
 
     x: [M, ...] and [T, ...], both uint8 or both floating (kept as float32, never rescaled: see
     `Dataset.divisor`), finite, at least one row each, channels last. y: integers [M] and [T], 0 to
-    65,535. writers: integers [M], 0 to 2^31 - 1. `called`: what the user calls the four.
+    65,535. writers: integers [M], 0 to 2^31 - 1. `called`: what the user calls the four; `finite`
+    False lets values pass that are not.
 
     Raises DataError, naming `source` and the array, what was found and where, and what would work.
     """
     where = [f"data = {source!r}: {name}" for name in called]
-    train, test = _inputs(x_train, where[0]), _inputs(x_test, where[2])
+    train, test = _inputs(x_train, where[0], finite), _inputs(x_test, where[2], finite)
     y_train = _numbers(y_train, where[1], MAX_CLASSES, len(train), called[0])
     y_test = _numbers(y_test, where[3], MAX_CLASSES, len(test), called[2])
     if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
@@ -139,7 +155,7 @@ def _array(values: ArrayLike, where: str) -> Array:
         raise DataError(f"{where} is no array ({one_line(error, 200)})") from error
 
 
-def _inputs(values: ArrayLike, where: str) -> Array:
+def _inputs(values: ArrayLike, where: str, finite: bool) -> Array:
     x = _array(values, where)
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where} has shape {x.shape}: [rows, ...] with at least one row works")
@@ -159,7 +175,7 @@ def _inputs(values: ArrayLike, where: str) -> Array:
         raise DataError(f"{where} holds {x.dtype}: uint8 or floats work")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
-    if not np.isfinite(x).all():
+    if finite and not np.isfinite(x).all():
         at = _first(~np.isfinite(x))
         raise DataError(
             f"{where} holds {int(x.size - np.isfinite(x).sum())} values that are not finite as "
