@@ -99,8 +99,8 @@ def make_data(
     images u8 or floats [M, *shape], channels last; values that are not finite are noted, and the
     updates of who holds them are left out (or stop the run, `nonfinite`). labels and owners
     integers [M]; without test data evaluation is on the training data. uint8 is divided by 255 and
-    floats are taken as they are, unless `scale`, a divisor, says otherwise. Raises `DataError`, naming the array, what
-    was found and where, and what would work.
+    floats are taken as they are, unless `scale`, a divisor, says otherwise. Raises `DataError`,
+    naming the array, what was found and where, and what would work.
     """
     if (test_images is None) != (test_labels is None):
         lone = "test_images" if test_labels is None else "test_labels"
