@@ -170,31 +170,39 @@ def nearest_grid_value(released, grid):
 
 @pytest.mark.optimised
 def test_the_nearest_grid_value_says_nothing():
-    size, count, gamma = 50_890, 5_089, 1.0
-    config = laplace_config(dssgd_theta_u=0.1, dssgd_gamma=gamma, dssgd_tau=0.1)
-    change = np.random.default_rng(5).uniform(-0.009, 0.009, size).astype(np.float32)
+    """Old noise gives the change away; now the uploads of two changes are the same."""
+    size, count, gamma, visits = 2_000, 200, 1.0, 200
+    change = np.random.default_rng(5).uniform(-4e-4, 4e-4, size).astype(np.float32)
 
     # The control, noise in floating point: 2^23 values of scale 2 gamma c / (epsilon / 9).
-    uniform = (np.random.default_rng(6).integers(0, 2**23, 2**20) + 0.5) / 2**23
-    every = (np.arange(2**22) + 0.5) / 2**23
+    uniform = (np.random.default_rng(6).integers(0, 2**23, 2**17) + 0.5) / 2**23
+    half = 18 * count * gamma * np.log(2 * (np.arange(2**22) + 0.5) / 2**23)
+    grid = np.sort(np.concatenate([half, -half]))
     scale = 18 * count * gamma
-    grid = scale * np.log(2 * every)
-    grid = np.sort(np.concatenate([grid, -grid]))
     noise = scale * np.sign(uniform - 0.5) * -np.log(2 * np.minimum(uniform, 1 - uniform))
     true = np.resize(change, len(noise))
     inside = np.abs(true + noise) < gamma
     found = nearest_grid_value((true + noise)[inside], grid)
-    assert np.mean(np.abs(found - true[inside]) < 1e-6) > 0.5
+    assert np.mean(np.abs(found - true[inside]) < 1e-6) > 0.9
 
-    laws = laplace.laws(config, size)
-    step, values = gamma / laws.steps, laplace.Laws(laws.steps, *3 * (laws.values,))
-    draw = jax.jit(lambda key: selective.noise(key, values, len(true), 1).comparisons)
-    drawn = np.asarray(draw(jnp.arange(8, dtype=jnp.uint32)))
-    released = (np.rint(true / step) + drawn) * step
-    inside = np.abs(released) < gamma
-    found = nearest_grid_value(released[inside], np.arange(-2 * laws.steps, 2 * laws.steps) * step)
+    config = laplace_config(dssgd_theta_u=0.1, dssgd_gamma=gamma, dssgd_tau=0.1)
+    state, steps = playing(config_of("snt")).state, laplace.laws(config, size).steps
+    ids = jnp.arange(visits, dtype=jnp.uint32)
+    uploads = jax.jit(
+        lambda state, change: jax.lax.map(
+            lambda i: selective.select(config, state, change, i)[:2], ids
+        )
+    )
+    values, chosen = map(np.asarray, uploads(state, change))
+    released = values[chosen & (np.abs(values) < gamma)]
+    found = nearest_grid_value(released, np.arange(-2 * steps, 2 * steps) * (gamma / steps))
     assert len(found) > 3
     assert not found.any()  # the same answer, whatever the change
+    other, picked = map(np.asarray, uploads(state, -change))
+    np.testing.assert_array_equal(other, values)
+    np.testing.assert_array_equal(picked, chosen)
+    large, _ = map(np.asarray, uploads(state, change + np.float32(0.5)))
+    assert np.any(large != values)  # the control: a change of many levels shows in some
 
 
 def test_what_is_not_finite_is_sent_as_no_change():

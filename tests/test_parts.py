@@ -53,8 +53,7 @@ def net(*layers):
 def test_models_that_keep_more_than_parameters(tiny):
     for frozen in (True, False):
         norm = net(lambda frozen=frozen: nn.BatchNorm(use_running_average=frozen))
-        said = refused(tiny, model=norm)
-        assert said.startswith("model = custom: ") or "batch_stats" in said
+        assert "batch_stats" in refused(tiny, model=norm)
     assert "keeps batch_stats besides its parameters" in refused(
         tiny, model=net(lambda: nn.BatchNorm(use_running_average=True))
     )

@@ -104,7 +104,7 @@ def test_a_part_that_is_given_needs_no_trust(stranger):
     assert not seen.exists()
 
 
-def test_ones_own_word_is_enough(tmp_path, monkeypatch, capsys, tiny_file):
+def test_ones_own_word_is_enough(tmp_path, tiny_file):
     """`--config` and flags are the user's; so is `run` with `-m` in a folder with an own model."""
     (tmp_path / "mine.py").write_text(
         "import jax.numpy as jnp\n"
