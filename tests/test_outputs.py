@@ -260,7 +260,7 @@ READING = [["resume"], ["resume", "--trust"], ["verify"], ["verify", "--trust"],
 def test_no_command_touches_a_folder_of_somebody_elses(tmp_path, monkeypatch, capsys):
     """Named as it is, from inside, or by a link; asked once, or with --overwrite, too."""
     folder = tmp_path / "theirs"
-    fill(folder, FOREIGN + OURS + ["config.toml"])
+    fill(folder, [*FOREIGN, *OURS, "config.toml", f"{SETTLED}/config.toml"])
     (tmp_path / "link").symlink_to(folder)
     monkeypatch.chdir(folder)
     before = contents(folder)

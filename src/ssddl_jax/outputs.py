@@ -273,7 +273,7 @@ def give_up(directory: Path) -> None:
 def complete(directory: Path) -> None:
     """Ends a change that was settled and cut off. The caller holds the directory's lock."""
     settled = directory / SETTLED
-    if not settled.is_dir():
+    if not settled.is_dir() or kind_of(directory) is None:
         return
     if (settled / "config.toml").exists():
         free(directory)
