@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,14 +105,14 @@ def resume(
 
     Without any checkpoint it starts at round 0; a finished run is only read. Parts that `run` was
     given must be given again; code that the directory names is imported only if `trust` says so.
-    Raises `ConfigError` (a `CheckpointError` where no checkpoint can be
-    used); `Interrupted` and `RunError` as `run` does.
+    Raises `ConfigError` (a `CheckpointError` where no checkpoint can be used); `Interrupted` and
+    `RunError` as `run` does.
     """
     directory = Path(user_path("directory", directory))
     config, about = read_config(directory)
     summary = read_summary(directory, config)
     if summary is not None:
-        return _finished(directory, summary, parts, trust)
+        return _finished(directory, config, about, summary, parts, trust)
     check_trust(vars(config), trust, parts)
     parts = same_parts(directory, about, parts)
     prepared = prepare(config, parts, found_again(config, about, directory))
@@ -168,11 +169,15 @@ def _trees(prepared: Prepared) -> Any:
 
 
 def _finished(
-    directory: Path, summary: dict[str, Any], parts: dict[str, Any], trust: bool
+    directory: Path,
+    config: Config,
+    about: dict[str, Any],
+    summary: dict[str, Any],
+    parts: dict[str, Any],
+    trust: bool,
 ) -> RunResult:
     """A finished run, read back; its parameters are None where they cannot be had any more."""
     rows = read_rows(directory)
-    config, about = read_config(directory)
     try:
         check_trust(vars(config), trust, parts)
         prepared = prepare(config, parts, found_again(config, about, directory))
@@ -237,15 +242,14 @@ def _train(
     state = first = first_state(simulation, checkpoint)
     loop = compile_loop(prepared, first)
     with ExitStack() as closing:
-        writer = None
-        if _writes() and not waits:
-            writer = RunFiles(prepared, directory, sinks, resumed_from, closing, metrics)
+        files = partial(RunFiles, prepared, directory, sinks, resumed_from, closing, metrics)
+        writer = files() if _writes() and not waits else None
         with Interrupts() as interrupts:
             try:
                 for row, state in rounds(loop, first, done):
                     if _writes() and writer is None:  # the first round: the old run is replaced
                         settle(directory)
-                        writer = RunFiles(prepared, directory, sinks, resumed_from, closing, [])
+                        writer = files()
                     metrics.append(row)
                     done = len(metrics)
                     stop = interrupts.noted and done < config.rounds
