@@ -32,6 +32,10 @@ class KeyAgreement(NamedTuple):
             return float(self.up + self.down)  # of those who take part only
         return (self.up + self.down) * participants / (members * self.rounds)
 
+    def as_json(self, participants: int, members: int) -> dict[str, Any]:
+        """All of it, with `bytes_a_round`."""
+        return {**self._asdict(), "bytes_a_round": self.a_round(participants, members)}
+
 
 def key_agreement(
     config: Any, dimension: int, neighbours: int, rounds: int | None = None

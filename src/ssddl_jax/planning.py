@@ -54,10 +54,11 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
     memory = predict_memory(config, plan, model, dataset, held.most, mesh)
     check_memory(config, memory.peak_mb, megabytes_of)
     ahead = forecast(config, plan)
+    keys = key_agreement(config, plan.dimension, plan.neighbours)
     return {
         **_facts(config, plan),
         **_traffic(config, plan, ahead),
-        "key_agreement": _key_agreement(config, plan),
+        "key_agreement": keys.as_json(plan.participants, plan.size),
         "network_seconds": {
             network.name: _network_seconds(config, plan, ahead, network) for network in networks
         },
@@ -133,13 +134,6 @@ def _traffic(config: Config, plan: Plan, ahead: Forecast) -> dict[str, Any]:
         "rounds": ahead.rounds,
         "rounds_void": ahead.void,
     }
-
-
-def _key_agreement(config: Config, plan: Plan) -> dict[str, Any]:
-    """Keys: a participant's bytes in their life, and spread over a member's rounds."""
-    keys = key_agreement(config, plan.dimension, plan.neighbours)
-    spread = keys.a_round(plan.participants, plan.size)
-    return {**keys._asdict(), "bytes_a_round": spread}
 
 
 def _network_seconds(config: Config, plan: Plan, ahead: Forecast, network: Network) -> float:

@@ -116,7 +116,7 @@ def as_json(trained: Trained) -> dict[str, Any]:
         "bytes_down": ahead.each(ahead.down, size),
         "bytes_peers": ahead.each(ahead.peers, size),
         "bytes_once": pooled(config, *_examples(config)),
-        "key_agreement": {**keys._asdict(), "bytes_a_round": keys.a_round(plan.participants, size)},
+        "key_agreement": keys.as_json(plan.participants, size),
         "parameters": plan.dimension,
         "neighbours": plan.neighbours if secure else None,
         "threshold": plan.threshold if config.rule in ("shamir", "secagg") and secure else None,
