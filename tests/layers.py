@@ -29,6 +29,7 @@ class Layer(NamedTuple):
     prg: str = "chacha8"
     threshold: int = 3
     devices: int = 1
+    schedule: str = "cpu"
 
     @property
     def name(self):
@@ -50,6 +51,7 @@ class Layer(NamedTuple):
             encoding=Encoding(1.0, 20, self.bits),
             prg=PRGS[self.prg],
             mesh=make_mesh(self.devices),
+            schedule=self.schedule,
         )
 
     @property

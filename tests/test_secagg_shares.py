@@ -10,7 +10,7 @@ import harness
 import independent
 from secagg_cases import ROUND, SEED, Case, check, check_shares, oracle, oracles
 from ssddl_jax.sharing import secagg
-from ssddl_jax.sharing.pairwise import geometry_of
+from ssddl_jax.sharing.tiled import geometry_of
 
 # The oracle, word for word
 

@@ -20,8 +20,8 @@ from ssddl_jax.encoding import Encoding
 from ssddl_jax.parallel import make_mesh
 from ssddl_jax.sharing import SHARINGS, Attempt, Messages, Scheme, ideal, suited, words_made
 from ssddl_jax.sharing.left_over import sum_shares
-from ssddl_jax.sharing.pairwise import geometry_of
 from ssddl_jax.sharing.secagg import self_sums
+from ssddl_jax.sharing.tiled import geometry_of
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -17,7 +17,7 @@ from ssddl_jax.field import P
 from ssddl_jax.rings import RINGS
 from ssddl_jax.sharing import SHARINGS, kernels
 from ssddl_jax.sharing.kernels import coefficient_sums
-from ssddl_jax.sharing.pairwise import _settle, pieces_of
+from ssddl_jax.sharing.masks import pieces_of, settle
 
 EDGES = [2**16 - 1, 2**16, 2**16 + 1, 2**17 + 1]
 
@@ -78,7 +78,7 @@ def test_masks_of_so_many_largest_shares(pieces, partners, sign):
     limb, bits = 2**32 - 1, 32 // pieces
     each = [limb, *(limb >> bits * i & 2**bits - 1 for i in range(1, pieces))]
     sums = [[sign * partners * piece % 2**32] * 6 for piece in each]
-    found = np.asarray(_settle(jnp.asarray([sums], jnp.uint32)))
+    found = np.asarray(settle(jnp.asarray([sums], jnp.uint32)))
     expected = sign * partners * (2**64 - 1) % 2**64
     np.testing.assert_array_equal(found[0], words_of([expected] * 3, 64))
 

@@ -100,6 +100,11 @@ def float_sums(scheme: Scheme) -> Adder:
         scales = counted.astype(jnp.float32)
         totals = []
         for total, updates in zip(carry[0], tile.updates, strict=True):
+            if scheme.schedule != "cpu":
+                rows = scales[:, None] * jnp.clip(updates, -clip, clip)
+                counts = (scales > 0)[:, None]
+                totals.append(total + jnp.sum(jnp.where(counts, rows, jnp.float32(0)), axis=0))
+                continue
             for t in range(updates.shape[0]):  # row by row: a float sum over the tile is slow
                 row = scales[t] * jnp.clip(updates[t], -clip, clip)
                 total = total + jnp.where(scales[t] > 0, row, jnp.float32(0))

@@ -22,7 +22,6 @@ from ssddl_jax.config import Config
 from ssddl_jax.environment import versions
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.parallel import AXIS
-from ssddl_jax.plan import tile_size
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.requests import Target, check_compiled
 from ssddl_jax.simulation import Simulation, build_simulation
@@ -197,7 +196,8 @@ def _export_cuda(config: Config, data: Data) -> dict[str, Any]:
     from jax import export
 
     mesh = Mesh(np.array(jax.devices()[:1]), (AXIS,), axis_types=(AxisType.Auto,))
-    config = replace(config, tile_size=tile_size(config, "cuda"))
+    if config.schedule == "auto":
+        config = replace(config, schedule="gpu")
     simulation = build_simulation(config, None, data, mesh=mesh)
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _shapes(simulation, data, mesh)

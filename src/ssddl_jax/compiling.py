@@ -1,13 +1,19 @@
 """Compiling the round: once, ahead of the first call, and counted."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-# The share kernels gain a quarter to two fifths from full-width vectors where the CPU has them.
-_CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
+# XLA's options for a platform. The CPU's share kernels gain a quarter to two fifths from full-width
+# vectors; a GPU's results are the same every time only with operations that do not race, and with
+# kernels that are not chosen by timing them.
+OPTIONS: dict[str, dict[str, str | bool | int]] = {
+    "cpu": {"xla_cpu_prefer_vector_width": "512"},
+    "gpu": {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0},
+}
 
 
 class Compiled(NamedTuple):
@@ -40,11 +46,24 @@ def compile_once(function: Callable[..., Any], *arguments: Any, donate: bool = T
     jax.monitoring.register_event_duration_secs_listener(listen)
     start = time.perf_counter()
     try:
-        options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
+        options = OPTIONS.get(jax.default_backend())
         compiled = lower(function, *arguments, donate=donate).compile(compiler_options=options)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     return Compiled(compiled, time.perf_counter() - start, len(seen))
+
+
+def pinned(function: Callable[..., Any], precision: str) -> Callable[..., Any]:
+    """The function, its matrix products and convolutions traced in this precision, whatever JAX's
+    default is: on accelerators float32 products are otherwise rounded to fewer bits.
+    """
+
+    @functools.wraps(function)
+    def at_precision(*arguments: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return function(*arguments)
+
+    return at_precision
 
 
 def named(step: Callable[..., Any]) -> Callable[..., Any]:

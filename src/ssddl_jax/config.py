@@ -111,6 +111,12 @@ class Config:
         0.0, "discrete Laplace noise: epsilon of a visit; 0 for none", 0.0
     )
     tile_size: int | Literal["auto"] = _field("auto", "members trained side by side", 1, 4096)
+    schedule: Literal["auto", "cpu", "gpu", "tpu"] = _field(
+        "auto", "in which steps words are made; auto: the platform's own (same numbers)"
+    )
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = _field(
+        "float32", "of matrix products on accelerators; a CPU's are float32"
+    )
     devices: int | Literal["all"] = _field("all", "devices to use", 1)
     threads: int | Literal["auto"] = _field(
         "auto", "XLA's threads on a CPU, which the last bits of training depend on", 1, 1024

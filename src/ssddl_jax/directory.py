@@ -12,8 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from ssddl_jax.config import Config
 from ssddl_jax.config_file import read_table, read_toml
 from ssddl_jax.environment import conditions, device_name, versions
@@ -29,6 +27,8 @@ _NOTE = """\
 
 def write_config(config: Config, path: Path, about: dict[str, Any] | None = None) -> None:
     """The complete config as TOML, with what computed; `--config` reads it back."""
+    import tomli_w  # only who writes one needs it
+
     fields = {name: value for name, value in asdict(config).items() if value is not None}
     environment = {
         "device": device_name(),

@@ -109,10 +109,11 @@ def missing_device() -> ConfigError | None:
 def versions() -> dict[str, str]:
     """Versions that the bits of a run may depend on."""
     names = ("ssddl-jax", "jax", "jaxlib", "flax", "optax", "numpy")
-    found = {name: metadata.version(name) for name in names}
-    for name in _PLUG_INS:
+    found = {}
+    for name in (*names, *_PLUG_INS):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
+    found.setdefault("ssddl-jax", "source")  # run from a folder, not installed
     return {"python": platform.python_version(), **found}
 
 

@@ -27,7 +27,10 @@ from ssddl_jax.round import State
 from ssddl_jax.simulation import Simulation, build_simulation, place
 
 _EVAL_BATCH = 1000
-_NOT_THE_RECIPE = ("out", "devices", "rounds", "checkpoint_every", "eval_every", "sinks")
+_NOT_THE_RECIPE = (
+    *("out", "devices", "schedule", "precision"),
+    *("rounds", "checkpoint_every", "eval_every", "sinks"),
+)
 _VERSIONS = ("ssddl-jax", "jax", "jaxlib", "flax", "optax")
 
 
@@ -97,6 +100,8 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
     plan, found = prepared.simulation.plan, versions()
     platform = platform_of(prepared.simulation.recipe.scheme.mesh)
     schedule = prepared.simulation.recipe.schedule
+    if platform != "cpu":
+        fields["precision"] = prepared.config.precision
     return {
         **fields,
         "tile_size": plan.tile_size,
@@ -177,7 +182,8 @@ def count_judged(
     def right(params: Any) -> jax.Array:
         return count_right(simulation.model, params, images, labels)
 
-    return jax.lax.map(right, simulation.judged(state))
+    with jax.default_matmul_precision(simulation.recipe.precision):
+        return jax.lax.map(right, simulation.judged(state))
 
 
 def count_right(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:

@@ -36,6 +36,11 @@ def platform_of(mesh: Mesh) -> str:
     return str(mesh.devices.flat[0].platform)
 
 
+def own_schedule(platform: str) -> str:
+    """The schedule that a platform's words are made by, if nothing else is said."""
+    return platform if platform in ("gpu", "tpu") else "cpu"
+
+
 def tile_count(slots: int, tile: int, devices: int) -> int:
     """Tiles of so many slots, rounded up to a multiple of `devices`."""
     return -(-slots // (tile * devices)) * devices

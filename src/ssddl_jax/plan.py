@@ -19,6 +19,7 @@ from ssddl_jax.encoding import Encoding
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.headroom import Headroom
 from ssddl_jax.models import Model, count_parameters
+from ssddl_jax.parallel import own_schedule
 from ssddl_jax.plugins import load_attribute, shapes_of
 from ssddl_jax.protocols import ENCRYPTED, ONE_BY_ONE
 from ssddl_jax.rivals import secagg_bytes
@@ -41,6 +42,7 @@ class Plan(NamedTuple):
     weight_max: int  # m_max
     standing: Standing
     vanishing: int  # the most members vanishing in a round
+    schedule: str  # cpu, gpu or tpu
     tile_size: int
     prg: PRG
 
@@ -98,6 +100,7 @@ def make_plan(
     if encoding.words(dimension) > MOST_WORDS:
         remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
         raise ConfigError("model", config.model, remedy)
+    schedule = schedule_on(config, platform)
     return Plan(
         participants=config.participants,
         size=size,
@@ -107,7 +110,8 @@ def make_plan(
         weight_max=weight_max,
         standing=standing_of(config),
         vanishing=_vanishing(config),
-        tile_size=tile_size(config, platform),
+        schedule=schedule,
+        tile_size=tile_size(config, schedule, dimension),
         prg=load_prg(config.prg),
     )
 
@@ -162,16 +166,32 @@ def _vanishing(config: Config) -> int:
     return floor(Decimal(repr(config.dropout)) * config.group)
 
 
-def tile_size(config: Config, platform: str) -> int:
-    """Members trained side by side on this platform."""
+def schedule_on(config: Config, platform: str) -> str:
+    """The schedule that words are made by on a platform."""
+    return own_schedule(platform) if config.schedule == "auto" else config.schedule
+
+
+_SIDE_BY_SIDE = {"gpu": 2048, "tpu": 512}  # members, where their updates take no more than this:
+_UPDATES = {"gpu": 1 << 27, "tpu": 1 << 25}  # coordinates
+
+
+def tile_size(config: Config, schedule: str, dimension: int) -> int:
+    """Members trained side by side: a number of the platform, the model and the group alone, never
+    of the memory that happens to be free.
+    """
     if config.protocol in ONE_BY_ONE:
         return 1
     if config.tile_size != "auto":
         return config.tile_size
-    if platform != "cpu":
-        return 128  # accelerators want the width; unmeasured
-    # Measured (benchmarks/NOTES.md): updates that stay in cache; a convolution's patches are large.
-    return 2 if config.model == "cnn" else 4
+    if schedule == "cpu":
+        # Measured (benchmarks/NOTES.md): updates that stay in cache; a convolution's patches are
+        # large.
+        return 2 if config.model == "cnn" else 4
+    fitting = max(1, _UPDATES[schedule] // dimension)
+    most = min(_SIDE_BY_SIDE[schedule], 1 << (fitting.bit_length() - 1))
+    if config.model == "cnn":
+        most = min(most, 128)  # patches
+    return min(most, config.group)
 
 
 def _secagg_traffic(config: Config, plan: Plan, members: int, alive: int, opened: int) -> Traffic:

@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax import randomness
-from ssddl_jax.accumulate import Adder, Tile, float_sums, ring_sums
+from ssddl_jax.accumulate import Adder, FloatSums, Tile, float_sums, ring_sums
 from ssddl_jax.encoding import decode_words, encode_pieces, joined, possible_weight
 from ssddl_jax.local_training import TrainTile
 from ssddl_jax.models import Model, Params
@@ -86,6 +86,7 @@ class Recipe(NamedTuple):
     weight_max: int
     stochastic: bool
     tile_size: int
+    precision: str  # of matrix products
     schedule: Any  # None, or (rounds i32 [m], ids i32 [m]) of those who vanish
 
 
@@ -133,17 +134,20 @@ def LocalTrain(
         slots = tile_slots(start, tile, scheme.size)
         inside = jnp.minimum(slots, scheme.size - 1)
         ids = group.ids[inside]
-        updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
+        with jax.named_scope("train"):
+            updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
         counts = data.counts[ids].astype(jnp.uint32)
         weights = counts if recipe.weighted else jnp.ones_like(counts)
         noise = None
         if recipe.stochastic:
             draw = jax.vmap(randomness.rounding_noise, in_axes=(None, None, 0, None))
             noise = draw(state.public, state.round, ids, scheme.dimension)
-        words, finite, clipped = encode_pieces(updates, weights, scheme.encoding, noise)
+        with jax.named_scope("encode"):
+            words, finite, clipped = encode_pieces(updates, weights, scheme.encoding, noise)
         present = finite & (slots < scheme.size)
         alive = present & ~group.vanished[inside]
-        carry = adder.add(carry, Tile(slots, updates, words, weights, present, alive))
+        with jax.named_scope("add"):
+            carry = adder.add(carry, Tile(slots, updates, words, weights, present, alive))
         kept = Rows(None, None)
         if keep:
             kept = Rows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
@@ -221,10 +225,26 @@ def shared_round(
     train = LocalTrain(recipe, adder, keep or sharing.keeps)
 
     def step(state: State, data: Data) -> tuple[State, Info, Rows]:
-        group = SelectGroup(recipe, state)
-        sums, told, kept = train(state, data, group)
+        with jax.named_scope("SelectGroup"):
+            group = SelectGroup(recipe, state)
+        with jax.named_scope("LocalTrain"):
+            sums, told, kept = train(state, data, group)
         messages = Messages(sums.total, sums.digest, kept.encoded)
-        attempt, uploads = ParaShare(recipe, sharing, state, group, told, messages)
+        with jax.named_scope("ParaShare"):
+            attempt, uploads = ParaShare(recipe, sharing, state, group, told, messages)
+        with jax.named_scope("ParaUpdate"):
+            return finish(state, group, told, messages, kept, attempt, uploads)
+
+    def finish(
+        state: State,
+        group: Group,
+        told: Trained,
+        messages: Messages,
+        kept: Rows,
+        attempt: Attempt,
+        uploads: Uploads,
+    ) -> tuple[State, Info, Rows]:
+        """Checks the aggregate, decodes and applies it."""
         mean, weight = decode_words(uploads.aggregate, recipe.scheme.encoding)
         held = attempt.members if sharing.holds_sharers else attempt.alive
         count = jnp.sum(held, dtype=jnp.uint32)
@@ -260,8 +280,15 @@ def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
     train = LocalTrain(recipe, float_sums(recipe.scheme))
 
     def step(state: State, data: Data) -> tuple[State, Info]:
-        group = SelectGroup(recipe, state)
-        sums, told, _ = train(state, data, group)
+        with jax.named_scope("SelectGroup"):
+            group = SelectGroup(recipe, state)
+        with jax.named_scope("LocalTrain"):
+            sums, told, _ = train(state, data, group)
+        with jax.named_scope("ParaUpdate"):
+            return finish(state, group, sums, told)
+
+    def finish(state: State, group: Group, sums: FloatSums, told: Trained) -> tuple[State, Info]:
+        """Takes the mean and applies it."""
         alive = told.finite & ~group.vanished
         mean = sums.total / jnp.maximum(sums.weight, jnp.uint32(1)).astype(jnp.float32)
         void = jnp.sum(alive, dtype=jnp.int32) < recipe.scheme.least_alive

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from ssddl_jax.compiling import pinned
 from ssddl_jax.config import Config
 from ssddl_jax.environment import check_jax
 from ssddl_jax.errors import ConfigError
@@ -94,6 +95,7 @@ def build_simulation(
         encoding=plan.encoding,
         prg=plan.prg,
         mesh=mesh,
+        schedule=plan.schedule,
     )
     engine = "pairwise" if config.engine == "reference" else config.engine
     scheme = suited(engine, scheme)
@@ -121,6 +123,7 @@ def build_simulation(
         weight_max=plan.weight_max,
         stochastic=config.rounding == "stochastic",
         tile_size=plan.tile_size,
+        precision=config.precision,
         schedule=_schedule(config),
     )
     memory: Callable[[Params], Any] = server.init
@@ -137,6 +140,8 @@ def build_simulation(
             after, info, _ = streamed(state, data)
             return after, info
 
+        kept = pinned(kept, config.precision)
+
     def init_at(seed: int) -> State:
         state = Init(recipe, data.shape, seed)
         return state._replace(server=memory(state.params))
@@ -144,7 +149,7 @@ def build_simulation(
     return Simulation(
         init=lambda: init_at(config.seed),
         init_at=init_at,
-        step=step,
+        step=pinned(step, config.precision),
         step_kept=kept,
         plan=plan,
         recipe=recipe,

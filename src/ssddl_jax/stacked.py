@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from jaxtyping import Float32, UInt32
 
 from ssddl_jax import field as fields
 from ssddl_jax.chacha import CHACHA20, PRG
 from ssddl_jax.encoding import Encoding, decode_words, encode_rows
 from ssddl_jax.field import MERSENNE31, Field
-from ssddl_jax.parallel import make_mesh
+from ssddl_jax.parallel import AXIS, make_mesh, own_schedule, platform_of
 from ssddl_jax.randomness import initial_chain, pair_keys
 from ssddl_jax.rings import RINGS
 from ssddl_jax.sharing.base import Attempt, Messages, Scheme
@@ -112,7 +113,7 @@ def mask(
     n, width = messages.shape
     chain = initial_chain(0) if chain is None else chain
     ids = jnp.arange(n, dtype=jnp.uint32) if ids is None else ids.astype(jnp.uint32)
-    ring = RINGS[ring_bits]
+    ring, mesh = RINGS[ring_bits], _mesh_of(messages)
     scheme = Scheme(
         size=n,
         dimension=width // ring.limbs - 1,
@@ -124,7 +125,8 @@ def mask(
         dropout_rule="retry",
         encoding=Encoding(1.0, 0, ring_bits),
         prg=prg,
-        mesh=make_mesh(1),
+        mesh=mesh,
+        schedule=own_schedule(platform_of(mesh)),
     )
     everybody = jnp.ones(n, bool)
     part = Attempt(
@@ -140,6 +142,13 @@ def mask(
     sent = pairwise(scheme).share(part, sums).each
     assert sent is not None
     return sent
+
+
+def _mesh_of(rows: Array) -> Mesh:
+    """Of the device that holds the rows."""
+    if not isinstance(rows, jax.Array) or isinstance(rows, jax.core.Tracer):
+        return make_mesh(1)
+    return Mesh(np.array(list(rows.devices())[:1]), (AXIS,))
 
 
 def aggregate(uploads: UInt32[Array, "n W"], *, ring_bits: int = 32) -> UInt32[Array, " W"]:

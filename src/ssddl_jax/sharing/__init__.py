@@ -53,8 +53,10 @@ _FEW_WORDS = 1 << 15  # of a round: made by a rolled PRG in well under a millise
 
 def suited(engine: str, scheme: Scheme) -> Scheme:
     """The scheme with its PRG in the form for its size: the same words, and for a small round most
-    of the seconds are the compiler's.
+    of the seconds are the compiler's. The accelerators' kernels compile fast, whatever the size.
     """
+    if scheme.schedule != "cpu":
+        return scheme
     small = scheme._replace(prg=rolled(scheme.prg))
     return small if words_made(engine, small) <= _FEW_WORDS else scheme
 

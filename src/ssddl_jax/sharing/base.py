@@ -32,6 +32,7 @@ class Scheme(NamedTuple):
     encoding: Encoding
     prg: PRG
     mesh: Mesh
+    schedule: str = "cpu"  # cpu, gpu or tpu: in which steps words are made
 
     @property
     def ring(self) -> Ring:

@@ -21,20 +21,23 @@ from ssddl_jax.sharing.base import (
     slot_factors,
     weighted_sum,
 )
-from ssddl_jax.sharing.kernels import drawn_sums, lanes_of, written
+from ssddl_jax.sharing.schedule import schedule_of
 
-_KEYS = 64  # uploads drawn side by side
+
+def _tile(scheme: Scheme) -> int:
+    """Uploads drawn side by side."""
+    return min(schedule_of(scheme).keys_at_once(scheme), scheme.size)
 
 
 def keys_made(scheme: Scheme) -> int:
     """Keys whose words a round evaluates, padding of tiles included."""
-    tile = min(_KEYS, scheme.size)
+    tile = _tile(scheme)
     return tile * tile_count(scheme.size, tile, scheme.mesh.size)
 
 
 def ideal(scheme: Scheme) -> Sharing:
     """The `Sharing` of engine ideal, rule retry."""
-    tile = min(_KEYS, scheme.size)
+    schedule, tile = schedule_of(scheme), _tile(scheme)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         everybody = jnp.arange(scheme.size, dtype=jnp.int32)
@@ -50,23 +53,12 @@ def ideal(scheme: Scheme) -> Sharing:
             drawn = attempt.alive[inside] & (slots < scheme.size) & (slots != last)
             keys = ideal_keys(attempt.chain, attempt.number, attempt.ids[inside])
             if keep:
-                lanes = written(
-                    scheme.prg,
-                    list(keys.T),
-                    drawn.astype(jnp.uint32),
-                    jnp.uint32(0),
-                    scheme.num_blocks,
-                )
-                rows = jnp.swapaxes(lanes_of(lanes), 0, 1).reshape(keys.shape[0], -1)[
-                    :, : scheme.width
-                ]
+                rows = schedule.rows(scheme, keys, drawn.astype(jnp.uint32))
                 total = scheme.ring.sum(rows)
                 digest = weighted_sum(rows, slot_factors(slots, drawn))
             else:
                 rows = None
-                total, digest = drawn_sums(
-                    scheme.prg, scheme.ring, scheme.width, keys, drawn, slot_factors(slots, drawn)
-                )
+                total, digest = schedule.drawn_sums(scheme, keys, drawn, slot_factors(slots, drawn))
             return (scheme.ring.add(carry[0], total), carry[1] + digest), rows
 
         zeros = jnp.zeros(scheme.width, jnp.uint32)

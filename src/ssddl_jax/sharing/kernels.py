@@ -18,7 +18,7 @@ array with the 16 lanes in front instead of 16 arrays, so that what follows is d
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -184,21 +184,27 @@ def _message(parts: Sequence[Array], width: int) -> UInt32[Array, " W"]:
 
 
 def coefficient_sums(
-    prg: PRG, keys: UInt32[Array, "n 8"], members: Bool[Array, " n"], first: Array, count: int
+    prg: PRG,
+    keys: UInt32[Array, "n 8"],
+    members: Bool[Array, " n"],
+    first: Array,
+    count: int,
+    few: Callable[..., Array] | None = None,
 ) -> UInt32[Array, " 16 count"]:
     """Sum over the members of uniform field elements, blocks first..first+count-1.
 
     An element is a word's low 31 bits; where these equal p, the word of nonce (1, 0, 0), then of
-    (2, 0, 0), stands in: rejection, never a remainder.
+    (2, 0, 0), stands in: rejection, never a remainder. `few` does it for at most 2^16 members.
     """
+    few = few or _coefficient_sums
     if keys.shape[0] <= MOST:
-        return _coefficient_sums(prg, keys, members, first, count)
+        return few(prg, keys, members, first, count)
     spare = -keys.shape[0] % MOST
     groups = jnp.pad(keys, ((0, spare), (0, 0))).reshape(-1, MOST, 8)
     present = jnp.pad(members, (0, spare)).reshape(-1, MOST)
 
     def plus(total: Array, group: tuple[Array, Array]) -> tuple[Array, None]:
-        return MERSENNE31.add(total, _coefficient_sums(prg, *group, first, count)), None
+        return MERSENNE31.add(total, few(prg, *group, first, count)), None
 
     total, _ = lax.scan(plus, jnp.zeros((16, count), jnp.uint32), (groups, present))
     return total

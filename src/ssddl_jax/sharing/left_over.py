@@ -9,10 +9,8 @@ from jaxtyping import UInt32
 from ssddl_jax import graphs
 from ssddl_jax.parallel import AXIS, into_tiles, scan_tiles
 from ssddl_jax.sharing.base import Attempt, Scheme, join_devices
-from ssddl_jax.sharing.kernels import key_sums
 from ssddl_jax.sharing.partners import KeysOf, partners_of
-
-KEYS = 64  # shares summed side by side
+from ssddl_jax.sharing.schedule import schedule_of
 
 
 def left_over(
@@ -42,14 +40,15 @@ def sum_shares(
     scheme: Scheme, source: Any, keys_of: KeysOf, dealers: Array, holders: Array, counted: Array
 ) -> UInt32[Array, " W"]:
     """Ring sum of the counted shares s_{dealer->holder}, by slot, over the devices."""
+    schedule = schedule_of(scheme)
     flat = (dealers.reshape(-1), holders.reshape(-1), counted.reshape(-1))
-    listed = into_tiles(flat[0].shape[0], KEYS, scheme.mesh.size)
+    listed = into_tiles(flat[0].shape[0], schedule.keys_at_once(scheme), scheme.mesh.size)
     items = tuple(jnp.append(x, jnp.zeros((1,), x.dtype))[listed] for x in flat)
 
     def body(source: Any, total: Array, item: tuple[Array, ...]) -> tuple[Array, None]:
         dealers, holders, counted = item
         keys = keys_of(source, dealers, holders)
-        words = key_sums(scheme.prg, scheme.ring, scheme.width, keys, counted)
+        words = schedule.key_sums(scheme, keys, counted)
         return scheme.ring.add(total, words), None
 
     def join(total: Array) -> Array:

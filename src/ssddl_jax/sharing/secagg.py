@@ -39,13 +39,13 @@ from ssddl_jax.sharing.base import (
     slot_factors,
     weighted_sum,
 )
-from ssddl_jax.sharing.kernels import drawn_sums, key_sums, lanes_of, written
 from ssddl_jax.sharing.left_over import left_over
-from ssddl_jax.sharing.pairwise import pair_masks, pair_words_made
+from ssddl_jax.sharing.pairwise import pair_words_made
 from ssddl_jax.sharing.partners import attempt_ring, partners_of
+from ssddl_jax.sharing.schedule import schedule_of
 
 SELF_MASK, MASK_KEY = 1, 2  # kinds of secret; 0 for none
-_KEYS = 64  # self-masks made side by side
+_KEYS = 64  # secrets shared side by side
 _TILE_ELEMENTS = 1 << 16  # of shares dealt side by side: they stay in a core's cache
 Source = tuple[Attempt, UInt32[Array, "n 8"]]  # whose mask keys make the pair keys
 
@@ -168,13 +168,15 @@ def words_made(scheme: Scheme) -> int:
     """16 x the blocks evaluated: pair masks, self masks at the members and at the server, and pair
     masks with the vanished; padding included.
     """
-    selves = 2 * int(into_tiles(scheme.size, _KEYS, scheme.mesh.size).size) * scheme.num_blocks
+    side_by_side = schedule_of(scheme).keys_at_once(scheme)
+    listed = into_tiles(scheme.size, side_by_side, scheme.mesh.size)
+    selves = 2 * int(listed.size) * scheme.num_blocks
     return pair_words_made(scheme) + 16 * selves
 
 
 def secagg(scheme: Scheme) -> Sharing:
     """The `Sharing` of protocols secagg and secagg+: rule secagg, paired shares."""
-    masks, ring_of = pair_masks(scheme, partner_keys), scheme.ring
+    masks, ring_of = schedule_of(scheme).masks(scheme, partner_keys), scheme.ring
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         graph = attempt_ring(scheme, attempt)
@@ -229,8 +231,8 @@ def self_sums(
     factors: UInt32[Array, " n"],
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
     """Ring sum of the counted slots' self-masks, and the sum of factor * word; over the devices."""
-    ring, width = scheme.ring, scheme.width
-    listed = into_tiles(scheme.size, _KEYS, scheme.mesh.size)
+    ring, schedule = scheme.ring, schedule_of(scheme)
+    listed = into_tiles(scheme.size, schedule.keys_at_once(scheme), scheme.mesh.size)
     blank = jnp.zeros(1, jnp.uint32)
     items: tuple[Any, ...] = (
         jnp.concatenate([seeds, jnp.zeros((1, 8), jnp.uint32)])[listed],
@@ -241,22 +243,20 @@ def self_sums(
     def body(shared: None, carry: Any, item: tuple[Array, ...]) -> tuple[Any, None]:
         keys, counted, factors = item
         if ring.limbs == 1:
-            total, digest = drawn_sums(scheme.prg, ring, width, keys, counted, factors)
+            total, digest = schedule.drawn_sums(scheme, keys, counted, factors)
         else:  # the wide ring keeps its rows: no digest is made here
-            total = key_sums(scheme.prg, ring, width, keys, counted)
+            total = schedule.key_sums(scheme, keys, counted)
             digest = jnp.zeros_like(total)
         return (ring.add(carry[0], total), carry[1] + digest), None
 
     def join(carry: Any) -> Any:
         return join_devices(ring, carry[0], AXIS), lax.psum(carry[1], AXIS)
 
-    zeros = jnp.zeros(width, jnp.uint32)
+    zeros = jnp.zeros(scheme.width, jnp.uint32)
     (total, digest), _ = scan_tiles(scheme.mesh, body, join, None, (zeros, zeros), items)
     return total, digest
 
 
 def self_masks(scheme: Scheme, seeds: UInt32[Array, "n 8"]) -> UInt32[Array, "n W"]:
     """PRG(b_u) of every slot, for rows that are kept."""
-    ones = jnp.ones(seeds.shape[0], jnp.uint32)
-    lanes = written(scheme.prg, list(seeds.T), ones, jnp.uint32(0), scheme.num_blocks)
-    return jnp.swapaxes(lanes_of(lanes), 0, 1).reshape(seeds.shape[0], -1)[:, : scheme.width]
+    return schedule_of(scheme).rows(scheme, seeds, jnp.ones(seeds.shape[0], jnp.uint32))

@@ -23,15 +23,15 @@ from ssddl_jax.sharing.base import (
     Uploads,
     slot_factors,
 )
-from ssddl_jax.sharing.kernels import LANES, coefficient_sums
-
-_BLOCKS = 256  # blocks of the message done at a time: what is live stays small
+from ssddl_jax.sharing.kernels import LANES
+from ssddl_jax.sharing.schedule import schedule_of
 
 
 def chunking(scheme: Scheme) -> tuple[int, int]:
     """(chunks, blocks a chunk); chunks are dealt to the devices."""
     devices = scheme.mesh.size
-    chunk = max(2, min(_BLOCKS, -(-scheme.num_blocks // devices)))  # at 1 XLA compiles for minutes
+    most = schedule_of(scheme).coefficient_blocks(scheme)
+    chunk = max(2, min(most, -(-scheme.num_blocks // devices)))  # at 1 XLA compiles for minutes
     chunks = -(-scheme.num_blocks // (chunk * devices)) * devices
     return chunks, chunk
 
@@ -47,7 +47,7 @@ def shamir(scheme: Scheme) -> Sharing:
     """The `Sharing` of rule shamir; the aggregate holds all who dealt shares."""
     size, threshold = scheme.size, scheme.threshold
     chunks, chunk = chunking(scheme)
-    padded = chunks * chunk
+    padded, made = chunks * chunk, schedule_of(scheme).coefficients
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         everybody = jnp.arange(size, dtype=jnp.int32)
@@ -77,7 +77,7 @@ def shamir(scheme: Scheme) -> Sharing:
                 """One step of Horner's rule, at every slot's point."""
                 degrees = jnp.full(size, degree, jnp.uint32)
                 keys = coefficient_keys(attempt.chain, attempt.number, attempt.ids, degrees)
-                coefficient = coefficient_sums(scheme.prg, keys, attempt.members, first, chunk)
+                coefficient = made(scheme, keys, attempt.members, first, chunk)
                 at = points[:, None, None]
                 return field.horner(MERSENNE31, value, coefficient[None], at), None
 

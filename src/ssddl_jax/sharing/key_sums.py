@@ -1,0 +1,180 @@
+"""Sums of PRG words over many keys in one long step: the accelerators' kernel, in three forms.
+
+`key_sums` is given K keys for each of h rows and adds up, for every row, what `Terms` makes of the
+keys' words. Sums stay in registers while the keys go by, so nothing but the sums is written: no
+small tiles, no buffer of shares. The forms give the same words:
+
+- `plain`: jnp only, one key of every row a step of a scan; works on every platform.
+- `gpu`: a Pallas kernel (by way of Triton); a program holds 128 blocks of one row, one a thread.
+- `tpu`: a Pallas kernel (Mosaic); a program holds 1,024 blocks of one row, a register's width.
+
+The kernels need a PRG of the package; a PRG of the user's own goes through `plain`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import UInt32
+
+from ssddl_jax.chacha import PRG, PRGS, rolled
+
+THREADS = 128  # blocks of a GPU program: one for each of its threads
+SUBLANES, LANES = 8, 128  # a TPU register
+
+
+class Terms(NamedTuple):
+    """What is added of every word: `of(word, weights)` gives `count` arrays of the word's shape.
+
+    `weights` are a key's own words, one or more; they broadcast against the word.
+    """
+
+    count: int
+    of: Callable[[Array, Sequence[Array]], Sequence[Array]]
+
+
+def _weighted(word: Array, weights: Sequence[Array]) -> list[Array]:
+    return [weight * word for weight in weights]
+
+
+def weighted(count: int) -> Terms:
+    """weight * word, for each of so many weights."""
+    return Terms(count, _weighted)
+
+
+def _form_of(prg: PRG, platform: str) -> str:
+    """The form that runs on a platform."""
+    return platform if platform in KERNELS and prg == PRGS.get(prg.name) else "plain"
+
+
+def key_sums(
+    prg: PRG,
+    terms: Terms,
+    keys: UInt32[Array, "h K 8"],
+    weights: UInt32[Array, "m h K"],
+    first: Array | int,
+    count: int,
+    *,
+    platform: str,
+    nonce_word: int = 0,
+    form: str | None = None,
+) -> UInt32[Array, "h terms 16 count"]:
+    """Sum over each row's keys of the terms of words of blocks first..first+count-1, mod 2^32.
+
+    `platform` cpu, gpu or tpu, where it will run; `form` names another form than that platform's
+    own: a kernel on a CPU is interpreted.
+    """
+    form = form or _form_of(prg, platform)
+    first = jnp.asarray(first, jnp.uint32)
+    if form == "plain":
+        prg = rolled(prg) if platform == "cpu" else prg  # compiles in a twentieth of the time
+        return _plain(prg, terms, keys, weights, first, count, nonce_word)
+    kernel = KERNELS[form]
+    return kernel(prg, terms, keys, weights, first, count, nonce_word, platform == "cpu")
+
+
+def _plain(
+    prg: PRG,
+    terms: Terms,
+    keys: UInt32[Array, "h K 8"],
+    weights: UInt32[Array, "m h K"],
+    first: Array,
+    count: int,
+    nonce_word: int,
+) -> UInt32[Array, "h terms 16 count"]:
+    """A scan over the keys; the sums are 16 arrays [h, count] for every term, or, of a PRG that
+    writes to memory, one [16, h, count].
+    """
+    rows = keys.shape[0]
+    counter = first + jnp.arange(count, dtype=jnp.uint32)[None]
+    nonce = [jnp.full((1, 1), word, jnp.uint32) for word in (nonce_word, 0, 0)]
+    lead, parts = ((16,), 1) if prg.in_memory else ((), 16)
+
+    def step(sums: list[list[Array]], item: tuple[Array, Array]) -> tuple[list[list[Array]], None]:
+        key, given = item
+        made: Any = prg.block([key[:, i, None] for i in range(8)], counter, nonce)
+        words = [made] if prg.in_memory else made
+        own = [weight.reshape(*(1,) * len(lead), rows, 1) for weight in given]
+        added = [terms.of(word, own) for word in words]
+        return jax.tree.map(jnp.add, sums, [list(more) for more in added]), None
+
+    zeros = jnp.zeros((*lead, rows, count), jnp.uint32)
+    start = [[zeros] * terms.count for _ in range(parts)]
+    sums, _ = lax.scan(step, start, (jnp.moveaxis(keys, 1, 0), jnp.moveaxis(weights, 2, 0)))
+    if prg.in_memory:
+        return jnp.moveaxis(jnp.stack(sums[0], axis=1), 2, 0).swapaxes(1, 2)
+    return jnp.stack([jnp.stack(lane, axis=1) for lane in sums], axis=2)
+
+
+def _in_registers(
+    prg: PRG,
+    terms: Terms,
+    key_of: Callable[[Array, int], Array],
+    weights_of: Callable[[Array], list[Array]],
+    keys: int,
+    counter: Array,
+    nonce_word: int,
+) -> tuple[Array, ...]:
+    """The sums of a kernel's blocks, term by term, each in its 16 lanes."""
+    nonce = [jnp.full(counter.shape, word, jnp.uint32) for word in (nonce_word, 0, 0)]
+
+    def add(j: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
+        words = prg.block([key_of(j, i) for i in range(8)], counter, nonce)
+        weights = weights_of(j)
+        added = [terms.of(word, weights) for word in words]
+        by_term = [added[lane][term] for term in range(terms.count) for lane in range(16)]
+        return tuple(s + a for s, a in zip(sums, by_term, strict=True))
+
+    zero = jnp.zeros(counter.shape, jnp.uint32)
+    sums: tuple[Array, ...] = lax.fori_loop(0, keys, add, (zero,) * (16 * terms.count))
+    return sums
+
+
+def _gpu(
+    prg: PRG,
+    terms: Terms,
+    keys: UInt32[Array, "h K 8"],
+    weights: UInt32[Array, "m h K"],
+    first: Array,
+    count: int,
+    nonce_word: int,
+    interpret: bool,
+) -> UInt32[Array, "h terms 16 count"]:
+    """A Pallas kernel: grid (row, 128 blocks); keys and weights are read as scalars."""
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+
+    rows, num_keys = keys.shape[:2]
+    num_weights = weights.shape[0]
+    groups = -(-count // THREADS)
+
+    def kernel(keys_ref: Any, weights_ref: Any, first_ref: Any, out_ref: Any) -> None:
+        row, group = pl.program_id(0), pl.program_id(1)
+        at = lax.broadcasted_iota(jnp.uint32, (THREADS,), 0)
+        counter = at + (group.astype(jnp.uint32) * jnp.uint32(THREADS) + first_ref[0])
+        sums = _in_registers(
+            prg,
+            terms,
+            lambda j, i: keys_ref[row, j, i],
+            lambda j: [weights_ref[m, row, j] for m in range(num_weights)],
+            num_keys,
+            counter,
+            nonce_word,
+        )
+        for place, lanes in enumerate(sums):
+            out_ref[row, place // 16, place % 16, pl.ds(group * THREADS, THREADS)] = lanes
+
+    made: Array = pl.pallas_call(
+        kernel,
+        grid=(rows, groups),
+        out_shape=jax.ShapeDtypeStruct((rows, terms.count, 16, groups * THREADS), jnp.uint32),
+        compiler_params=triton.CompilerParams(num_warps=THREADS // 32),
+        interpret=interpret,
+        name="key_sums",
+    )(keys, weights, first[None])
+    return made[..., :count]
+
+
+KERNELS: dict[str, Callable[..., Array]] = {"gpu": _gpu}
