@@ -12,6 +12,7 @@ a CPU (by the accelerators' schedule, at tiny sizes).
 import argparse
 import contextlib
 import fcntl
+import gzip
 import json
 import os
 import shutil
@@ -32,8 +33,8 @@ PARTS = [
     ("about", "about", {}),
     ("kernel gpu", "kernel", {"form": "own"}),
     ("kernel plain", "kernel", {"form": "plain"}),
-    ("round ideal 1,000", "round", {"n": 1_000, "engine": "ideal", "trace": True}),
-    ("round auto 1,000", "round", {"n": 1_000, "neighbours": "auto", "trace": True}),
+    ("round ideal 1,000", "round", {"n": 1_000, "engine": "ideal"}),
+    ("round auto 1,000", "round", {"n": 1_000, "neighbours": "auto"}),
     ("words ssddl", "words", {"which": 0}),
     ("words wide ring", "words", {"which": 1}),
     ("words rules", "words", {"which": 2}),
@@ -46,19 +47,31 @@ PARTS = [
     ("share complete 64", "share", {"n": 64}),
     ("share auto 10,000 paired", "share",
      {"n": 10_000, "neighbours": "auto", "shares": "paired", "repeats": 2}),
-    ("round ideal 100,000", "round", {"n": 100_000, "engine": "ideal", "trace": True}),
+    ("round ideal 100,000", "round", {"n": 100_000, "engine": "ideal"}),
+    ("trace ideal 100,000", "round", {"n": 100_000, "engine": "ideal", "trace": True}),
+    ("trace auto paired 10,000", "round",
+     {"n": 10_000, "neighbours": "auto", "shares": "paired", "repeats": 2, "trace": True}),
     ("round plain 1,000", "round", {"n": 1_000, "protocol": "plain"}),
     ("round plain 100,000", "round", {"n": 100_000, "protocol": "plain"}),
     ("round auto paired 10,000", "round",
-     {"n": 10_000, "neighbours": "auto", "shares": "paired", "repeats": 2, "trace": True}),
+     {"n": 10_000, "neighbours": "auto", "shares": "paired", "repeats": 2}),
     ("kernel variadic", "kernel", {"form": "variadic"}),
     ("kernel gpu, two weights", "kernel", {"form": "own", "weights": 2}),
     ("kernel gpu, 64 threads", "kernel", {"form": "own", "threads": 64}),
     ("kernel gpu, chacha8", "kernel", {"form": "own", "prg": "chacha8"}),
     ("round ideal 100,000, tensorfloat32", "round",
      {"n": 100_000, "engine": "ideal", "precision": "tensorfloat32"}),
-    ("round ideal 100,000, free kernels", "round",
-     {"n": 100_000, "engine": "ideal", "free": True}),
+    ("round ideal 100,000, timed kernels", "round",
+     {"n": 100_000, "engine": "ideal", "options": {}}),
+    ("round ideal 100,000, Triton's products", "round",
+     {"n": 100_000, "engine": "ideal",
+      "options": {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": "0"}}),
+    ("round ideal 100,000, tiles of 4,096", "round",
+     {"n": 100_000, "engine": "ideal", "tile": 4096}),
+    ("round ideal 100,000, tiles of 1,024", "round",
+     {"n": 100_000, "engine": "ideal", "tile": 1024}),
+    ("round complete 1,000", "round", {"n": 1_000, "repeats": 2}),
+    ("round auto 1,000, ring 64", "round", {"n": 1_000, "neighbours": "auto", "ring": 64}),
     ("round ideal 1,000, cnn", "round", {"n": 1_000, "engine": "ideal", "model": "cnn"}),
     ("round ideal 10,000", "round", {"n": 10_000, "engine": "ideal"}),
     ("round shamir 100", "round", {"n": 100, "rule": "shamir", "repeats": 2}),
@@ -299,14 +312,11 @@ def words(tiny, which):
     return {"layers": found, "right": all(all(row.values()) for row in found.values())}
 
 
-def config_of(n, protocol, engine, neighbours, shares, model, rule, precision):
+def config_of(n, **fields):
     import ssddl_jax as sd
 
-    return sd.Config(
-        participants=n, group_size="all", protocol=protocol, engine=engine, neighbours=neighbours,
-        shares=shares, model=model, devices=1, dropout_rule=rule, precision=precision,
-        schedule="auto" if platform() != "cpu" else "gpu",
-    )  # fmt: skip
+    schedule = "auto" if platform() != "cpu" else "gpu"
+    return sd.Config(participants=n, group_size="all", devices=1, schedule=schedule, **fields)
 
 
 def round_(
@@ -321,7 +331,9 @@ def round_(
     precision="float32",
     repeats=5,
     trace=False,
-    free=False,
+    options=None,
+    tile="auto",
+    ring=32,
 ):
     """A whole round of n members: 20 examples each, one step."""
     import jax
@@ -337,14 +349,19 @@ def round_(
 
     if tiny:
         n, model, repeats = min(n, 24), "linear", min(repeats, 1)
-    if free:
-        compiling.OPTIONS["gpu"] = {}
-    config = config_of(n, protocol, engine, neighbours, shares, model, rule, precision)
+    if options is not None:
+        compiling.OPTIONS["gpu"] = options
+    config = config_of(
+        n, protocol=protocol, engine=engine, neighbours=neighbours, shares=shares, model=model,
+        dropout_rule=rule, precision=precision, tile_size=tile, ring_bits=ring,
+    )  # fmt: skip
     bench = RoundBench(participants=n, examples=20, local_steps=1, batch_size=20)
     simulation, data = round_simulation(config, bench)
     placed = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
-    compiled = compiling.compile_once(compiling.named(simulation.step), state, placed)
+    compiled = compiling.compile_once(
+        compiling.named(simulation.step), state, placed, traceable=trace
+    )
     exact, last, modules = [], {}, None
 
     def once():
@@ -361,7 +378,7 @@ def round_(
                 with traced(Path(folder), text):
                     once()
                 modules = json.loads((Path(folder) / "modules.json").read_text(encoding="utf-8"))
-                keep(Path(folder), f"{protocol}-{engine}-{n}")
+                keep(Path(folder), f"{engine}-{n}", text)
     made = words_made(config.engine, simulation.recipe.scheme) if config.sums_securely else 0
     spent = statistics.median(seconds)
     return {
@@ -382,11 +399,12 @@ def round_(
     }
 
 
-def keep(folder, name):
-    """Copies a trace to where `--keep` says."""
+def keep(folder, name, text):
+    """Copies a trace, and the compiled text, to where `--keep` says."""
     place = os.environ.get("ACCELERATOR_KEEP")
     for file in folder.glob("plugins/profile/*/*.trace.json.gz") if place else ():
         shutil.copy(file, Path(place) / f"{name}.trace.json.gz")
+        (Path(place) / f"{name}.txt.gz").write_bytes(gzip.compress(text.encode()))
 
 
 def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
@@ -395,7 +413,7 @@ def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
     from ssddl_jax.requests import ShareBench
 
     n = min(n, 24) if tiny else n
-    config = config_of(n, "ssddl", "pairwise", neighbours, shares, "linear", "retry", "float32")
+    config = config_of(n, neighbours=neighbours, shares=shares)
     dimension = 700 if tiny else DIMENSION
     whole = bench._time
 
@@ -417,7 +435,7 @@ def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
 def training(tiny):
     """Five rounds of training; the same hash is expected of another process."""
     import ssddl_jax as sd
-    from ssddl_jax.hashes import run_sha256
+    from ssddl_jax.hashes import run_sha256, words_sha256
     from ssddl_jax.loop import compile_loop, first_state, prepare, rounds
 
     config = sd.Config(
@@ -429,11 +447,16 @@ def training(tiny):
     loop = compile_loop(prepared, state)
     with alone():
         lines = [(row, state := after) for row, after in rounds(loop, state, 0)]
+        shown = sd.transcript(config, 0)["aggregate"]
     digests = [row["aggregate_sha256"] for row, _ in lines]
+    same = words_sha256(shown) == digests[0]  # another program around the same training
     return {
+        "transcript_same": same,
         "run_sha256": run_sha256(digests, state.params),
         "test_accuracy": [row["test_accuracy"] for row, _ in lines],
-        "right": all(row["exact"] for row, _ in lines) and lines[-1][0]["loss"] is not None,
+        "right": same
+        and all(row["exact"] for row, _ in lines)
+        and lines[-1][0]["loss"] is not None,
     }
 
 

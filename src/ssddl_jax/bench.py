@@ -8,6 +8,7 @@
 """
 
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +24,10 @@ from ssddl_jax.local_training import LocalSteps
 from ssddl_jax.memory import check_population
 from ssddl_jax.models import Model, load_model
 from ssddl_jax.optimizers import local_optimizer
+from ssddl_jax.paths import user_path
 from ssddl_jax.plan import traffic
 from ssddl_jax.population import Data
+from ssddl_jax.profiling import profiled
 from ssddl_jax.requests import RoundBench, ShareBench, check_round_bench, check_share_bench
 from ssddl_jax.round import Info
 from ssddl_jax.sharing import words_made
@@ -42,8 +45,12 @@ class Timed(NamedTuple):
     info: Info  # of the last
 
 
-def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
-    """One timed measurement; keys as `interface.md` says. Raises `ConfigError`."""
+def bench_share(
+    config: Config, bench: ShareBench, profile: str | Path | None = None
+) -> dict[str, Any]:
+    """One timed measurement; keys as `interface.md` says. `profile` is a new folder for a trace of
+    one more round. Raises `ConfigError`.
+    """
     check_share_bench(config, bench)
     check_population(config)
     size, dimension = bench.group_size, bench.dimension
@@ -67,7 +74,7 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
     simulation = build_simulation(config, model, data, train=train)
     rng = np.random.default_rng(config.seed)  # only now: whether it fits has been checked
     base = jnp.asarray(rng.normal(0.0, 0.3, dimension).astype(np.float32))
-    timed = _time(simulation, data, bench.repeats)
+    timed = _time(simulation, data, bench.repeats, profile)
     made = words_made(config.engine, simulation.recipe.scheme)
     plan = simulation.plan
     ends = 1 if config.paired else 2
@@ -93,10 +100,14 @@ def bench_share(config: Config, bench: ShareBench) -> dict[str, Any]:
     }
 
 
-def bench_round(config: Config, bench: RoundBench) -> dict[str, Any]:
-    """One timed measurement; keys as `interface.md` says. Raises `ConfigError`."""
+def bench_round(
+    config: Config, bench: RoundBench, profile: str | Path | None = None
+) -> dict[str, Any]:
+    """One timed measurement; keys as `interface.md` says. `profile` is a new folder for a trace of
+    one more round. Raises `ConfigError`.
+    """
     simulation, data = round_simulation(config, bench)
-    timed = _time(simulation, data, bench.repeats)
+    timed = _time(simulation, data, bench.repeats, profile)
     plan, secure = simulation.plan, config.sums_securely
     moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
     return {
@@ -156,10 +167,13 @@ def image_pool(participants: int, examples: int) -> Data:
     )
 
 
-def _time(simulation: Simulation, data: Data, repeats: int) -> Timed:
+def _time(
+    simulation: Simulation, data: Data, repeats: int, profile: str | Path | None = None
+) -> Timed:
     placed = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
-    compiled = compile_once(named(simulation.step), state, placed)
+    folder = None if profile is None or jax.process_index() else user_path("profile", profile)
+    compiled = compile_once(named(simulation.step), state, placed, traceable=folder is not None)
     seconds, exact = [], True
     info: Any = None
     for _ in range(repeats + 1):  # the first warms up
@@ -168,4 +182,7 @@ def _time(simulation: Simulation, data: Data, repeats: int) -> Timed:
         state, info = jax.block_until_ready(compiled.call(state, placed))
         seconds.append(time.perf_counter() - begin)
         exact &= bool(info.exact)
+    if folder is not None:
+        step = profiled(compiled, Path(folder), 1)
+        state, info = jax.block_until_ready(step.call(state, placed))
     return Timed(seconds[1:], compiled.seconds, exact, info)

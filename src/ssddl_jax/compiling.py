@@ -10,10 +10,16 @@ import jax
 # XLA's options for a platform. The CPU's share kernels gain a quarter to two fifths from full-width
 # vectors; a GPU's results are the same every time only with operations that do not race, and with
 # kernels that are not chosen by timing them.
-OPTIONS: dict[str, dict[str, str | bool | int]] = {
+OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {"xla_cpu_prefer_vector_width": "512"},
-    "gpu": {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0},
+    "gpu": {
+        "xla_gpu_deterministic_ops": True,
+        "xla_gpu_autotune_level": "0",
+        "xla_gpu_enable_triton_gemm": False,  # without timing it is given slow tiles
+    },
 }
+# So that a trace names every operation: a GPU otherwise starts many by one command.
+_TRACEABLE: dict[str, dict[str, str | bool]] = {"gpu": {"xla_gpu_enable_command_buffer": ""}}
 
 
 class Compiled(NamedTuple):
@@ -35,8 +41,13 @@ def lower(function: Callable[..., Any], *arguments: Any, donate: bool = True) ->
     return jitted.lower(*arguments)
 
 
-def compile_once(function: Callable[..., Any], *arguments: Any, donate: bool = True) -> Compiled:
-    """Compiles for placed arguments' shapes, ahead of the first call; counts XLA compilations."""
+def compile_once(
+    function: Callable[..., Any], *arguments: Any, donate: bool = True, traceable: bool = False
+) -> Compiled:
+    """Compiles for placed arguments' shapes, ahead of the first call; counts XLA compilations.
+
+    `traceable`: every operation can be seen in a trace.
+    """
     seen: list[float] = []
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
@@ -46,7 +57,8 @@ def compile_once(function: Callable[..., Any], *arguments: Any, donate: bool = T
     jax.monitoring.register_event_duration_secs_listener(listen)
     start = time.perf_counter()
     try:
-        options = OPTIONS.get(jax.default_backend())
+        backend = jax.default_backend()
+        options = OPTIONS.get(backend, {}) | (_TRACEABLE.get(backend, {}) if traceable else {})
         compiled = lower(function, *arguments, donate=donate).compile(compiler_options=options)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)

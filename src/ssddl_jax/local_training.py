@@ -84,12 +84,17 @@ def minibatch_steps(
 
 
 def train_tile(
-    model: Model, optimizer: optax.GradientTransformation, steps: LocalSteps
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    steps: LocalSteps,
+    schedule: str = "cpu",
 ) -> TrainTile:
     """The updates and mean losses of a tile of participants.
 
     The width of a tile decides which kernels XLA picks, so it is part of the numerical recipe; the
-    barriers keep what stands before and after from changing that choice.
+    barriers keep what stands before and after from changing that choice. On an accelerator, whose
+    kernels for products do not depend on it, updates go straight into their encoding: two passes
+    through memory fewer.
     """
 
     batches_of = minibatch_steps(model, optimizer, steps)
@@ -116,7 +121,8 @@ def train_tile(
         updates, losses = jax.vmap(train_one, in_axes=(None, None, None, None, 0))(
             params, data, public, round_, ids
         )
-        return lax.optimization_barrier((pieces_of(updates), losses))
+        made = pieces_of(updates), losses
+        return lax.optimization_barrier(made) if schedule == "cpu" else made
 
     return train
 

@@ -126,7 +126,7 @@ def first_state(simulation: Simulation, checkpoint: Checkpoint | None) -> State:
     return place(state, simulation.recipe)
 
 
-def compile_loop(prepared: Prepared, state: State) -> Loop:
+def compile_loop(prepared: Prepared, state: State, traceable: bool = False) -> Loop:
     """Places the data and compiles the round for states like this one: once."""
     config, simulation, data, *_ = prepared
     placed = place(data, simulation.recipe)
@@ -134,7 +134,7 @@ def compile_loop(prepared: Prepared, state: State) -> Loop:
         whole = reference_round(config, simulation.recipe)
         step = Compiled(lambda state, data: whole(state, data)[:2], 0.0, 1)
     else:
-        step = compile_once(named(simulation.step), state, placed)
+        step = compile_once(named(simulation.step), state, placed, traceable=traceable)
     return Loop(config, simulation, placed, step, evaluator(simulation))
 
 

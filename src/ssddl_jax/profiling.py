@@ -6,22 +6,25 @@ by module and by part. Times are of operations, added up: several may run at onc
 """
 
 import gzip
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from ssddl_jax.compiling import Compiled
 from ssddl_jax.outputs import write_whole
 
 MODULES = ("Init", "SelectGroup", "LocalTrain", "ParaShare", "ParaUpdate")
 PARTS = ("train", "encode", "add", "keys", "words")
 _CONTAINERS = ("while", "conditional", "call", "async-start", "async-done", "async-update")
 _OTHER = "other"
+_ROUNDS = 3  # traced
 
 
 class _Operation(NamedTuple):
@@ -38,18 +41,39 @@ def traced(directory: Path, text: str) -> Iterator[None]:
 
     `text`: of the compiled program whose operations are to be joined with their modules.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     with jax.profiler.trace(str(directory)):
         yield
     found = seconds_by_module(directory, text)
     write_whole(directory / "modules.json", json.dumps(found, indent=2) + "\n")
 
 
+def profiled(compiled: Compiled, directory: Path, calls: int) -> Compiled:
+    """The compiled round, which traces some of its next `calls`: up to three, not the first if
+    there are more.
+    """
+    first = min(1, calls - 1)
+    last = min(first + _ROUNDS, calls) - 1
+    count, closing = itertools.count(), ExitStack()
+
+    def call(*arguments: Any) -> Any:
+        at = next(count)
+        if at == first:
+            closing.enter_context(traced(directory, compiled.call.as_text()))  # type: ignore[attr-defined]
+        made = compiled.call(*arguments)
+        if at == last:
+            jax.block_until_ready(made)
+            closing.close()
+        return made
+
+    return compiled._replace(call=call)
+
+
 def seconds_by_module(directory: Path, text: str) -> dict[str, Any]:
     """Seconds of the traced operations by module and part, and how much is attributed to any."""
     scopes = scopes_of(text)
     seconds: dict[str, float] = defaultdict(float)
-    for name, spent in _events(directory):
+    module = re.match(r"HloModule (\S+?),", text)
+    for name, spent in _events(directory, module[1] if module else None):
         if name in scopes and scopes[name] is None:
             continue  # it only holds others
         seconds[scopes.get(name) or _OTHER] += spent
@@ -141,8 +165,8 @@ def _scope(path: str) -> str | None:
     return module if part is None else f"{module}/{part}"
 
 
-def _events(directory: Path) -> Iterator[tuple[str, float]]:
-    """(operation, seconds) of the newest trace in a folder."""
+def _events(directory: Path, module: str | None) -> Iterator[tuple[str, float]]:
+    """(operation, seconds) of a program in the newest trace of a folder."""
     files = sorted(directory.glob("plugins/profile/*/*.trace.json.gz"))
     if not files:
         return
@@ -155,7 +179,11 @@ def _events(directory: Path) -> Iterator[tuple[str, float]]:
     # A GPU's trace shows operations twice: on the streams, and on a line of their own.
     own = {pid for (pid, _), line in lines.items() if line == "XLA Ops"}
     for event in events:
-        name = event.get("args", {}).get("hlo_op") if event.get("ph") == "X" else None
-        at = event.get("pid"), event.get("tid")
-        if name and (at[0] not in own or lines.get(at) == "XLA Ops"):
+        about = event.get("args", {}) if event.get("ph") == "X" else {}
+        name, at = about.get("hlo_op"), (event.get("pid"), event.get("tid"))
+        if (
+            name
+            and about.get("hlo_module") == module
+            and (at[0] not in own or lines.get(at) == "XLA Ops")
+        ):
             yield name, event["dur"] / 1e6

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ssddl_jax.config import MOST, Config
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.headroom import headroom
-from ssddl_jax.paths import check_path
+from ssddl_jax.paths import check_path, user_path
 
 # Transcripts, and what is shown of a round
 
@@ -55,6 +55,16 @@ def check_explained(config: Config) -> None:
 
 
 # Measurements
+
+
+def check_profile(config: Config, path: str | Path) -> None:
+    """Refuses a folder for a trace that holds something, or a round that is no program."""
+    target = Path(user_path("profile", path))
+    check_path("profile", target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError("profile", path, "exists already; name a new folder")
+    if config.engine == "reference" and config.sums_securely:
+        raise ConfigError("profile", path, "engine reference is no compiled program; use pairwise")
 
 
 class ShareBench(NamedTuple):

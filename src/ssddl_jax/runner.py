@@ -40,8 +40,10 @@ from ssddl_jax.outputs import (
     waiting,
 )
 from ssddl_jax.paths import user_path
+from ssddl_jax.profiling import profiled
 from ssddl_jax.records import summarise
 from ssddl_jax.report import write_report
+from ssddl_jax.requests import check_profile
 from ssddl_jax.run_files import RunFiles
 from ssddl_jax.simulation import Simulation
 from ssddl_jax.sinks import Row, Sink, load_sinks
@@ -71,15 +73,20 @@ def run(
     overwrite: bool = False,
     watch: Watch = Watch(),  # noqa: B008 (immutable)
     sinks: Sequence[Sink] = (),
+    profile: str | Path | None = None,
     **parts: Any,
 ) -> RunResult:
     """Trains as the config says and writes the run directory.
 
     `model`, `data`, `local`, `server` and `sharing`, if given, stand in for the config's (see
-    `build_simulation`); `sinks` take the metrics besides the config's. Raises `ConfigError` before
+    `build_simulation`); `sinks` take the metrics besides the config's; `profile` is a new folder
+    for a trace of up to three rounds and the seconds of their modules. Raises `ConfigError` before
     anything is compiled or written; `Interrupted` where a signal ended it between two rounds.
     """
     config = absolute(config)
+    if profile is not None:
+        check_profile(config, profile)
+        profile = Path(user_path("profile", profile))
     with _output(config, overwrite) as directory:
         prepared = prepare(config, parts)
         sinks = [*load_sinks(config.sinks), *sinks]
@@ -90,7 +97,8 @@ def run(
                     check_output(directory, overwrite)
                 at = waiting(directory)
                 write_config(config, at / "config.toml", about_of(prepared))
-            return _train(prepared, directory, None, sinks, watch, [], waits=at != directory)
+            waits = at != directory
+            return _train(prepared, directory, None, sinks, watch, [], waits, profile)
 
 
 def resume(
@@ -232,6 +240,7 @@ def _train(
     watch: Watch,
     resumed_from: list[int],
     waits: bool = False,
+    profile: Path | None = None,
 ) -> RunResult:
     config, simulation, *_ = prepared
     done, metrics, before = 0, [], 0.0
@@ -240,7 +249,10 @@ def _train(
     watch.start(simulation, done)
     started = time.perf_counter() - before
     state = first = first_state(simulation, checkpoint)
-    loop = compile_loop(prepared, first)
+    profile = profile if _writes() else None
+    loop = compile_loop(prepared, first, traceable=profile is not None)
+    if profile is not None:
+        loop = loop._replace(step=profiled(loop.step, profile, config.rounds - done))
     with ExitStack() as closing:
         files = partial(RunFiles, prepared, directory, sinks, resumed_from, closing, metrics)
         writer = files() if _writes() and not waits else None

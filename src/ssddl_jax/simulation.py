@@ -115,7 +115,7 @@ def build_simulation(
     recipe = Recipe(
         scheme=scheme,
         model=model,
-        train=train or train_tile(model, local, steps),
+        train=train or train_tile(model, local, steps, plan.schedule),
         server=server,
         participants=config.participants,
         selection=config.selection,

@@ -15,6 +15,7 @@ from ssddl_jax.cli.options import (
     number,
     parse,
     print_json,
+    profile_flag,
     read_cluster,
     read_config,
     say,
@@ -25,6 +26,7 @@ from ssddl_jax.requests import (
     RoundBench,
     ShareBench,
     check_compiled,
+    check_profile,
     check_round_bench,
     check_share_bench,
     parse_target,
@@ -71,20 +73,24 @@ def _share(arguments: list[str]) -> int:
     parser.add_argument("--dimension", default="50890", metavar="d", help="parameters [50890]")
     parser.add_argument("--repeats", default="5", metavar="R", help="timed repetitions [5]")
     json_flag(parser)
+    profile_flag(parser)
     add_config_flags(parser, hidden=[*_SET, "model", "batch_size"])
     options = parse(parser, arguments)
+    profile = vars(options).pop("profile")
     names = ("group_size", "dimension", "repeats")
     sizes = {name: whole(name, getattr(options, name)) for name in names}
     del options.group_size
     config = read_config(options, participants=sizes["group_size"], group_size="all")
     measured = ShareBench(**sizes)
     check_share_bench(config, measured)
+    if profile is not None:
+        check_profile(config, profile)
     from ssddl_jax.checks import check
 
     check(config)
     from ssddl_jax.bench import bench_share
 
-    return _show("bench share", bench_share(config, measured), options)
+    return _show("bench share", bench_share(config, measured, profile), options)
 
 
 def _round(arguments: list[str]) -> int:
@@ -96,9 +102,11 @@ def _round(arguments: list[str]) -> int:
     for flag, metavar, text in _ROUND_FLAGS:
         parser.add_argument(flag, metavar=metavar, help=text)
     json_flag(parser)
+    profile_flag(parser)
     add_cluster_flags(parser)
     add_config_flags(parser, hidden=[*_SET, "batch_size"])
     options = parse(parser, arguments)
+    profile = vars(options).pop("profile")
     cluster = read_cluster(options)
     sizes = {}
     for name in ("participants", "examples", "local_steps", "batch_size", "repeats"):
@@ -111,6 +119,8 @@ def _round(arguments: list[str]) -> int:
     config = read_config(options, participants=members, group_size="all")
     measured = RoundBench(**sizes)
     check_round_bench(config, measured)
+    if profile is not None and not distributed.is_worker():
+        check_profile(config, profile)
     from ssddl_jax.checks import check
 
     check(config)
@@ -120,7 +130,7 @@ def _round(arguments: list[str]) -> int:
         return distributed.supervise(cluster, ["bench", "round", *arguments], None)
     from ssddl_jax.bench import bench_round
 
-    return _show("bench round", bench_round(config, measured), options)
+    return _show("bench round", bench_round(config, measured, profile), options)
 
 
 def _show(title: str, result: dict[str, Any], options: Namespace) -> int:

@@ -70,6 +70,12 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     return options
 
 
+def profile_flag(parser: argparse.ArgumentParser) -> None:
+    """--profile."""
+    text = "a new folder for a trace of some rounds, and the seconds of each module"
+    parser.add_argument("--profile", metavar="DIR", help=text)
+
+
 def json_flag(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

@@ -11,12 +11,18 @@ from ssddl_jax.cli.options import (
     json_flag,
     parse,
     print_json,
+    profile_flag,
     read_cluster,
     read_config,
     say,
     whole,
 )
-from ssddl_jax.requests import check_explained, check_shown, check_transcript_file
+from ssddl_jax.requests import (
+    check_explained,
+    check_profile,
+    check_shown,
+    check_transcript_file,
+)
 from ssddl_jax.text import shown
 
 if TYPE_CHECKING:
@@ -30,11 +36,15 @@ def run(arguments: list[str]) -> int:
     text = "prints the protocol with real numbers of three participants, and stops: nothing written"
     parser.add_argument("--explain", action="store_true", help=text)
     json_flag(parser)
+    profile_flag(parser)
     add_cluster_flags(parser)
     add_config_flags(parser)
     options = parse(parser, arguments)
     cluster = read_cluster(options)
+    profile = vars(options).pop("profile")
     config = read_config(options)
+    if profile is not None and not distributed.is_worker():
+        check_profile(config, profile)
     from ssddl_jax.checks import check
     from ssddl_jax.outputs import check_output, name_of, output
 
@@ -62,7 +72,9 @@ def run(arguments: list[str]) -> int:
     from ssddl_jax.console import Progress, print_summary
 
     with Progress(config, distributed.is_leader()) as progress:
-        result = runner.run(config, overwrite=options.overwrite, watch=progress.watch)
+        result = runner.run(
+            config, overwrite=options.overwrite, watch=progress.watch, profile=profile
+        )
     if options.json and distributed.is_leader():
         print_json(result.summary)
     elif distributed.is_leader():

@@ -104,7 +104,8 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
 
     def each(attempt: Attempt, ring: graphs.Ring | None, source: Any) -> UInt32[Array, "n W"]:
         def body(shared: Any, carry: None, start: Array) -> tuple[None, Array]:
-            rows = made(*shared, tile_slots(start, batch, size))
+            attempt, ring, source = shared
+            rows = made(attempt, ring, source, tile_slots(start, batch, size))
             rows = rows.reshape(batch, pieces, -1)[..., : scheme.width]
             return carry, rows[:, 0] if pieces == 1 else settle(rows)
 
@@ -119,9 +120,9 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         weights: UInt32[Array, "sums n"],
     ) -> UInt32[Array, "sums W"]:
         def body(shared: Any, total: Array, start: Array) -> tuple[Array, None]:
-            *where, weights = shared
+            attempt, ring, source, weights = shared
             slots = tile_slots(start, batch, size)
-            rows = made(*where, slots)[:, 0]
+            rows = made(attempt, ring, source, slots)[:, 0]
             factors = weights[:, jnp.minimum(slots, size - 1)]
             added = [jnp.sum(rows * w[:, None, None], axis=0, dtype=jnp.uint32) for w in factors]
             return total + jnp.stack(added), None

@@ -26,12 +26,12 @@ SUBLANES, LANES = 8, 128  # a TPU register
 
 
 class Terms(NamedTuple):
-    """What is added of every word: `of(word, weights)` gives `count` arrays of the word's shape.
+    """What is added of every word: `of(word, weights)` gives `number` arrays of the word's shape.
 
     `weights` are a key's own words, one or more; they broadcast against the word.
     """
 
-    count: int
+    number: int
     of: Callable[[Array, Sequence[Array]], Sequence[Array]]
 
 
@@ -101,7 +101,7 @@ def _plain(
         return jax.tree.map(jnp.add, sums, [list(more) for more in added]), None
 
     zeros = jnp.zeros((*lead, rows, count), jnp.uint32)
-    start = [[zeros] * terms.count for _ in range(parts)]
+    start = [[zeros] * terms.number for _ in range(parts)]
     sums, _ = lax.scan(step, start, (jnp.moveaxis(keys, 1, 0), jnp.moveaxis(weights, 2, 0)))
     if prg.in_memory:
         return jnp.moveaxis(jnp.stack(sums[0], axis=1), 2, 0).swapaxes(1, 2)
@@ -124,11 +124,11 @@ def _in_registers(
         words = prg.block([key_of(j, i) for i in range(8)], counter, nonce)
         weights = weights_of(j)
         added = [terms.of(word, weights) for word in words]
-        by_term = [added[lane][term] for term in range(terms.count) for lane in range(16)]
+        by_term = [added[lane][term] for term in range(terms.number) for lane in range(16)]
         return tuple(s + a for s, a in zip(sums, by_term, strict=True))
 
     zero = jnp.zeros(counter.shape, jnp.uint32)
-    sums: tuple[Array, ...] = lax.fori_loop(0, keys, add, (zero,) * (16 * terms.count))
+    sums: tuple[Array, ...] = lax.fori_loop(0, keys, add, (zero,) * (16 * terms.number))
     return sums
 
 
@@ -169,7 +169,7 @@ def _gpu(
     made: Array = pl.pallas_call(
         kernel,
         grid=(rows, groups),
-        out_shape=jax.ShapeDtypeStruct((rows, terms.count, 16, groups * THREADS), jnp.uint32),
+        out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, groups * THREADS), jnp.uint32),
         compiler_params=triton.CompilerParams(num_warps=THREADS // 32),
         interpret=interpret,
         name="key_sums",
