@@ -5,14 +5,14 @@ of an update that has been added, so memory does not grow with the group. Update
 and their sums stay in pieces until all are added.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float32, Int32, UInt32
 
-from ssddl_jax.encoding import joined
+from ssddl_jax.encoding import along, joined
 from ssddl_jax.parallel import AXIS
 from ssddl_jax.sharing.base import Scheme, join_devices, slot_factors, weighted_sum
 from ssddl_jax.sums import sum_together
@@ -24,19 +24,19 @@ class Tile(NamedTuple):
     """The updates of one tile of slots."""
 
     slots: Int32[Array, " T"]
-    updates: Pieces  # f32 [T, d_p]
-    words: Pieces  # u32 [T, _], encoded; zeros where not finite; the last is the weight word
+    updates: Pieces  # f32 [T, ...]
+    words: Pieces  # u32 [T, ...], encoded; zeros where not finite; the last is the weight word
     weights: UInt32[Array, " T"]
     present: Bool[Array, " T"]  # a slot of the group with a finite update
     alive: Bool[Array, " T"]  # present, and not about to vanish
 
 
 class Adder(NamedTuple):
-    """`start(widths of the updates' pieces)` gives a carry, `add(carry, tile)` the next one,
+    """`start(shapes of the updates' pieces)` gives a carry, `add(carry, tile)` the next one,
     `join(carry)` adds the devices', `finish(carry)` gives the sums, whole.
     """
 
-    start: Callable[[tuple[int, ...]], Any]
+    start: Callable[[Sequence[tuple[int, ...]]], Any]
     add: Callable[[Any, Tile], Any]
     join: Callable[[Any], Any]
     finish: Callable[[Any], Any]
@@ -60,8 +60,9 @@ def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
     """Adds messages in the ring; the carry is (total, digest), each in pieces."""
     ring = scheme.ring
 
-    def start(widths: tuple[int, ...]) -> tuple[Pieces, Pieces]:
-        zeros = tuple(jnp.zeros(ring.limbs * width, jnp.uint32) for width in (*widths, 1))
+    def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, Pieces]:
+        sums = [(*lead, ring.limbs * width) for *lead, width in (*shapes, (1,))]
+        zeros = tuple(jnp.zeros(shape, jnp.uint32) for shape in sums)
         return zeros, zeros
 
     def add(carry: tuple[Pieces, Pieces], tile: Tile) -> tuple[Pieces, Pieces]:
@@ -69,9 +70,9 @@ def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
         factors = slot_factors(tile.slots, tile.alive)
         totals, digests = [], []
         for total, digest, words in zip(*carry, tile.words, strict=True):
-            held_words = jnp.where(held[:, None], words, jnp.uint32(0))
+            held_words = jnp.where(along(held, words), words, jnp.uint32(0))
             if ring.limbs == 1:
-                more, weighted = sum_together([held_words, words * factors[:, None]], (0,))
+                more, weighted = sum_together([held_words, words * along(factors, words)], (0,))
             else:
                 more, weighted = ring.sum(held_words), weighted_sum(words, factors)
             totals.append(ring.add(total, more))
@@ -83,7 +84,8 @@ def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
         return tuple(join_devices(ring, piece, AXIS) for piece in total), lax.psum(digest, AXIS)
 
     def finish(carry: tuple[Pieces, Pieces]) -> RingSums:
-        return RingSums(*(joined(pieces, scheme.encoding) for pieces in carry))
+        flat = [[piece.reshape(-1) for piece in pieces] for pieces in carry]
+        return RingSums(*(joined(pieces, scheme.encoding) for pieces in flat))
 
     return Adder(start, add, join, finish)
 
@@ -92,8 +94,8 @@ def float_sums(scheme: Scheme) -> Adder:
     """Adds clipped updates as floats: protocol plain; the carry is (sums in pieces, weight)."""
     clip = jnp.float32(scheme.encoding.clip)
 
-    def start(widths: tuple[int, ...]) -> tuple[Pieces, Array]:
-        return tuple(jnp.zeros(width, jnp.float32) for width in widths), jnp.uint32(0)
+    def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, Array]:
+        return tuple(jnp.zeros(shape, jnp.float32) for shape in shapes), jnp.uint32(0)
 
     def add(carry: tuple[Pieces, Array], tile: Tile) -> tuple[Pieces, Array]:
         counted = jnp.where(tile.alive, tile.weights, jnp.uint32(0))
@@ -101,8 +103,8 @@ def float_sums(scheme: Scheme) -> Adder:
         totals = []
         for total, updates in zip(carry[0], tile.updates, strict=True):
             if scheme.schedule != "cpu":
-                rows = scales[:, None] * jnp.clip(updates, -clip, clip)
-                counts = (scales > 0)[:, None]
+                rows = along(scales, updates) * jnp.clip(updates, -clip, clip)
+                counts = along(scales > 0, updates)
                 totals.append(total + jnp.sum(jnp.where(counts, rows, jnp.float32(0)), axis=0))
                 continue
             for t in range(updates.shape[0]):  # row by row: a float sum over the tile is slow
@@ -116,6 +118,6 @@ def float_sums(scheme: Scheme) -> Adder:
         return summed
 
     def finish(carry: tuple[Pieces, Array]) -> FloatSums:
-        return FloatSums(jnp.concatenate(carry[0]), carry[1])
+        return FloatSums(jnp.concatenate([total.reshape(-1) for total in carry[0]]), carry[1])
 
     return Adder(start, add, join, finish)

@@ -38,7 +38,7 @@ class Encoded(NamedTuple):
 class EncodedPieces(NamedTuple):
     """The same before `joined`: word pieces in the order of the updates', then the weight word."""
 
-    words: tuple[UInt32[Array, "m _"], ...]
+    words: tuple[UInt32[Array, "m ..."], ...]
     finite: Bool[Array, " m"]
     clipped: UInt32[Array, " m"]
 
@@ -55,12 +55,13 @@ def encode_rows(
 
 
 def encode_pieces(
-    updates: Sequence[Float32[Array, "m _"]],
+    updates: Sequence[Float32[Array, "m ..."]],
     weights: UInt32[Array, " m"],
     encoding: Encoding,
     noise: Float32[Array, "m d"] | None = None,
 ) -> EncodedPieces:
-    """Messages of m updates that come in pieces, such as a model's leaves.
+    """Messages of m updates that come in pieces, such as a model's leaves; with `noise`, or in the
+    wide ring, pieces have one axis besides.
 
     They stay apart: XLA's CPU compiler copies slowly what is joined inside a loop, two to four
     times the whole encoding.
@@ -71,13 +72,14 @@ def encode_pieces(
     for piece in updates:
         tests = [~jnp.isfinite(piece), jnp.abs(piece) > clip]
         # In one reduce: XLA's CPU compiler vectorises that, and neither of the two alone.
-        more = sum_together([test.astype(jnp.uint32) for test in tests], (1,))
+        rest = tuple(range(1, piece.ndim))
+        more = sum_together([test.astype(jnp.uint32) for test in tests], rest)
         broken, beyond = broken + more[0], beyond + more[1]
     finite = broken == 0
     weights = jnp.where(finite, weights, jnp.uint32(0))
     words, at = [], 0
     for piece in updates:
-        safe = jnp.where(finite[:, None], piece, jnp.float32(0))
+        safe = jnp.where(along(finite, piece), piece, jnp.float32(0))
         scaled = jnp.clip(safe, -clip, clip) * jnp.float32(2.0**encoding.fraction_bits)
         if noise is None:
             rounded = jnp.rint(scaled)
@@ -85,10 +87,16 @@ def encode_pieces(
             below = jnp.floor(scaled)
             drawn = noise[:, at : at + piece.shape[1]]
             rounded = below + (drawn < scaled - below).astype(jnp.float32)
-        words.append(ring.encode(rounded.astype(jnp.int32), weights))
+        weight = along(weights, piece)[..., 0]
+        words.append(ring.encode(rounded.astype(jnp.int32), weight))
         at += piece.shape[1]
     last = jnp.stack([weights, *[jnp.zeros_like(weights)] * (ring.limbs - 1)], axis=1)
     return EncodedPieces((*words, last), finite, jnp.where(finite, beyond, jnp.uint32(0)))
+
+
+def along(values: Array, piece: Array) -> Array:
+    """Values [m] for a piece [m, ...], to be broadcast."""
+    return values.reshape(-1, *(1,) * (piece.ndim - 1))
 
 
 def joined(words: Sequence[UInt32[Array, "*m _"]], encoding: Encoding) -> UInt32[Array, "*m W"]:

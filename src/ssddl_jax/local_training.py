@@ -19,10 +19,10 @@ from ssddl_jax.population import Data, as_float, rows_of
 from ssddl_jax.randomness import batch_order
 
 # (params, data, public, round, ids [T]) -> updates, mean losses [T]. Updates are a tuple of pieces
-# f32 [T, d_p], one or more, which side by side are [T, d] in `ravel_pytree` order.
+# f32 [T, ...], one or more, which `flattened` and side by side are [T, d] in `ravel_pytree` order.
 TrainTile = Callable[
     [Params, Data, Array, Array, Int32[Array, " T"]],
-    tuple[tuple[Float32[Array, "T _"], ...], Float32[Array, " T"]],
+    tuple[tuple[Float32[Array, "T ..."], ...], Float32[Array, " T"]],
 ]
 _SMALL = 4096  # coordinates of neighbouring leaves that are joined into one piece
 
@@ -50,8 +50,21 @@ def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) ->
     return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1)
 
 
+def images_at(data: Data, index: Int32[Array, " B"], schedule: str) -> Float32[Array, "B ..."]:
+    """Images as the model takes them. Accelerators fetch them as rows: their memory is laid out in
+    registers' widths, which an image's last axis would hardly fill.
+    """
+    if schedule == "cpu":
+        return as_float(data.images[index])
+    rows = data.images.reshape(data.images.shape[0], -1)[index]
+    return as_float(rows).reshape(*index.shape, *data.images.shape[1:])
+
+
 def minibatch_steps(
-    model: Model, optimizer: optax.GradientTransformation, steps: LocalSteps
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    steps: LocalSteps,
+    schedule: str = "cpu",
 ) -> Callable[[Params, Data, Array, Array], tuple[Params, Array]]:
     """(params, data, rows i32 [steps, B], valid bool [steps, B]) -> (params after a step on each
     minibatch, mean loss of the valid examples); the optimizer starts anew.
@@ -61,7 +74,7 @@ def minibatch_steps(
         def step(carry: tuple[Params, Params], batch: tuple[Array, Array]) -> tuple[Params, Array]:
             before, memory = carry
             index, valid = batch
-            x, y = as_float(data.images[index]), data.labels[index]
+            x, y = images_at(data, index, schedule), data.labels[index]
             if steps.padded:
                 x, y = without_padding(x, y, valid)
             loss, gradient = jax.value_and_grad(mean_loss, argnums=1)(model, before, x, y, valid)
@@ -97,7 +110,7 @@ def train_tile(
     through memory fewer.
     """
 
-    batches_of = minibatch_steps(model, optimizer, steps)
+    batches_of = minibatch_steps(model, optimizer, steps, schedule)
 
     def train_one(
         params: Params, data: Data, public: UInt32[Array, "8"], round_: Array, participant: Array
@@ -121,10 +134,17 @@ def train_tile(
         updates, losses = jax.vmap(train_one, in_axes=(None, None, None, None, 0))(
             params, data, public, round_, ids
         )
-        made = pieces_of(updates), losses
-        return lax.optimization_barrier(made) if schedule == "cpu" else made
+        if schedule == "cpu":
+            return lax.optimization_barrier((pieces_of(updates), losses))
+        leaves = jax.tree.leaves(updates)  # as they are: to flatten them is to copy
+        return tuple(x if x.ndim > 1 else x[:, None] for x in leaves), losses
 
     return train
+
+
+def flattened(updates: tuple[Float32[Array, "T ..."], ...]) -> tuple[Float32[Array, "T _"], ...]:
+    """Pieces of one axis besides the tile's."""
+    return tuple(piece.reshape(piece.shape[0], -1) for piece in updates)
 
 
 def pieces_of(updates: Params) -> tuple[Float32[Array, "T _"], ...]:

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 from ssddl_jax import randomness
 from ssddl_jax.accumulate import Adder, FloatSums, Tile, float_sums, ring_sums
 from ssddl_jax.encoding import decode_words, encode_pieces, joined, possible_weight
-from ssddl_jax.local_training import TrainTile
+from ssddl_jax.local_training import TrainTile, flattened
 from ssddl_jax.models import Model, Params
 from ssddl_jax.parallel import scan_tiles, tile_slots, tile_starts
 from ssddl_jax.population import Data
@@ -128,6 +128,11 @@ def LocalTrain(
     Returns the adder's sums, what is told of every slot, and the rows if they are kept.
     """
     scheme, tile = recipe.scheme, recipe.tile_size
+    in_rows = keep or recipe.stochastic or scheme.ring.limbs > 1
+
+    def trained(state: State, data: Data, ids: Array) -> tuple[tuple[Array, ...], Array]:
+        updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
+        return flattened(updates) if in_rows else updates, losses
 
     def body(shared: tuple[State, Data, Group], carry: Any, start: Array) -> tuple[Any, Any]:
         state, data, group = shared
@@ -135,7 +140,7 @@ def LocalTrain(
         inside = jnp.minimum(slots, scheme.size - 1)
         ids = group.ids[inside]
         with jax.named_scope("train"):
-            updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
+            updates, losses = trained(state, data, ids)
         counts = data.counts[ids].astype(jnp.uint32)
         weights = counts if recipe.weighted else jnp.ones_like(counts)
         noise = None
@@ -155,10 +160,8 @@ def LocalTrain(
 
     def start(shared: tuple[State, Data, Group]) -> Any:
         state, data, group = shared
-        updates, _ = jax.eval_shape(
-            recipe.train, state.params, data, state.public, state.round, group.ids[:tile]
-        )
-        return adder.start(tuple(piece.shape[1] for piece in updates))
+        updates, _ = jax.eval_shape(trained, state, data, group.ids[:tile])
+        return adder.start(tuple(piece.shape[1:] for piece in updates))
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Rows]:
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)

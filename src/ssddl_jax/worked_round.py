@@ -15,6 +15,7 @@ from ssddl_jax.chacha import PRG, PRGS
 from ssddl_jax.compiling import compile_once, named
 from ssddl_jax.config import Config
 from ssddl_jax.hashes import flat_params
+from ssddl_jax.local_training import flattened
 from ssddl_jax.plan import Plan
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.reference.encoding import to_values
@@ -104,7 +105,7 @@ def _plain(config: Config, data: Data) -> Arrays:
         slots = np.minimum(np.arange(start, start + recipe.tile_size), MEMBERS - 1)
         ids = info.group[slots]
         updates, _ = train(state.params, here, state.public, state.round, ids)
-        pieces.append(np.concatenate(updates, axis=1))
+        pieces.append(np.concatenate(flattened(updates), axis=1))
     weights = np.asarray(data.counts)[np.asarray(info.group)] if recipe.weighted else [1] * MEMBERS
     return {
         "chain": np.asarray(state.chain),

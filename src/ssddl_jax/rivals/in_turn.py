@@ -14,7 +14,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float32, Int32, UInt32
 
-from ssddl_jax.local_training import tree_of
+from ssddl_jax.local_training import flattened, tree_of
 from ssddl_jax.models import Params
 from ssddl_jax.population import Data
 from ssddl_jax.round import Group, Recipe, State
@@ -53,7 +53,7 @@ def trained(
 ) -> tuple[Params, Array]:
     """A participant's change of these parameters, and its mean loss."""
     pieces, loss = recipe.train(params, data, state.public, state.round, participant[None])
-    return tree_of(tuple(piece[0] for piece in pieces), params), loss[0]
+    return tree_of(tuple(piece[0] for piece in flattened(pieces)), params), loss[0]
 
 
 def visit_all(

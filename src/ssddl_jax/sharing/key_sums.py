@@ -6,7 +6,7 @@ small tiles, no buffer of shares. The forms give the same words:
 
 - `plain`: jnp only, one key of every row a step of a scan; works on every platform.
 - `gpu`: a Pallas kernel (by way of Triton); a program holds 128 blocks of one row, one a thread.
-- `tpu`: a Pallas kernel (Mosaic); a program holds 1,024 blocks of one row, a register's width.
+- `tpu`: a Pallas kernel (Mosaic); a program holds 2,048 blocks of one row, two registers' width.
 
 The kernels need a PRG of the package; a PRG of the user's own goes through `plain`.
 """
@@ -22,7 +22,8 @@ from jaxtyping import UInt32
 from ssddl_jax.chacha import PRG, PRGS, rolled
 
 THREADS = 128  # blocks of a GPU program: one for each of its threads
-SUBLANES, LANES = 8, 128  # a TPU register
+SUBLANES, LANES = 16, 128  # blocks of a TPU program: two registers, whose steps interleave
+KEYS = 512  # of a row in a TPU's scalar memory at a time
 
 
 class Terms(NamedTuple):
@@ -177,4 +178,79 @@ def _gpu(
     return made[..., :count]
 
 
-KERNELS: dict[str, Callable[..., Array]] = {"gpu": _gpu}
+def _tpu(
+    prg: PRG,
+    terms: Terms,
+    keys: UInt32[Array, "h K 8"],
+    weights: UInt32[Array, "m h K"],
+    first: Array,
+    count: int,
+    nonce_word: int,
+    interpret: bool,
+) -> UInt32[Array, "h terms 16 count"]:
+    """A Pallas kernel: grid (row, blocks, keys); keys and weights are scalars in SMEM, as many at a
+    time as fit there, and the sums of one grid step go on in the next.
+    """
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import tpu as pltpu
+
+    rows, num_keys = keys.shape[:2]
+    num_weights = weights.shape[0]
+    side = SUBLANES if count > LANES * SUBLANES // 2 else SUBLANES // 2
+    groups = -(-count // (side * LANES))
+    steps = -(-num_keys // KEYS)
+    each = -(-num_keys // steps)
+    spare = steps * each - num_keys  # keys of weight 0
+    keys = jnp.pad(keys, ((0, 0), (0, spare), (0, 0))).reshape(rows * steps, each, 8)
+    weights = jnp.pad(jnp.moveaxis(weights, 0, 1), ((0, 0), (0, 0), (0, spare)))
+    weights = jnp.swapaxes(weights.reshape(rows, num_weights, steps, each), 1, 2)
+    weights = weights.reshape(rows * steps, num_weights, each)
+
+    def kernel(keys_ref: Any, weights_ref: Any, first_ref: Any, out_ref: Any) -> None:
+        group, step = pl.program_id(1), pl.program_id(2)
+        shape = (side, LANES)
+        at = lax.broadcasted_iota(jnp.uint32, shape, 0) * jnp.uint32(LANES)
+        at = at + lax.broadcasted_iota(jnp.uint32, shape, 1)
+        counter = at + (group.astype(jnp.uint32) * jnp.uint32(side * LANES) + first_ref[0])
+        sums = _in_registers(
+            prg,
+            terms,
+            lambda j, i: keys_ref[0, j, i],
+            lambda j: [weights_ref[0, m, j] for m in range(num_weights)],
+            each,
+            counter,
+            nonce_word,
+        )
+        if steps > 1:
+
+            @pl.when(step == 0)
+            def _() -> None:
+                out_ref[...] = jnp.zeros_like(out_ref)
+
+        for place, lanes in enumerate(sums):
+            term, lane = place // 16, place % 16
+            out_ref[0, term, lane] = lanes if steps == 1 else out_ref[0, term, lane] + lanes
+
+    made: Array = pl.pallas_call(
+        kernel,
+        grid=(rows, groups, steps),
+        in_specs=[
+            pl.BlockSpec(
+                (1, each, 8), lambda i, g, s: (i * steps + s, 0, 0), memory_space=pltpu.SMEM
+            ),
+            pl.BlockSpec(
+                (1, num_weights, each),
+                lambda i, g, s: (i * steps + s, 0, 0),
+                memory_space=pltpu.SMEM,
+            ),
+            pl.BlockSpec(memory_space=pltpu.SMEM),
+        ],
+        out_specs=pl.BlockSpec((1, terms.number, 16, side, LANES), lambda i, g, s: (i, 0, 0, g, 0)),
+        out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, groups * side, LANES), jnp.uint32),
+        interpret=interpret,
+        name="key_sums",
+    )(keys, weights, first[None])
+    return made.reshape(rows, terms.number, 16, -1)[..., :count]
+
+
+KERNELS: dict[str, Callable[..., Array]] = {"gpu": _gpu, "tpu": _tpu}
