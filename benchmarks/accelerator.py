@@ -158,7 +158,7 @@ def kernel(tiny, form, prg="chacha20", weights=1, threads=None):
 
     from ssddl_jax.chacha import PRGS
     from ssddl_jax.sharing import key_sums as module
-    from ssddl_jax.sharing.key_sums import key_sums, weighted
+    from ssddl_jax.sharing.key_sums import WEIGHTED, WEIGHTED_TWICE, key_sums
 
     module.THREADS = threads or module.THREADS
     rows, keys, blocks = (3, 4, 160) if tiny else (256, 64, -(-DIMENSION // 16))
@@ -171,7 +171,7 @@ def kernel(tiny, form, prg="chacha20", weights=1, threads=None):
         if form == "variadic":
             return variadic(PRGS[prg], given, signs[0], blocks)
         return key_sums(
-            *(PRGS[prg], weighted(weights), given, signs, 0, blocks),
+            *(PRGS[prg], {1: WEIGHTED, 2: WEIGHTED_TWICE}[weights], given, signs, 0, blocks),
             platform=platform(),
             form=other[form],
         )

@@ -2,8 +2,8 @@
 
 A TPU's own compiler (the optional extra `tpu`) turns the whole round, local training included, into
 the executable of a named topology; for CUDA, which has no such compiler without a GPU, the round is
-exported as StableHLO. A report says what the compiler says: memory, collectives, operations. It is
-not a measured time, and nothing has run.
+exported as StableHLO. A report says what the compiler says: memory, collectives, operations, and
+how long it expects a round to take (`estimate`). Nothing has run, and no time is measured.
 """
 
 import os
@@ -21,6 +21,7 @@ from ssddl_jax.compiling import lower, named
 from ssddl_jax.config import Config
 from ssddl_jax.environment import versions
 from ssddl_jax.errors import ConfigError
+from ssddl_jax.estimate import CHIPS, estimate
 from ssddl_jax.parallel import AXIS
 from ssddl_jax.population import Data, load_data
 from ssddl_jax.requests import Target, check_compiled
@@ -43,7 +44,7 @@ _QUIET = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
 }
-_NOT = "compiled, never run: no time is measured or predicted here"
+_NOT = "compiled, never run: no time is measured here; an estimate is the compiler's"
 
 
 def compile_report(config: Config, target: Target) -> dict[str, Any]:
@@ -70,6 +71,8 @@ def compile_report(config: Config, target: Target) -> dict[str, Any]:
         **_about(config, simulation),
         "note": _NOT,
     }
+    if report["device_kind"] in CHIPS:
+        report["estimate"] = estimate(text, report["device_kind"])
     return {**report, **_fit(config, data, mesh, report)}
 
 

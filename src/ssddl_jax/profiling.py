@@ -9,30 +9,19 @@ import gzip
 import itertools
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from ssddl_jax.compiling import Compiled
+from ssddl_jax.hlo import MODULES, OTHER, scopes_of
 from ssddl_jax.outputs import write_whole
 
-MODULES = ("Init", "SelectGroup", "LocalTrain", "ParaShare", "ParaUpdate")
-PARTS = ("train", "encode", "add", "keys", "words")
-_CONTAINERS = ("while", "conditional", "call", "async-start", "async-done", "async-update")
-_OTHER = "other"
 _ROUNDS = 3  # traced
-
-
-class _Operation(NamedTuple):
-    """A line of the compiled text."""
-
-    kind: str
-    scope: str | None  # module, or module/part
-    inside: tuple[str, ...]  # computations that it calls
 
 
 @contextmanager
@@ -76,93 +65,20 @@ def seconds_by_module(directory: Path, text: str) -> dict[str, Any]:
     for name, spent in _events(directory, module[1] if module else None):
         if name in scopes and scopes[name] is None:
             continue  # it only holds others
-        seconds[scopes.get(name) or _OTHER] += spent
+        seconds[scopes.get(name) or OTHER] += spent
     total = sum(seconds.values())
     modules = dict.fromkeys(MODULES, 0.0)
     for scope, spent in seconds.items():
-        if scope != _OTHER:
+        if scope != OTHER:
             modules[scope.partition("/")[0]] += spent
     return {
         "seconds": modules,
         "seconds_of_parts": {scope: seconds[scope] for scope in sorted(seconds) if "/" in scope},
-        "seconds_of_others": seconds[_OTHER],
+        "seconds_of_others": seconds[OTHER],
         "seconds_of_operations": total,
         "attributed": sum(modules.values()) / total if total else 0.0,
         "note": "operations' seconds, added up; several may run at once",
     }
-
-
-def scopes_of(text: str) -> dict[str, str | None]:
-    """Of every operation of a compiled program: its module, or module/part; "other" where nothing
-    says it; None for an operation that only holds others, such as a loop.
-    """
-    computations = _computations(text)
-    everything = {
-        name: (line, inside)
-        for inside, lines in computations.items()
-        for name, line in lines.items()
-    }
-    callers = {called: name for name, (line, _) in everything.items() for called in line.inside}
-
-    def most(computation: str) -> str | None:
-        lines = computations.get(computation, {}).values()
-        counted = Counter(line.scope for line in lines if line.scope)
-        return counted.most_common(1)[0][0] if counted else None
-
-    def scope(name: str, depth: int = 0) -> str | None:
-        line, computation = everything[name]
-        found = line.scope or next(filter(None, map(most, line.inside)), None) or most(computation)
-        if found is None and computation in callers and depth < 20:
-            return scope(callers[computation], depth + 1)
-        return found
-
-    return {
-        name: None if line.kind in _CONTAINERS else scope(name) or _OTHER
-        for name, (line, _) in everything.items()
-    }
-
-
-def _computations(text: str) -> dict[str, dict[str, _Operation]]:
-    """Operations of a compiled program by computation and name."""
-    found: dict[str, dict[str, _Operation]] = {}
-    lines: dict[str, _Operation] = {}
-    for line in text.splitlines():
-        begin = re.match(r"(?:ENTRY )?%?([\w.\-]+)[^=]*\{\s*$", line)
-        if begin and not line.startswith(" "):
-            lines = found.setdefault(begin[1], {})
-            continue
-        named = re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*)", line)
-        kind = re.match(r" *([a-z][\w\-]*)\(", _after_type(named[2])) if named else None
-        if not named or not kind:
-            continue
-        path = re.search(r'op_name="([^"]*)"', line)
-        called = re.findall(
-            r"(?:calls|body|condition|to_apply|\w*computations?)=\{?%?([\w.\-]+)", line
-        )
-        lines[named[1]] = _Operation(kind[1], _scope(path[1]) if path else None, tuple(called))
-    return found
-
-
-def _after_type(text: str) -> str:
-    """What follows an operation's type, which may be a tuple of types."""
-    if not text.startswith("("):
-        return text.partition(" ")[2]
-    depth = 0
-    for at, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if depth == 0:
-            return text[at + 1 :]
-    return ""
-
-
-def _scope(path: str) -> str | None:
-    """The module in an operation's path, with its part."""
-    *steps, _ = path.split("/")  # the last is the operation itself
-    module = next((step for step in steps if step in MODULES), None)
-    if module is None:
-        return None
-    part = next((step for step in steps[steps.index(module) :] if step in PARTS), None)
-    return module if part is None else f"{module}/{part}"
 
 
 def _events(directory: Path, module: str | None) -> Iterator[tuple[str, float]]:

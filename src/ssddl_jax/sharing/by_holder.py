@@ -15,19 +15,11 @@ from jaxtyping import UInt32
 from ssddl_jax import graphs
 from ssddl_jax.parallel import AXIS, platform_of, scan_tiles, tile_count, tile_slots, tile_starts
 from ssddl_jax.sharing.base import Attempt, Scheme
-from ssddl_jax.sharing.key_sums import Terms, key_sums, weighted
+from ssddl_jax.sharing.key_sums import SIGNED_BYTES, SIGNED_HALVES, WEIGHTED, key_sums
 from ssddl_jax.sharing.masks import Masks, pieces_of, settle
 from ssddl_jax.sharing.partners import KeysOf, partners_of
 
-_SIGNED_HALVES = Terms(2, lambda word, sign: [sign[0] * word, sign[0] * (word >> jnp.uint32(16))])
-
-
-def _signed_bytes(word: Array, sign: Any) -> list[Array]:
-    shifted = [(word >> jnp.uint32(bits)) & jnp.uint32(0xFF) for bits in (8, 16, 24)]
-    return [sign[0] * part for part in (word, *shifted)]
-
-
-_TERMS = {1: weighted(1), 2: _SIGNED_HALVES, 4: Terms(4, _signed_bytes)}
+_TERMS = {1: WEIGHTED, 2: SIGNED_HALVES, 4: SIGNED_BYTES}  # by pieces of a word
 _HELD = 1 << 30  # bytes that a step's masks and keys may take
 _PER_KEY = 256  # bytes: its ChaCha state while it is derived
 

@@ -20,6 +20,7 @@ from jax import Array, lax
 from jaxtyping import UInt32
 
 from ssddl_jax.chacha import PRG, PRGS, rolled
+from ssddl_jax.field import P
 
 THREADS = 128  # blocks of a GPU program: one for each of its threads
 SUBLANES, LANES = 16, 128  # blocks of a TPU program: two registers, whose steps interleave
@@ -29,25 +30,59 @@ KEYS = 512  # of a row in a TPU's scalar memory at a time
 class Terms(NamedTuple):
     """What is added of every word: `of(word, weights)` gives `number` arrays of the word's shape.
 
-    `weights` are a key's own words, one or more; they broadcast against the word.
+    `weights` are a key's own words, so many; they broadcast against the word.
     """
 
+    name: str
+    weights: int
     number: int
     of: Callable[[Array, Sequence[Array]], Sequence[Array]]
 
 
-def _weighted(word: Array, weights: Sequence[Array]) -> list[Array]:
-    return [weight * word for weight in weights]
+def _low(word: Array) -> Array:
+    return word & jnp.uint32(0xFFFF)
 
 
-def weighted(count: int) -> Terms:
-    """weight * word, for each of so many weights."""
-    return Terms(count, _weighted)
+def _high(word: Array) -> Array:
+    return word >> jnp.uint32(16)
+
+
+def _signed_bytes(word: Array, sign: Sequence[Array]) -> list[Array]:
+    shifted = [(word >> jnp.uint32(bits)) & jnp.uint32(0xFF) for bits in (8, 16, 24)]
+    return [sign[0] * part for part in (word, *shifted)]
+
+
+def _field_halves(word: Array, weights: Sequence[Array]) -> list[Array]:
+    element = (word & jnp.uint32(P)) * weights[0]
+    return [_low(element), _high(element), (element == jnp.uint32(P)).astype(jnp.uint32)]
+
+
+WEIGHTED = Terms("weighted", 1, 1, lambda word, w: [w[0] * word])
+WEIGHTED_TWICE = Terms("weighted_twice", 2, 2, lambda word, w: [w[0] * word, w[1] * word])
+# In the wide ring, so that carries are known: of signed words, and of words that are only added.
+SIGNED_HALVES = Terms("signed_halves", 1, 2, lambda word, w: [w[0] * word, w[0] * _high(word)])
+SIGNED_BYTES = Terms("signed_bytes", 1, 4, _signed_bytes)
+HALVES = Terms("halves", 1, 2, lambda word, w: [w[0] * _low(word), w[0] * _high(word)])
+DRAWN_HALVES = Terms("drawn_halves", 2, 3, lambda word, w: [*HALVES.of(word, w), w[1] * word])
+# Of field elements: their halves, and whether one is p, which adds nothing.
+FIELD_HALVES = Terms("field_halves", 1, 3, _field_halves)
+TERMS = {
+    terms.name: terms
+    for terms in (
+        *(WEIGHTED, WEIGHTED_TWICE, SIGNED_HALVES, SIGNED_BYTES),
+        *(HALVES, DRAWN_HALVES, FIELD_HALVES),
+    )
+}
 
 
 def _form_of(prg: PRG, platform: str) -> str:
     """The form that runs on a platform."""
     return platform if platform in KERNELS and prg == PRGS.get(prg.name) else "plain"
+
+
+def kernel_name(prg: PRG, terms: Terms) -> str:
+    """As it stands in a compiled program."""
+    return f"key_sums_{prg.name}_{terms.name}"
 
 
 def key_sums(
@@ -173,7 +208,7 @@ def _gpu(
         out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, groups * THREADS), jnp.uint32),
         compiler_params=triton.CompilerParams(num_warps=THREADS // 32),
         interpret=interpret,
-        name="key_sums",
+        name=kernel_name(prg, terms),
     )(keys, weights, first[None])
     return made[..., :count]
 
@@ -248,7 +283,7 @@ def _tpu(
         out_specs=pl.BlockSpec((1, terms.number, 16, side, LANES), lambda i, g, s: (i, 0, 0, g, 0)),
         out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, groups * side, LANES), jnp.uint32),
         interpret=interpret,
-        name="key_sums",
+        name=kernel_name(prg, terms),
     )(keys, weights, first[None])
     return made.reshape(rows, terms.number, 16, -1)[..., :count]
 

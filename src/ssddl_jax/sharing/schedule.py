@@ -6,7 +6,7 @@ everything else asks `schedule_of`. A schedule runs on every platform, so that t
 accelerators' with the CPU's where there is only a CPU.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -20,7 +20,15 @@ from ssddl_jax.parallel import platform_of
 from ssddl_jax.rings import MOST, from_halves
 from ssddl_jax.sharing import by_holder, kernels, tiled
 from ssddl_jax.sharing.base import Scheme
-from ssddl_jax.sharing.key_sums import Terms, key_sums, weighted
+from ssddl_jax.sharing.key_sums import (
+    DRAWN_HALVES,
+    FIELD_HALVES,
+    HALVES,
+    WEIGHTED,
+    WEIGHTED_TWICE,
+    Terms,
+    key_sums,
+)
 from ssddl_jax.sharing.masks import Masks
 from ssddl_jax.sharing.partners import KeysOf
 
@@ -80,13 +88,6 @@ def _cpu_coefficients(
     return kernels.coefficient_sums(scheme.prg, keys, members, first, count)
 
 
-# The terms of sums over keys in the wide ring: halves of words, so that no carry is lost.
-_HALVES = Terms(
-    2, lambda word, w: [w[0] * (word & jnp.uint32(0xFFFF)), w[0] * (word >> jnp.uint32(16))]
-)
-_DRAWN_HALVES = Terms(3, lambda word, w: [*_HALVES.of(word, w), w[1] * word])
-
-
 def _summed(
     scheme: Scheme, terms: Terms, keys: UInt32[Array, "K 8"], *weights: UInt32[Array, " K"]
 ) -> list[UInt32[Array, " W"]]:
@@ -118,8 +119,8 @@ def _key_sums(
 ) -> UInt32[Array, " W"]:
     one = counted.astype(jnp.uint32)
     if scheme.ring.limbs == 1:
-        return _summed(scheme, weighted(1), keys, one)[0]
-    return from_halves(*_summed(scheme, _HALVES, keys, one))
+        return _summed(scheme, WEIGHTED, keys, one)[0]
+    return from_halves(*_summed(scheme, HALVES, keys, one))
 
 
 def _drawn_sums(
@@ -130,9 +131,9 @@ def _drawn_sums(
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
     one = counted.astype(jnp.uint32)
     if scheme.ring.limbs == 1:
-        total, digest = _summed(scheme, weighted(2), keys, one, factors)
+        total, digest = _summed(scheme, WEIGHTED_TWICE, keys, one, factors)
         return total, digest
-    low, high, digest = _summed(scheme, _DRAWN_HALVES, keys, one, factors)
+    low, high, digest = _summed(scheme, DRAWN_HALVES, keys, one, factors)
     return from_halves(low, high), digest
 
 
@@ -141,7 +142,7 @@ def _rows(
 ) -> UInt32[Array, "K W"]:
     made = key_sums(
         scheme.prg,
-        weighted(1),
+        WEIGHTED,
         keys[:, None],
         factor[None, :, None],
         0,
@@ -156,13 +157,6 @@ def _keys_at_once(scheme: Scheme) -> int:
     return min(rows * _KEYS_OF_A_ROW, scheme.size, MOST)
 
 
-def _field_halves(word: Array, weights: Sequence[Array]) -> list[Array]:
-    """Of a field element: its halves, and whether it is p, which adds nothing."""
-    element = (word & jnp.uint32(P)) * weights[0]
-    rejected = (element == jnp.uint32(P)).astype(jnp.uint32)
-    return [element & jnp.uint32(0xFFFF), element >> jnp.uint32(16), rejected]
-
-
 def _coefficients(
     scheme: Scheme, keys: UInt32[Array, "n 8"], members: Bool[Array, " n"], first: Array, count: int
 ) -> UInt32[Array, "16 count"]:
@@ -170,8 +164,7 @@ def _coefficients(
         prg: PRG, keys: Array, members: Array, first: Array, count: int
     ) -> UInt32[Array, "16 count"]:
         one = members.astype(jnp.uint32)
-        halves = Terms(3, _field_halves)
-        low, high, rejected = _over_keys(scheme, halves, keys, (one,), first, count)
+        low, high, rejected = _over_keys(scheme, FIELD_HALVES, keys, (one,), first, count)
         total = field.from_halves(low, high)
         return lax.cond(
             jnp.any(rejected > 0),
