@@ -34,6 +34,7 @@ class Case(NamedTuple):
     prg: str = "chacha20"
     rule: str = "secagg"
     devices: int = 1
+    schedule: str = "cpu"
 
     @property
     def least(self):
@@ -55,6 +56,7 @@ class Case(NamedTuple):
             encoding=Encoding(1.0, 20, self.bits),
             prg=prg if self.prg.endswith("-unrolled") else rolled(prg),
             mesh=make_mesh(self.devices),
+            schedule=self.schedule,
         )
 
     @property

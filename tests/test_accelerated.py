@@ -1,11 +1,30 @@
-"""The accelerators' schedule on a CPU: the same uploads, sums and void rounds as the oracle's and
-the CPU's, and its kernels, interpreted, against another ChaCha20.
+"""The accelerators' schedule on a CPU: uploads, sums and void rounds are the oracle's, and so the
+CPU's schedule's; its kernels, interpreted, against another ChaCha20.
 """
 
-import pytest
+import dataclasses
+import functools
+import operator
+import struct
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+import harness
 import layers
+import secagg_cases
+import ssddl_jax as sd
+from harness import built, check_round, setting_of
 from layers import CELLS, played, program
+from ssddl_jax.chacha import CHACHA8, CHACHA20, PRG, PRGS, _quarter_round, _rotations
+from ssddl_jax.plan import schedule_on, tile_size
+from ssddl_jax.sharing import by_holder, key_sums
+from ssddl_jax.sharing.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
+from test_rounds import CASES, SPARSE
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -15,10 +34,233 @@ def _dropped():
     program.cache_clear()
 
 
-@pytest.mark.parametrize("layer", CELLS, ids=lambda layer: layer.name)
+# Against the oracle
+
+
+def quick(values, *which):
+    """All of them, but only some in `make test`."""
+    names = [getattr(value, "name", str(value)) for value in values]
+    return [
+        pytest.param(value, id=name, marks=() if i in which else pytest.mark.slow)
+        for i, (value, name) in enumerate(zip(values, names, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("layer", quick(CELLS, 1, 2, 4, 5))
 def test_layer_equals_the_oracle(layer):
     """Everybody, some vanished, some not finite, and too few left."""
     long = layer._replace(schedule="gpu")
     patterns = [((), ()), ((1,), ()), ((0, 2), (3,)), ((), (2,)), (range(layer.n - 1), ())]
     voids = [layers.check(long, "unrolled", played(long, *one)) for one in patterns]
     assert voids == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize("layer", quick(CELLS[2:4], 1))
+def test_many_devices_and_small_batches(layer, monkeypatch):
+    """Holders in batches of three, shared out among four devices."""
+    monkeypatch.setattr(by_holder, "_HELD", 3 * by_holder._holder_bytes(layer.scheme))
+    long = layer._replace(schedule="tpu", devices=4)
+    assert by_holder.batch_of(long.scheme) == 3
+    assert not layers.check(long, "unrolled", played(long, (1,), ()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [32, 64])
+def test_secagg_equals_the_oracle(bits):
+    case = secagg_cases.Case(9, 3, k=4, bits=bits, prg="chacha8", schedule="gpu")
+    everybody = set(range(case.n))
+    for alive in (everybody, everybody - {2}):
+        assert not secagg_cases.check(case, everybody, alive, bits == 64).void
+
+
+@pytest.mark.parametrize("case", quick(CASES, CASES.index(SPARSE)))
+def test_round_equals_the_oracle(case):
+    """Whole rounds, at the tile width of the CPU's."""
+    config, broken = setting_of(case)
+    made = built(dataclasses.replace(config, schedule="gpu"), broken=broken)
+    assert made.simulation.recipe.scheme.schedule == "gpu"
+    state = made.state
+    for expected in harness.oracle_rounds(made, config.rounds):
+        state, _ = check_round(made, state, expected)
+
+
+# Kernels
+
+
+def summed(prg, terms, keys, weights, first, count, **more):
+    """`key_sums`, compiled."""
+    made = jax.jit(
+        lambda keys, weights: key_sums.key_sums(
+            *(prg, terms, keys, weights, first, count), platform="cpu", **more
+        )
+    )
+    return np.asarray(made(keys, weights))
+
+
+def another_chacha20(keys, weights, first, count):
+    """By the library `cryptography`: u32 [rows, terms, 16, count]."""
+    rows, number = keys.shape[:2]
+    total = np.zeros((rows, weights.shape[0], count, 16), np.uint32)
+    for row in range(rows):
+        for j in range(number):
+            nonce = struct.pack("<IIII", first, 0, 0, 0)
+            key = keys[row, j].astype("<u4").tobytes()
+            stream = Cipher(ChaCha20(key, nonce), None).encryptor().update(bytes(64 * count))
+            words = np.frombuffer(stream, "<u4").reshape(count, 16)
+            for term, weight in enumerate(weights[:, row, j]):
+                total[row, term] += words * weight
+    return np.swapaxes(total, 2, 3)
+
+
+def drawn(rows, number, weights):
+    rng = np.random.default_rng([7, rows, number])
+    keys = rng.integers(0, 2**32, (rows, number, 8), dtype=np.uint32)
+    return keys, rng.integers(0, 2**32, (weights, rows, number), dtype=np.uint32)
+
+
+def in_a_loop(key, counter, nonce):
+    """ChaCha20 by a loop: unrolled, it takes XLA's CPU compiler half a minute in a kernel."""
+    words = [
+        jnp.uint32(int.from_bytes(b"expand 32-byte k"[i : i + 4], "little"))
+        for i in range(0, 16, 4)
+    ]
+    start = tuple(jnp.broadcast_to(word, counter.shape) for word in (*words, *key, counter, *nonce))
+    rotate = _rotations(counter)
+
+    def two_rounds(_, x):
+        x = list(x)
+        for step in (0, 1):  # columns, diagonals
+            for i in range(4):
+                at = [4 * row + (i + step * row) % 4 for row in range(4)]
+                for place, word in zip(
+                    at, _quarter_round(rotate, *(x[j] for j in at)), strict=True
+                ):
+                    x[place] = word
+        return tuple(x)
+
+    ended = jax.lax.fori_loop(0, 10, two_rounds, start)
+    return [a + b for a, b in zip(start, ended, strict=True)]
+
+
+@pytest.mark.parametrize("form", ["plain", "gpu", "tpu"])
+@pytest.mark.parametrize(
+    ("block", "rows", "number", "first", "count"),
+    [
+        (in_a_loop, 1, 1, 0, 1),
+        (in_a_loop, 3, 5, 2**31 + 7, 2500),
+        pytest.param(CHACHA20.block, 1, 2, 3, 5, marks=pytest.mark.slow),
+    ],
+    ids=["one", "many", "unrolled"],
+)
+def test_sums_are_those_of_another_chacha20(form, block, rows, number, first, count):
+    """One block of one key, and many: over the edges of a kernel's blocks."""
+    keys, weights = drawn(rows, number, 2)
+    prg = CHACHA20 if form == "plain" else PRG("chacha20", 20, block)
+    made = summed(prg, WEIGHTED_TWICE, keys, weights, first, count, form=form)
+    np.testing.assert_array_equal(made, another_chacha20(keys, weights, first, count))
+
+
+def short(key, counter, nonce):
+    """A PRG that is cheap to compile: 16 words that depend on everything."""
+    mixed = functools.reduce(operator.xor, [*key, counter, *nonce])
+    return [mixed * jnp.uint32(2 * i + 1) + jnp.uint32(i) for i in range(16)]
+
+
+@pytest.mark.parametrize("form", ["gpu", "tpu"])
+@pytest.mark.parametrize("name", quick(list(TERMS), 1))
+def test_kernels_sum_what_the_plain_form_does(form, name, monkeypatch):
+    """Every kind of term, keys in several steps, blocks beyond a whole number of a kernel's."""
+    monkeypatch.setattr(key_sums, "KEYS", 3)
+    prg, terms = PRG("short", 20, short), TERMS[name]
+    keys, weights = drawn(2, 7, terms.weights)
+    plain, kernel = (
+        summed(prg, terms, keys, weights, 5, 2100, form=each) for each in ("plain", form)
+    )
+    assert plain.shape == (2, terms.number, 16, 2100)
+    np.testing.assert_array_equal(plain, kernel)
+
+
+def test_a_platform_runs_its_own_kernel_and_a_prg_of_ones_own_the_plain_form(monkeypatch):
+    asked = []
+    for form in key_sums.KERNELS:
+        monkeypatch.setitem(
+            key_sums.KERNELS, form, lambda *given, form=form: asked.append((form, given[-1]))
+        )
+    keys, weights = drawn(1, 1, 1)
+    for platform in ("gpu", "tpu"):
+        key_sums.key_sums(CHACHA8, WEIGHTED, keys, weights, 0, 1, platform=platform)
+    assert asked == [("gpu", False), ("tpu", False)]  # not interpreted
+    own = PRG("chacha20", 20, short)
+    made = key_sums.key_sums(own, WEIGHTED, keys, weights, 0, 1, platform="gpu")
+    assert made.shape == (1, 1, 16, 1)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_kernels_lower_for_a_tpu(name):
+    """By the TPU's own lowering, which needs no TPU; `make test-tpu` compiles whole rounds."""
+    terms = TERMS[name]
+    keys, weights = drawn(2, 3, terms.weights)
+
+    def call(keys, weights):
+        return key_sums.key_sums(CHACHA8, terms, keys, weights, 0, 200, platform="tpu")
+
+    text = jax.export.export(jax.jit(call), platforms=["tpu"])(keys, weights).mlir_module()
+    assert "tpu_custom_call" in text
+    assert key_sums.kernel_name(CHACHA8, terms) in text
+
+
+# Choices
+
+
+def test_a_tile_is_a_number_of_the_platform_the_model_and_the_group():
+    """Never of the memory that is free: bits must not depend on it."""
+    config = sd.Config(participants=10**6, group_size="all", engine="ideal")
+    widths = {
+        (name, d): tile_size(config, name, d)
+        for name in ("cpu", "gpu", "tpu")
+        for d in (7_850, 50_890, 10**7, 10**9)
+    }
+    assert widths == {
+        **{("cpu", d): 4 for d in (7_850, 50_890, 10**7, 10**9)},
+        ("gpu", 7_850): 4096,
+        ("gpu", 50_890): 4096,
+        ("gpu", 10**7): 16,
+        ("gpu", 10**9): 1,
+        ("tpu", 7_850): 512,
+        ("tpu", 50_890): 512,
+        ("tpu", 10**7): 2,
+        ("tpu", 10**9): 1,
+    }
+    assert tile_size(sd.Config(group_size=25), "gpu", 50_890) == 25
+    assert tile_size(sd.Config(tile_size=7), "gpu", 50_890) == 7
+
+
+def test_the_platform_chooses_its_schedule_unless_it_is_told():
+    names = {name: schedule_on(sd.Config(), name) for name in ("cpu", "gpu", "tpu", "other")}
+    assert names == {"cpu": "cpu", "gpu": "gpu", "tpu": "tpu", "other": "cpu"}
+    assert schedule_on(sd.Config(schedule="tpu"), "cpu") == "tpu"
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", None)]
+)
+def test_products_have_the_precision_of_the_config(make_tiny_data, precision, said):
+    """Whatever JAX's default is."""
+    config = sd.Config(participants=8, group_size=6, model="linear", precision=precision)
+    data = make_tiny_data(8)
+    simulation = sd.build_simulation(config, None, data)
+    state = jax.eval_shape(simulation.init)
+    with jax.default_matmul_precision("tensorfloat32"):
+        text = jax.jit(simulation.step).lower(state, data).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert products
+    for line in products:
+        if said:
+            assert f"precision = [{said}, {said}]" in line
+        else:
+            assert "HIGH" not in line
+
+
+def test_every_prg_of_the_package_has_a_kernel():
+    assert all(key_sums._form_of(prg, "gpu") == "gpu" for prg in PRGS.values())
