@@ -19,6 +19,7 @@ from ssddl_jax.data import Dataset
 from ssddl_jax.errors import ConfigError
 from ssddl_jax.models import Model
 from ssddl_jax.plan import Plan
+from ssddl_jax.sharing.by_holder import HELD, PER_KEY
 
 # Measured: a CPU process that has imported everything and compiled a round, MiB.
 _PROCESS = 500.0
@@ -66,7 +67,8 @@ def predict_memory(
         _largest(model, shape, _EVALUATED),
         3 * _largest(model, shape, batch),  # forwards and backwards
     )
-    copies = 8 * plan.tile_size + 8  # of the parameters: a tile's, gradients, messages, sums
+    # Of the parameters: a tile's, gradients, messages, sums; an accelerator keeps the gradients.
+    copies = (8 if plan.schedule == "cpu" else 2) * plan.tile_size + 8
     shared = _PER_MEMBER * plan.size + _sharing(config, plan)
     device = images + table + activations + 4 * plan.dimension * copies + _CHUNK
     device += _PER_PARTICIPANT * float(plan.participants)
@@ -156,6 +158,8 @@ def _sharing(config: Config, plan: Plan) -> float:
         return 3.0 * _CHUNK // 32 * plan.size + 8 * row  # 256 blocks of every upload
     shares = plan.size * plan.neighbours / (2 if config.paired else 1)
     kept = 9.0 * plan.size * row if config.ring_bits == 64 else 0.0
+    if plan.schedule != "cpu":  # a step's masks and keys
+        return min(HELD, 2 * (plan.size * row + PER_KEY * shares)) + kept + 8 * row
     return _PER_SHARE * shares + kept + 8 * row
 
 

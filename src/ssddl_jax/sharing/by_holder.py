@@ -20,18 +20,13 @@ from ssddl_jax.sharing.masks import Masks, pieces_of, settle
 from ssddl_jax.sharing.partners import KeysOf, partners_of
 
 _TERMS = {1: WEIGHTED, 2: SIGNED_HALVES, 4: SIGNED_BYTES}  # by pieces of a word
-_HELD = 1 << 30  # bytes that a step's masks and keys may take
-_PER_KEY = 256  # bytes: its ChaCha state while it is derived
-
-
-def held_bytes(scheme: Scheme) -> int:
-    """What a step of `batch_of` holders takes, about."""
-    return batch_of(scheme) * _holder_bytes(scheme)
+HELD = 1 << 30  # bytes that a step's masks and keys may take
+PER_KEY = 256  # bytes: its ChaCha state while it is derived
 
 
 def _holder_bytes(scheme: Scheme) -> int:
     masks = 64 * scheme.num_blocks * pieces_of(scheme)
-    return 2 * masks + _PER_KEY * _shares_of(scheme)
+    return 2 * masks + PER_KEY * _shares_of(scheme)
 
 
 def _shares_of(scheme: Scheme) -> int:
@@ -41,7 +36,7 @@ def _shares_of(scheme: Scheme) -> int:
 
 def batch_of(scheme: Scheme) -> int:
     """Holders of a step: what fits, spread evenly over the steps."""
-    most = max(1, _HELD // _holder_bytes(scheme))
+    most = max(1, HELD // _holder_bytes(scheme))
     steps = tile_count(scheme.size, most, scheme.mesh.size)
     return -(-scheme.size // steps)
 
