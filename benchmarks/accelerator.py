@@ -94,6 +94,10 @@ LAYERS = [
     [{"engine": "ideal"}, {"prg": "chacha8"}, {"prg": "chacha12", "engine": "ideal"}],
 ]
 LIMIT = 240  # seconds of a part
+TINY = (  # what a rehearsal runs: every function once
+    *("about", "kernel gpu", "kernel plain", "words ssddl", "words wide ring", "words ideal, PRGs"),
+    *("round auto 1,000", "trace ideal 100,000", "share complete 64", "training 1", "training 2"),
+)
 
 
 @contextlib.contextmanager
@@ -160,6 +164,7 @@ def kernel(tiny, form, prg="chacha20", weights=1, threads=None):
     from ssddl_jax.sharing import key_sums as module
     from ssddl_jax.sharing.key_sums import WEIGHTED, WEIGHTED_TWICE, key_sums
 
+    prg = "chacha8" if tiny else prg  # an interpreted kernel takes long to compile
     module.THREADS = threads or module.THREADS
     rows, keys, blocks = (3, 4, 160) if tiny else (256, 64, -(-DIMENSION // 16))
     rng = np.random.default_rng(1)
@@ -528,7 +533,10 @@ def conduct(out, seconds, tiny, workers, only):
                 with open(out, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
 
-        chosen = [part for part in PARTS if not only or any(text in part[0] for text in only)]
+        if only is None and tiny:
+            chosen = [part for part in PARTS if part[0] in TINY]
+        else:
+            chosen = [part for part in PARTS if any(text in part[0] for text in only or [""])]
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(run, chosen))
     return rows
@@ -538,7 +546,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", default="accelerator.jsonl", help="where the lines go")
+    parser.add_argument("--out", help="where the lines go [accelerator.jsonl; --tiny: nowhere]")
     parser.add_argument("--seconds", type=float, default=450, help="when to stop")
     parser.add_argument("--workers", type=int, default=max(1, min(6, (os.cpu_count() or 1) // 2)))
     parser.add_argument("--only", nargs="*", help="parts whose name holds one of these")
@@ -550,8 +558,9 @@ def main():
         return child(given.part, given.tiny)
     if given.keep:
         os.environ["ACCELERATOR_KEEP"] = given.keep
-    Path(given.out).write_text("", encoding="utf-8")
-    rows = conduct(given.out, given.seconds, given.tiny, given.workers, given.only)
+    out = given.out or (os.devnull if given.tiny else "accelerator.jsonl")
+    Path(out).write_text("", encoding="utf-8")
+    rows = conduct(out, given.seconds, given.tiny, given.workers, given.only)
     hashes = {row["run_sha256"] for row in rows if "run_sha256" in row}
     wrong = [row["part"] for row in rows if row.get("right") is False or "error" in row]
     print(f"{len(rows)} parts; wrong or failed: {', '.join(wrong) or 'none'}; ", end="")

@@ -1,5 +1,6 @@
 """What computed: device, versions, memory; recorded with every result."""
 
+import json
 import os
 import platform
 import re
@@ -121,10 +122,13 @@ def conditions() -> dict[str, str]:
     """What else the last bits of a run may depend on: instruction set, flags, precision."""
     import jax
 
+    from ssddl_jax.compiling import OPTIONS
+
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if DEVICES_FLAG not in flag]
     return {
         "instructions": " ".join([platform.machine(), *_instructions()]),
         "xla_flags": " ".join(flags),
+        "xla_options": json.dumps(OPTIONS.get(jax.default_backend(), {})),
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
         "optimisations": "few" if jax.config.read("jax_disable_most_optimizations") else "all",
     }
