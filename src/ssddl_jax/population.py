@@ -93,14 +93,16 @@ def make_data(
     test_labels: Any = None,
     *,
     scale: float | str = "auto",
+    allow_nonfinite: bool = False,
 ) -> Data:
     """`Data` from arrays of your own: row j belongs to participant owners[j], 0..N-1.
 
-    images u8 or floats [M, *shape], channels last; values that are not finite are noted, and the
-    updates of who holds them are left out (or stop the run, `nonfinite`). labels and owners
-    integers [M]; without test data evaluation is on the training data. uint8 is divided by 255 and
-    floats are taken as they are, unless `scale`, a divisor, says otherwise. Raises `DataError`,
-    naming the array, what was found and where, and what would work.
+    images u8 or finite floats [M, *shape], channels last. labels and owners integers [M]; without
+    test data evaluation is on the training data. uint8 is divided by 255 and floats are taken as
+    they are, unless `scale`, a divisor, says otherwise. `allow_nonfinite` also takes NaN and
+    infinities, for experiments with members whose training fails: a run notes them, and leaves out
+    the updates that they spoil (or stops, `nonfinite`). Raises `DataError`, naming the array, what
+    was found and where, and what would work.
     """
     if (test_images is None) != (test_labels is None):
         lone = "test_images" if test_labels is None else "test_labels"
@@ -115,7 +117,7 @@ def make_data(
         *(images, labels, test_images, test_labels),
         source="arrays",
         called=("images", "labels", "test_images", "test_labels"),
-        finite=False,
+        allow_nonfinite=bool(allow_nonfinite),
     )
     partition = partition_from_owners(owners)
     if np.shape(owners) != np.shape(dataset.y_train):

@@ -70,13 +70,10 @@ def doubts(train: Array, test: Array) -> list[str]:
     """What is said of inputs that are possible, and seldom meant."""
     (low, high), (least, most) = _ends(train), _ends(test)
     span, said = max(high - low, 1e-30), []
-    if train.dtype != np.uint8 and not np.isfinite(train).all():
-        at = _first(~np.isfinite(train))
-        count = int(train.size - np.isfinite(train).sum())
-        said.append(
-            f"inputs: {count} values are not finite, the first ({train[at]}) at {_place(at)}: the "
-            "updates of who holds them are left out"
-        )
+    if found := _not_finite(train):
+        said.append(f"inputs: {found}: the updates of who holds them are left out")
+    if found := _not_finite(test):
+        said.append(f"inputs: of the test rows, {found}: the accuracy counts them all the same")
     if least < low - span or most > high + span:
         said.append(
             f"inputs: training rows range from {low:g} to {high:g}, test rows from {least:g} to "
@@ -121,19 +118,26 @@ def dataset_from_arrays(
     name: str = "arrays",
     source: str = "arrays",
     called: Sequence[str] = SPLITS,
-    finite: bool = True,
+    allow_nonfinite: bool | None = None,
 ) -> Dataset:
     """Arrays as a Dataset: the one gate that all data passes.
 
     x: [M, ...] and [T, ...], both uint8 or both floating (kept as float32, never rescaled: see
     `Dataset.divisor`), finite, at least one row each, channels last. y: integers [M] and [T], 0 to
-    65,535. writers: integers [M], 0 to 2^31 - 1. `called`: what the user calls the four; `finite`
-    False lets values pass that are not.
+    65,535. writers: integers [M], 0 to 2^31 - 1. `called`: what the user calls the four.
+    `allow_nonfinite` True lets values pass that are not finite; None: the user has no such choice.
 
     Raises DataError, naming `source` and the array, what was found and where, and what would work.
     """
     where = [f"data = {source!r}: {name}" for name in called]
-    train, test = _inputs(x_train, where[0], finite), _inputs(x_test, where[2], finite)
+    train, test = _inputs(x_train, where[0]), _inputs(x_test, where[2])
+    if not allow_nonfinite:
+        remedy = "remove or replace them"
+        if allow_nonfinite is not None:
+            remedy += "; allow_nonfinite=True keeps them, and the updates they spoil are left out"
+        for x, its in ((train, where[0]), (test, where[2])):
+            if found := _not_finite(x):
+                raise DataError(f"{its}: {found}: {remedy}")
     y_train = _numbers(y_train, where[1], MAX_CLASSES, len(train), called[0])
     y_test = _numbers(y_test, where[3], MAX_CLASSES, len(test), called[2])
     if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
@@ -155,7 +159,7 @@ def _array(values: ArrayLike, where: str) -> Array:
         raise DataError(f"{where} is no array ({one_line(error, 200)})") from error
 
 
-def _inputs(values: ArrayLike, where: str, finite: bool) -> Array:
+def _inputs(values: ArrayLike, where: str) -> Array:
     x = _array(values, where)
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where} has shape {x.shape}: [rows, ...] with at least one row works")
@@ -174,14 +178,17 @@ def _inputs(values: ArrayLike, where: str, finite: bool) -> Array:
     if x.dtype.kind != "f":
         raise DataError(f"{where} holds {x.dtype}: uint8 or floats work")
     with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
-    if finite and not np.isfinite(x).all():
-        at = _first(~np.isfinite(x))
-        raise DataError(
-            f"{where} holds {int(x.size - np.isfinite(x).sum())} values that are not finite as "
-            f"float32, the first ({x[at]}) at {_place(at)}: remove them"
-        )
-    return x
+        return x.astype(np.float32)
+
+
+def _not_finite(x: Array) -> str:
+    """How many values of inputs are not finite, and the first of them; nothing if all are."""
+    if x.dtype == np.uint8 or np.isfinite(x).all():
+        return ""
+    at = _first(~np.isfinite(x))
+    count = int(x.size - np.isfinite(x).sum())
+    values = "1 value is" if count == 1 else f"{count:,} values are"
+    return f"{values} not finite (as float32), the first ({x[at]}) at {_place(at)}"
 
 
 def _numbers(
