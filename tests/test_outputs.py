@@ -248,51 +248,6 @@ def test_cut_off_anywhere_it_is_the_old_run_or_the_new_one(old_run, tmp_path, mo
     assert last > 20
 
 
-WRITING = [
-    *(["run", *QUICK, "--rounds", "1", *more] for more in ([], ["--processes", "2"])),
-    ["compare", "--protocols", "plain"],
-    ["attack", "--participants", "8"],
-    ["scale", "--participants", "5"],
-]
-READING = [["resume"], ["resume", "--trust"], ["verify"], ["verify", "--trust"], ["report"]]
-
-
-def test_no_command_touches_a_folder_of_somebody_elses(tmp_path, monkeypatch, capsys):
-    """Named as it is, from inside, or by a link; asked once, or with --overwrite, too."""
-    folder = tmp_path / "theirs"
-    fill(folder, [*FOREIGN, *OURS, "config.toml", f"{SETTLED}/config.toml"])
-    (tmp_path / "link").symlink_to(folder)
-    monkeypatch.chdir(folder)
-    before = contents(folder)
-    for name in (".", str(folder), str(tmp_path / "link")):
-        for command in WRITING:
-            for more in ([], ["--overwrite"]):
-                assert main([*command, "--out", name, *more]) == 2, command
-        for command in READING:
-            assert main([*command, name]) == 2, command
-        assert main(["transcript", *QUICK, "--out", f"{name}/thesis.tex"]) == 2
-    for line in capsys.readouterr().err.splitlines():
-        assert line.startswith("error: ")
-    assert contents(folder) == before
-    assert not (folder / "runs").exists()
-
-
-def test_what_is_foreign_in_a_run_survives_every_command(old_run, tmp_path, tiny_file):
-    run = copied(old_run, tmp_path / "run")
-    theirs = [name for name in FOREIGN if not name.startswith("checkpoints/10")]
-    fill(run, theirs)
-    data = ["--data", str(tiny_file)]
-    arguments = ["run", *data, *QUICK, "--rounds", "1", "--out", str(run)]
-    assert main(arguments) == 2
-    for command in READING:
-        assert main([*command, str(run)]) == 0, command
-    assert main([*arguments, "--overwrite"]) == 0
-    for command in READING:
-        assert main([*command, str(run)]) == 0, command
-    kept = contents(run)
-    assert all(kept[name] == f"this is {name}".encode() for name in theirs)
-
-
 @pytest.mark.slow
 def test_the_second_of_two_runs_looks_again_under_the_lock(tmp_path, tiny_file):
     """It starts while the first is at it, and gets the lock when that is finished."""

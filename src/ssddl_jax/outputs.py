@@ -9,6 +9,7 @@ change. So a directory is the old run, whole, or a new one that can be resumed.
 import json
 import os
 import re
+import shlex
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -27,8 +28,8 @@ _CHECKPOINT = (
     r"|metadata|commit_success\.txt|manifest\.ocdbt|[0-9a-f]{32}|process_\d+)"
 )
 _RUN = (
-    r"(config\.toml|summary\.json|report\.html|metrics\.jsonl|metrics\.csv)"
-    rf"|\.part-(config\.toml|summary\.json|report\.html)|{_CHECKPOINT}"
+    r"(\.part-)?(config\.toml|summary\.json|report\.html|metrics\.jsonl|metrics\.csv)"
+    rf"|{_CHECKPOINT}"
     r"|model/(\.part-)?(params\.npz|params\.msgpack|model\.json)"
     r"|tensorboard/events\.out\.tfevents\.[^/]*"
 )
@@ -51,22 +52,25 @@ def kind_of(directory: Path) -> str | None:
     return None
 
 
-def check_output(directory: Path, overwrite: bool) -> None:
+def check_output(directory: Path, overwrite: bool, kind: str = "run") -> None:
     """Refuses an `out` that is somebody else's, that exists, or that cannot be made; writes
-    nothing.
+    nothing. `kind`: what will be written.
     """
     check_path("out", directory)
     if directory.exists() and not directory.is_dir():
         raise ConfigError("out", directory, "is a file; name a folder")
     if _in_use(directory):
-        if kind_of(directory) is None:
+        was = kind_of(directory)
+        if was is None:
             remedy = "is not empty, and no command of ours made it; name another folder"
             raise ConfigError("out", directory, remedy)
         if not overwrite:
             raise ConfigError("out", directory, "exists already; choose another, or --overwrite")
-        for entry in _foreign_steps(directory):
-            remedy = f"{entry} is not a checkpoint of ours, and looks like one; move it away"
-            raise ConfigError("out", directory, remedy)
+        if was != kind:
+            for path in _ours(directory, kind):  # its name is free for anybody here
+                remedy = f"{path} is not ours, and would be replaced; move it away"
+                raise ConfigError("out", directory, remedy)
+        check_contents("out", directory)
     parent = directory.absolute()
     while not parent.exists():
         parent = parent.parent
@@ -81,6 +85,29 @@ def check_output(directory: Path, overwrite: bool) -> None:
         raise ConfigError("out", directory, remedy) from error
 
 
+def check_run(directory: Path) -> None:
+    """Refuses a folder that no run made, although it has a config.toml: nothing is written there,
+    and nothing in it is taken for a run's.
+    """
+    if kind_of(directory) != "run":
+        start = f"ssddl run --config {shlex.quote(str(directory / 'config.toml'))}"
+        remedy = f"is not a run directory: no run of ours made it; start one with: {start}"
+        raise ConfigError("directory", directory, remedy)
+
+
+def check_contents(field: str, directory: Path) -> None:
+    """Refuses a run directory in which a run would remove or replace what is not ours: a folder
+    named as a checkpoint, whose turn to go would come, and what a link leads to.
+    """
+    for name in ("model", "tensorboard"):
+        if (directory / name).is_symlink():
+            remedy = f"{directory / name} is a link, and what it leads to is not ours; remove it"
+            raise ConfigError(field, directory, remedy)
+    for entry in _foreign_steps(directory):
+        remedy = f"{entry} is not a checkpoint of ours, and looks like one; move it away"
+        raise ConfigError(field, directory, remedy)
+
+
 def _in_use(directory: Path) -> bool:
     return directory.is_dir() and any(
         entry.name not in (WAITING, MARKER) for entry in directory.iterdir()
@@ -89,15 +116,15 @@ def _in_use(directory: Path) -> bool:
 
 def _foreign_steps(directory: Path) -> list[Path]:
     """What in `checkpoints` is named as a checkpoint, and holds a file of somebody else's."""
-    folder = directory / "checkpoints"
-    if folder.is_symlink() or not folder.is_dir():
-        return []
-    ours = set(_ours(directory, "run"))
+    folder, known = directory / "checkpoints", re.compile(_CHECKPOINT)
+
+    def foreign(path: Path) -> bool:
+        return not path.is_dir() and not known.fullmatch(path.relative_to(directory).as_posix())
+
     return [
         step
-        for step in folder.iterdir()
-        if step.name.isdecimal()
-        and (step.is_symlink() or any(f not in ours for f in step.rglob("*") if not f.is_dir()))
+        for step in (folder.iterdir() if folder.is_dir() else ())
+        if step.name.isdecimal() and (step.is_symlink() or any(map(foreign, step.rglob("*"))))
     ]
 
 
@@ -107,7 +134,7 @@ def output(given: str | Path | None, what: str, overwrite: bool) -> Iterator[Pat
     once, so that no other process takes its name, and removed if nothing was written into it.
     """
     if given is not None:
-        check_output(Path(given), overwrite)
+        check_output(Path(given), overwrite, what if what in _NAMES else "run")
         yield Path(given)
         return
     directory = new_directory(what)

@@ -272,7 +272,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
             axis.set(yscale="linear", ylim=(0, None))
         axis.set(xlabel="participants", title=title)
         axis.grid(alpha=0.3, which="both")
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     if trained := result["training"]:
         xs, ys = ([row[key] for row in trained] for key in ("participants", "accuracy"))
         axes[-1].semilogx(xs, ys, marker="o")

@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol
 
 from ssddl_jax.config import Config
 from ssddl_jax.errors import ConfigError, RunError
+from ssddl_jax.outputs import beside
 from ssddl_jax.plugins import load_attribute
 from ssddl_jax.trust import resume_command
 
@@ -194,11 +195,9 @@ def load_sinks(names: str | None) -> list[Sink]:
 
 def _reopened(path: Path, write: Callable[[IO[str], Row], None], rows: Sequence[Row]) -> IO[str]:
     """The file with these rows and no others, open for more; the old one is kept until then."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         for row in rows:
             write(file, row)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
     return path.open("a", encoding="utf-8", newline="")
