@@ -298,6 +298,42 @@ def test_a_whole_run_in_a_locale_of_ascii(tmp_path, tiny_file):
     assert ssddl(["resume", name], tmp_path, **ascii_only)[0] == 0
 
 
+MODEL = """import jax.numpy as jnp
+gr\u00f6\u00dfe = (
+    lambda key, x: jnp.zeros(4),
+    lambda params, x: jnp.zeros((len(x), 4)) + params[None],
+)
+"""
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["plan --no-calibration"],
+        pytest.param(
+            ["run --out r", "report r", "verify r --trust", "verify r"], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["plan", "run"],
+)
+def test_a_model_of_an_umlaut_in_a_locale_of_ascii(tmp_path, tiny_file, commands):
+    """Its module, its name, its folder: Python finds none of them there, and JAX fails with
+    `std::bad_cast` on the names of files.
+    """
+    folder = tmp_path / "gr\u00fcn"
+    folder.mkdir()
+    (folder / "modell_\u00fc.py").write_text(MODEL, encoding="utf-8")
+    flags = ["--data", str(tiny_file), *QUICK[2:], "--model", "modell_\u00fc:gr\u00f6\u00dfe"]
+    for command in commands:
+        words = [*command.split(), *(flags if command.split()[0] in ("plan", "run") else [])]
+        status, out, error = ssddl(words, folder, LC_ALL="C", PYTHONUTF8="0")
+        assert status == (2 if command == "verify r" else 0), error
+        assert (out + error).isascii()
+        if command != "report r" and command != "verify r --trust":
+            assert b"modell_\\xfc:gr\\xf6\\xdfe" in out + error
+    assert error.count(b"\n") == (1 if "verify r" in commands else 0)
+
+
 @pytest.mark.slow
 def test_a_whole_run_with_brackets(tmp_path, tiny_file, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

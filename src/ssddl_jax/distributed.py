@@ -164,7 +164,7 @@ def supervise(cluster: Cluster, arguments: Sequence[str], directory: Path | None
     with tempfile.NamedTemporaryFile("a+b") as noise:
         workers = [
             subprocess.Popen(
-                [sys.executable, "-m", "ssddl_jax", *arguments],
+                [sys.executable, "-P", "-m", "ssddl_jax", *arguments],  # P: not from this folder
                 env=_environment([watched, noise.name, *place], len(places)),
                 pass_fds=[watched],
                 stdout=None if i == 0 else subprocess.DEVNULL,

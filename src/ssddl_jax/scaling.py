@@ -113,7 +113,7 @@ def _measure(curve: str, participants: int, flags: Sequence[str]) -> dict[str, A
     command = ["bench", "round", "--participants", str(participants), *CURVES[curve][0], *flags]
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "ssddl_jax", *command, "--json"],
+        [sys.executable, "-P", "-m", "ssddl_jax", *command, "--json"],  # P: not from this folder
         capture_output=True,
         encoding="utf-8",
         errors="replace",

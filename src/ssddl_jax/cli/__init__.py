@@ -15,7 +15,7 @@ from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.environment import missing_device, refused_variable
 from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
 from ssddl_jax.interrupts import Interrupted, end_on_signals, is_interrupt, words
-from ssddl_jax.text import escape_what_cannot_be_printed
+from ssddl_jax.text import escape_what_cannot_be_printed, start_in_utf8
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[Command, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
+    if arguments is None:
+        start_in_utf8()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end_on_signals()
     escape_what_cannot_be_printed()
