@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax.cli import main
+from ssddl_jax.cli import _line, main
 from ssddl_jax.comparison.table import _reading, markdown
 from ssddl_jax.console import Progress, make_console, print_summary, print_table
 from ssddl_jax.errors import one_line
@@ -187,6 +187,14 @@ def test_nothing_is_cut_where_there_is_no_terminal(capsys):
     assert f" {path} " in summary_of(capsys, path)
     print_table("datasets", {"mnist": f"{path} (uint8, 0 to 255)"})
     assert f"{path} (uint8, 0 to 255)" in capsys.readouterr().out
+
+
+def test_a_command_to_go_on_with_is_not_cut():
+    """A long value of an error is; half of a path in the command would be another path."""
+    path = "/" + "/".join(["folder"] * 500)
+    line = _line(sd.RunError(f"out = {path}: no space is left; go on with: ssddl resume {path}"))
+    assert line.endswith(f" ssddl resume {path}")
+    assert len(str(sd.ConfigError("data", path, "is not here"))) < 300
 
 
 def test_on_a_terminal_the_rest_goes_on_below():

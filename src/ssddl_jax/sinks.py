@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from ssddl_jax.config import Config
-from ssddl_jax.errors import ConfigError, RunError
+from ssddl_jax.errors import ConfigError, RunError, one_line
 from ssddl_jax.outputs import beside
 from ssddl_jax.plugins import load_attribute
 from ssddl_jax.trust import resume_command
@@ -159,7 +159,8 @@ class Guarded:
         try:
             getattr(self.sink, method)(*arguments)
         except Exception as error:
-            told = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {error}"
+            why = one_line(error, 300)
+            told = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {why}"
             remedy = "mend it, or take it out of config.toml; the run is good, go on with"
             raise RunError(f"sinks: {told}; {remedy}: {resume_command(self.directory)}") from error
 
