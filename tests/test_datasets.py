@@ -226,6 +226,8 @@ def test_what_is_doubted() -> None:
     unit, bytes_ = np.linspace(0, 1, 9)[:, None], np.linspace(0, 255, 9)[:, None]
     assert doubts(unit, unit * 1.5) == doubts(unit * 7 - 3, unit * 7 - 3) == []
     assert doubts(bytes_.astype(np.uint8), bytes_.astype(np.uint8)) == []
+    bits = unit.round().astype(np.uint8)
+    assert ["scale = 1 takes" in said for said in doubts(bits, bits)] == [True]
     assert ["test rows from 0 to 255" in said for said in doubts(unit, bytes_)] == [True]
     assert ["scale = 255" in said for said in doubts(bytes_, bytes_)] == [True]
     assert ranges(unit, unit * 2) == "float64, 0 to 1 (test 0 to 2)"
@@ -265,6 +267,22 @@ MORE_BAD = {
         ["(12, 3, 8, 8)", "channels last", "moveaxis"],
     ),
     "int64 pixels": ({"x_train": np.full((12, 4, 3), 255)}, ["int64", "255", "uint8"]),
+    "channels first, wide": (
+        {"x_train": np.zeros((12, 4, 24, 32), np.float32)},
+        ["(12, 4, 24, 32)", "channels last", "moveaxis"],
+    ),
+    "masked labels": (
+        {"y_train": np.ma.masked_equal(np.arange(12) % 3, 1)},
+        ["y_train", "masked at [1]"],
+    ),
+    "masked inputs": (
+        {
+            "x_train": np.ma.masked_array(
+                np.zeros((12, 4, 3)), np.arange(144).reshape(12, 4, 3) == 17
+            )
+        },
+        ["x_train", "masked at [1, 1, 2]"],
+    ),
     "bool": ({"x_train": np.zeros((12, 4, 3), bool)}, ["bool", "uint8"]),
     "no test rows": ({"x_test": np.zeros((0, 4, 3), np.uint8)}, ["x_test", "(0, 4, 3)"]),
 }
@@ -288,9 +306,11 @@ def test_half_of_a_test_set_and_a_wrong_scale_are_refused() -> None:
     given = {"images": np.zeros((4, 2), np.uint8), "labels": np.arange(4), "owners": np.arange(4)}
     with pytest.raises(DataError, match="test_images is given alone"):
         make_data(**given, test_images=given["images"])
-    for scale in (0, -1.0, float("nan"), "pixels"):
+    for scale in (0, -1.0, float("nan"), "pixels", np.ones(2), 1e-39, 1e-320, 1e300):
         with pytest.raises(DataError, match="scale"):
-            make_data(**given, scale=scale)
+            make_data(**given | {"images": np.ones((4, 2), np.uint8)}, scale=scale)
+    with pytest.raises(DataError, match="allow_nonfinite"):
+        make_data(**given, allow_nonfinite="no")
 
 
 NOT_FINITE = {

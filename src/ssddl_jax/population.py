@@ -95,7 +95,8 @@ def make_data(
     scale: float | str = "auto",
     allow_nonfinite: bool = False,
 ) -> Data:
-    """`Data` from arrays of your own: row j belongs to participant owners[j], 0..N-1.
+    """`Data` from arrays of your own: row j belongs to owners[j]; participant p is the p-th
+    smallest of the owners, whose numbers may have gaps.
 
     images u8 or finite floats [M, *shape], channels last. labels and owners integers [M]; without
     test data evaluation is on the training data. uint8 is divided by 255 and floats are taken as
@@ -110,14 +111,16 @@ def make_data(
     if test_images is None:
         test_images, test_labels = images, labels
     scale = pythons(scale)
-    given = 1.0 if scale == "auto" else scale
+    given = 1.0 if isinstance(scale, str) and scale == "auto" else scale
     if isinstance(given, bool | str) or not (isinstance(given, int | float) and 0 < given < inf):
         raise DataError(f"scale = {scale!r}: a positive number, or auto")
+    if not isinstance(allow_nonfinite, bool):
+        raise DataError(f"allow_nonfinite = {allow_nonfinite!r}: True or False")
     dataset = dataset_from_arrays(
         *(images, labels, test_images, test_labels),
         source="arrays",
         called=("images", "labels", "test_images", "test_labels"),
-        allow_nonfinite=bool(allow_nonfinite),
+        allow_nonfinite=allow_nonfinite,
     )
     partition = partition_from_owners(owners)
     if np.shape(owners) != np.shape(dataset.y_train):

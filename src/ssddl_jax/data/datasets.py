@@ -46,10 +46,19 @@ class Dataset:
 
     def divisor(self, scale: float | str = "auto") -> float:
         """What brings `x` to the model: 255 for uint8 pixels, 1 for floats, unless `scale` is a
-        number.
+        number. Raises DataError if that makes of finite inputs what is none.
         """
         if isinstance(scale, str):
             return 255.0 if self.x_train.dtype == np.uint8 else 1.0
+        largest = max(abs(end) for x in (self.x_train, self.x_test) for end in _ends(x))
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            by = np.float32(scale)
+            most = np.float32(largest) / by
+        if not (by > 0 and np.isfinite(by) and np.isfinite(most)):
+            raise DataError(
+                f"scale = {scale!r}: the inputs, up to {largest:g}, divided by it are no finite "
+                "float32; a number such as 255 works"
+            )
         return float(scale)
 
 
@@ -78,6 +87,11 @@ def doubts(train: Array, test: Array) -> list[str]:
         said.append(
             f"inputs: training rows range from {low:g} to {high:g}, test rows from {least:g} to "
             f"{most:g}; if they were scaled differently, the accuracy means nothing"
+        )
+    if train.dtype == np.uint8 and high <= 16:
+        said.append(
+            f"inputs: uint8 up to {high:g} are divided by 255; if they are no pixels, scale = 1 "
+            "takes them as they are"
         )
     if train.dtype != np.uint8 and low >= 0 and 16 <= high <= 255:
         said.append(
@@ -153,6 +167,10 @@ def dataset_from_arrays(
 
 
 def _array(values: ArrayLike, where: str) -> Array:
+    masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    if masked is not None and masked.any():
+        at = _place(_first(masked))
+        raise DataError(f"{where} is masked at {at}, and masks are not read: fill or remove")
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:  # rows of different lengths
@@ -163,7 +181,7 @@ def _inputs(values: ArrayLike, where: str) -> Array:
     x = _array(values, where)
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where} has shape {x.shape}: [rows, ...] with at least one row works")
-    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
+    if x.ndim == 4 and x.shape[1] in (1, 3, 4) and min(x.shape[2:]) > 4:
         raise DataError(
             f"{where} has shape {x.shape}, which looks like channels first: channels last work, "
             "np.moveaxis(x, 1, -1)"
@@ -176,7 +194,7 @@ def _inputs(values: ArrayLike, where: str) -> Array:
             "(x.astype(np.uint8)), floats for anything else"
         )
     if x.dtype.kind != "f":
-        raise DataError(f"{where} holds {x.dtype}: uint8 or floats work")
+        raise DataError(f"{where} holds {x.dtype}: uint8, float16, float32 and float64 work")
     with np.errstate(over="ignore"):
         return x.astype(np.float32)
 
@@ -199,7 +217,7 @@ def _numbers(
         works = "y.reshape(-1) works" if y.shape[1] == 1 else "if one-hot, y.argmax(axis=1) works"
         raise DataError(f"{where} has shape {y.shape}: one integer a row is needed; {works}")
     if y.dtype.kind not in "iu":
-        shown = f", the first {y.reshape(-1)[0]!r}" if y.size else ""
+        shown = f", the first {y.reshape(-1)[:1].tolist()[0]!r}" if y.size else ""
         if y.dtype.kind == "f" and not (y == np.trunc(y)).all():  # nan is unequal to itself
             at = _first(y != np.trunc(y))
             shown = f", and {y[at]} at {_place(at)}"
