@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import json
 import os
 import sys
 import zipfile
@@ -12,6 +13,7 @@ import pytest
 
 import harness
 import ssddl_jax as sd
+from ssddl_jax.cli import main
 from ssddl_jax.config import Config
 from ssddl_jax.data import (
     DataError,
@@ -300,6 +302,15 @@ def test_bad_arrays_of_ones_own(case: str) -> None:
     said = str(caught.value)
     assert "\n" not in said
     assert all(OWN.get(word, word) in said for word in words), said
+
+
+def test_the_command_data_says_the_range(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of what is here; a dataset that was scaled by somebody is seen by it."""
+    assert main(["data", "--json"]) == 0
+    told = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["datasets"]}
+    assert told["mnist-small"]["inputs"] == "uint8, 0 to 255"
+    assert main(["data"]) == 0
+    assert "(uint8, 0 to 255)" in capsys.readouterr().out
 
 
 def test_half_of_a_test_set_and_a_wrong_scale_are_refused() -> None:

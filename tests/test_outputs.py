@@ -133,6 +133,15 @@ def test_results_replace_results(tmp_path, kind):
     assert json.loads((tmp_path / f"{kind}.json").read_text()) == {"a": 1}
     with pytest.raises(sd.ConfigError, match="--overwrite"):
         check_output(tmp_path, overwrite=False)
+    before = contents(tmp_path)
+
+    def stop(path):
+        path.write_bytes(b"half of it")
+        raise Stopped
+
+    with pytest.raises(Stopped):  # or a table would stand beside the old picture
+        outputs.write_results(tmp_path, kind, {"a": 2}, "other table", stop)
+    assert contents(tmp_path) == before
     free(tmp_path)
     assert files(tmp_path) == {MARKER, "thesis.tex", "run.json"}
 

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 import ssddl_jax as sd
+from ssddl_jax.cli import main
 from ssddl_jax.models import as_model
 from ssddl_jax.plan import model_shapes
 from ssddl_jax.simulation import build_simulation
@@ -189,3 +190,9 @@ def test_a_schedule_is_said_to_start_anew(tiny):
         "the local optimizer's schedule starts anew in every round",
     )
     assert built(tiny, local=optax.adam(0.1)).notes == ()
+
+
+def test_help_says_that_the_local_optimizer_starts_anew(capsys):
+    """Where one reads of the option, not only once the run has begun."""
+    assert main(["run", "--help"]) == 0
+    assert "its schedule, starts anew in every round" in " ".join(capsys.readouterr().out.split())

@@ -361,9 +361,10 @@ def test_a_whole_run_with_brackets(tmp_path, tiny_file, monkeypatch, capsys):
 
 
 def test_what_was_left_out_is_counted(capsys):
-    text = summary_of(capsys, "runs/x")
+    text = summary_of(capsys, "runs/x", inputs="uint8, 0 to 16")
     for what, count in (
         ("updates left out", "1,234"),
+        ("inputs", "uint8, 0 to 16"),
         ("clipped coordinates", "5,678"),
         ("void rounds", "1"),
         ("rounds shared again", "2"),

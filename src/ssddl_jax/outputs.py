@@ -13,7 +13,7 @@ import shlex
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,12 @@ def beside(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    with beside(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+    with beside(path) as part:
+        _write(part, text)
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(shown(text))
         file.flush()
         os.fsync(file.fileno())
@@ -231,11 +236,11 @@ def write_results(
     if kind_of(directory) != kind:
         free(directory)
         mark(directory, kind)
-    write_whole(directory / f"{kind}.json", json.dumps(found, indent=1) + "\n")
-    write_whole(directory / f"{kind}.md", table)
-    if draw is not None:
-        with beside(directory / f"{kind}.png") as part:
-            draw(part)
+    with ExitStack() as written:  # all of them before the first takes its place
+        if draw is not None:
+            draw(written.enter_context(beside(directory / f"{kind}.png")))
+        for end, text in (("md", table), ("json", json.dumps(found, indent=1) + "\n")):
+            _write(written.enter_context(beside(directory / f"{kind}.{end}")), text)
 
 
 @contextmanager
