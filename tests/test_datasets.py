@@ -371,6 +371,17 @@ def test_a_run_with_members_who_are_not_finite_leaves_them_out(tmp_path: Path) -
         sd.run(config, data=data)
 
 
+def test_what_is_no_data_is_refused_by_run(tmp_path: Path) -> None:
+    """Arrays by themselves, or labels put in by hand, failed inside JAX, in a directory begun."""
+    images, labels, owners = harness.tiny_arrays(8)
+    data = make_data(images, labels, owners)
+    config = sd.Config(participants=8, group_size=5, model="linear", out=str(tmp_path / "run"))
+    for wrong in ((images, labels), images, {}, "x.npz", data._replace(labels=labels / 2)):
+        with pytest.raises(sd.ConfigError, match=r"^data = .*make_data"):
+            sd.run(config, data=wrong)
+    assert not list(tmp_path.iterdir())
+
+
 def test_ranges_pass_over_what_is_not_finite() -> None:
     images = np.linspace(0, 1, 36, dtype=np.float32).reshape(12, 3)
     images[5, 1] = np.inf

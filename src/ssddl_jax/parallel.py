@@ -30,7 +30,8 @@ def make_mesh(devices: int | str) -> Mesh:
     chosen = found if devices == "all" else found[: int(devices)]
     idle = set(range(jax.process_count())) - {device.process_index for device in chosen}
     if idle:
-        remedy = f"leaves process {min(idle)} of {jax.process_count()} without one; use all"
+        where = f"process {min(idle)} of {jax.process_count()}"
+        remedy = f"leaves {where} without one; use all, or one process"
         raise ConfigError("devices", devices, remedy)
     return jax.make_mesh((len(chosen),), (AXIS,), (jax.sharding.AxisType.Auto,), devices=chosen)
 

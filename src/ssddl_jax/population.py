@@ -21,7 +21,7 @@ from ssddl_jax.data import (
     make_partition,
     partition_from_owners,
 )
-from ssddl_jax.errors import DataError
+from ssddl_jax.errors import ConfigError, DataError
 from ssddl_jax.memory import check_population
 from ssddl_jax.randomness import resampled_rows
 
@@ -127,6 +127,21 @@ def make_data(
         sizes = f"{len(np.asarray(owners))} entries, images {len(dataset.y_train)} rows"
         raise DataError(f"data = 'arrays': owners has {sizes}: one owner a row works")
     return from_partition(dataset, partition, scale)
+
+
+def check_kind(data: Any) -> None:
+    """Refuses what is no `Data`, or one made by hand whose labels and rows are no integers. Raises
+    `ConfigError`.
+    """
+    remedy = "make_data(images, labels, owners) makes one"
+    if not isinstance(data, Data):
+        raise ConfigError("data", type(data).__name__, f"is no ssddl_jax.Data; {remedy}")
+    for name in ("labels", "rows", "counts", "test_labels"):
+        dtype = getattr(getattr(data, name), "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
+            raise ConfigError(
+                "data", f"{name} of {dtype}", f"must be an array of integers; {remedy}"
+            )
 
 
 def rows_of(data: Data, public: Array, participant: Array) -> Int32[Array, " L"]:
