@@ -136,9 +136,9 @@ def is_lost_contact(error: Exception) -> bool:
 
 def leave(status: int) -> NoReturn:
     """Ends a worker: in step with the others if all is well, at once if not."""
-    import jax
-
     if status == 0:
+        import jax
+
         jax.distributed.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
