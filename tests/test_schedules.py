@@ -108,9 +108,7 @@ def test_who_is_not_in_the_rounds_group_is_counted(tmp_path, tiny_file, selectio
     result = sd.run(config)
     absent = sum(i not in result.metrics[r]["group"] for r in (0, 2) for i in range(4))
     assert 0 < absent < 8
-    said = (
-        f"{absent} of its 12 entries change nothing: the participant is not in that round's group"
-    )
+    said = f"{absent} of its 12 entries cannot take effect: the participant is not in that round's"
     run = [note for note in result.summary["notes"] if "entries" in note]
     assert len(run) == 2
     assert "4 of its 12 entries are for rounds beyond" in run[0]

@@ -58,8 +58,8 @@ def schedule_notes(config: Config, listed: Iterable[int], absent: int = 0) -> li
         )
     if absent:
         notes.append(
-            f"dropout_schedule: {absent:,} {of_them} change nothing: the participant is not in "
-            f"that round's group of {config.group:,}; with group_size all everybody is"
+            f"dropout_schedule: {absent:,} {of_them} cannot take effect: the participant is not "
+            f"in that round's group of {config.group:,}; with group_size all everybody is"
         )
     return notes
 
