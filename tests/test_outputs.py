@@ -157,6 +157,14 @@ def test_a_name_of_ones_own(tmp_path, monkeypatch):
     with pytest.raises(sd.ConfigError), output(None, "other", overwrite=False):
         raise sd.ConfigError("data", "x", "y")
     assert not (tmp_path / "runs" / "now-other").exists()
+    for mine in (True, False):  # an empty folder `runs` that was there stays
+        (tmp_path / str(mine)).mkdir()
+        monkeypatch.chdir(tmp_path / str(mine))
+        if mine:
+            (tmp_path / str(mine) / "runs").mkdir()
+        with output(None, "run", overwrite=False):
+            pass
+        assert (tmp_path / str(mine) / "runs").exists() == mine
 
 
 @pytest.fixture(scope="module")

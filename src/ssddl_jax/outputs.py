@@ -137,13 +137,15 @@ def output(given: str | Path | None, what: str, overwrite: bool) -> Iterator[Pat
         check_output(Path(given), overwrite, what if what in _NAMES else "run")
         yield Path(given)
         return
+    there = Path("runs").exists()
     directory = new_directory(what)
     try:
         yield directory
     finally:
         with suppress(OSError):  # only if they are empty
             directory.rmdir()
-            directory.parent.rmdir()
+            if not there:
+                directory.parent.rmdir()
 
 
 def name_of(config: Any) -> str:
