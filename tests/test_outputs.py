@@ -95,6 +95,21 @@ def test_what_is_refused(tmp_path):
         check_output(tmp_path / "one", overwrite=True)
 
 
+def test_checkpoints_that_go_meanwhile_are_nobodys_fault(tmp_path, monkeypatch):
+    """A run that still writes removes its oldest; who asks for its folder was told of that file."""
+    mark(tmp_path / "run", "run")
+    fill(tmp_path / "run", OURS)
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("checkpoints/10/state"):
+            raise FileNotFoundError(2, "gone", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    check_output(tmp_path / "run", overwrite=True)
+
+
 @pytest.mark.parametrize("owner", ["marker", "version one"])
 def test_foreign_files_survive_every_change(tmp_path, owner):
     fill(tmp_path, FOREIGN + OURS)

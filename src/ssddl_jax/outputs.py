@@ -118,14 +118,14 @@ def _foreign_steps(directory: Path) -> list[Path]:
     """What in `checkpoints` is named as a checkpoint, and holds a file of somebody else's."""
     folder, known = directory / "checkpoints", re.compile(_CHECKPOINT)
 
-    def foreign(path: Path) -> bool:
-        return not path.is_dir() and not known.fullmatch(path.relative_to(directory).as_posix())
+    def foreign(step: Path) -> bool:  # which may go meanwhile, if a run writes there
+        files = (Path(inner) / name for inner, _, names in os.walk(step) for name in names)
+        return step.is_symlink() or any(
+            not known.fullmatch(path.relative_to(directory).as_posix()) for path in files
+        )
 
-    return [
-        step
-        for step in (folder.iterdir() if folder.is_dir() else ())
-        if step.name.isdecimal() and (step.is_symlink() or any(map(foreign, step.rglob("*"))))
-    ]
+    steps = folder.iterdir() if folder.is_dir() else ()
+    return [step for step in steps if step.name.isdecimal() and foreign(step)]
 
 
 @contextmanager
