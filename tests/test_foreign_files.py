@@ -40,6 +40,9 @@ SMALL = {  # whatever command has these flags gets them, so that its request is 
     "--targets": "2",
     "--sizes": "2,3",
 }
+# Commands that write, and flags with which a command writes nothing here.
+WRITING = [words for words in ALL if words[0] not in ("plan", "bench", "compile", "data")]
+HARMLESS = {"--help", "--explain", "--process-index", "--launcher"}
 ON = [None]  # a flag without a value
 FILES = {  # flags that have to do with files: each with several values, all of them foreign
     "--out": [".", "notes", "checkpoints/thesis", "thesis.tex", ".git", "link"],
@@ -139,21 +142,27 @@ def flags_of(parser):
 
 def requests(parsers, words, where):
     """Every flag with every value that it has here, on a request that is possible without it; to
-    write into `where`, or about it.
+    write into `where`, or about it. Of commands that write nothing, flags that have nothing to do
+    with files come six at a time.
     """
     flags, place = flags_of(parsers[words])
-    for flag in sorted(flags):
-        for value in {**OTHERS, **FILES}[flag]:
-            other = [part for f in SMALL if f in flags - {flag} for part in (f, SMALL[f])]
-            if place:
-                other.append(where)
-            if "--out" in flags - {flag}:
-                other += ["--out", "thesis.tex" if words == ("transcript",) else where]
-            if "--overwrite" in flags - {flag} and value != "thesis.tex":
-                other.append("--overwrite")  # more is allowed with it
-            if flag == "--process-index":
-                other += ["--processes", "2", "--coordinator", "localhost:1"]
-            yield [*words, *other, flag, *([] if value is None else [value])]
+    singles = [[(flag, value)] for flag in sorted(flags) for value in {**OTHERS, **FILES}[flag]]
+    if words not in WRITING:
+        rest = [one[0] for one in singles if one[0][0] not in {*FILES, "--help"}]
+        singles = [one for one in singles if one[0] not in rest]
+        singles += [rest[i : i + 6] for i in range(0, len(rest), 6)]
+    for tried in singles:
+        given = {flag for flag, _ in tried}
+        other = [part for f in SMALL if f in flags - given for part in (f, SMALL[f])]
+        if place:
+            other.append(where)
+        if "--out" in flags - given:
+            other += ["--out", "thesis.tex" if words == ("transcript",) else where]
+        if "--overwrite" in flags - given and ("--out", "thesis.tex") not in tried:
+            other.append("--overwrite")  # more is allowed with it
+        if "--process-index" in given:
+            other += ["--processes", "2", "--coordinator", "localhost:1"]
+        yield [*words, *other, *(part for one in tried for part in one if part is not None)]
 
 
 def done(arguments):
@@ -223,11 +232,6 @@ def test_every_flag_has_a_value_here(parsers):
     """Or a new one would go untried, and an old one would stand here for ever."""
     known = set().union(*(flags_of(parser)[0] for parser in parsers.values()))
     assert known == {*OTHERS, *FILES}
-
-
-# Commands that write, and flags with which a command writes nothing here.
-WRITING = [words for words in ALL if words[0] not in ("plan", "bench", "compile", "data")]
-HARMLESS = {"--help", "--explain", "--process-index", "--launcher"}
 
 
 @pytest.mark.parametrize("words", ALL, ids="-".join)
