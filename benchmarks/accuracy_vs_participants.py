@@ -88,7 +88,7 @@ def main() -> None:
         todo[0] |= {"participants": 30, "group_size": 3}
     cells: list[dict[str, Any]] = []
     if options.out and Path(options.out).exists():
-        cells = json.loads(options.out.read_text())["cells"]
+        cells = json.loads(options.out.read_text(encoding="utf-8"))["cells"]
     names = ("protocol", "data", "model", "partition", "participants")
     done = {tuple(made[name] for name in names) for made in cells}
     for fields in todo:

@@ -32,7 +32,7 @@ def bench(flags: list[str], cores: int, repeats: int) -> dict[str, Any]:
         env=environment,
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     result: dict[str, Any] = json.loads(done.stdout)
     return result

@@ -26,7 +26,7 @@ FLAGS = ["--shares", "paired", "--max-dropout", "0.3"]
 def bench(flags: list[str]) -> dict[str, Any]:
     """One measurement in a process of its own."""
     command = [sys.executable, "-m", "ssddl_jax", "bench", "share", *flags, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         sys.exit(f"{' '.join(flags)}: {done.stderr.strip()}")
     result: dict[str, Any] = json.loads(done.stdout)

@@ -93,7 +93,7 @@ def main() -> None:
                     [sys.executable, __file__, "--one", case, "--cores", str(cores)],
                     env={**os.environ, "PYTHONPATH": str(source)},
                     capture_output=True,
-                    text=True,
+                    encoding="utf-8",
                     check=True,
                 )
                 kept.setdefault((case, when), []).append(json.loads(run.stdout))

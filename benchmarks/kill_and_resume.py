@@ -58,15 +58,15 @@ def finish(arguments: list[str], folder: Path) -> None:
     """Runs the command to its end, which must be a good one."""
     process = start(arguments, folder)
     status = process.wait(SECONDS)
-    assert status == 0, (arguments, status, (folder / "said").read_text()[-2000:])
+    assert status == 0, (arguments, status, (folder / "said").read_text(encoding="utf-8")[-2000:])
 
 
 def record_of(directory: Path) -> Record:
     """Reads a finished run."""
-    summary = json.loads((directory / "summary.json").read_text())
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    with (directory / "metrics.csv").open(newline="") as file:
+    with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
         digests = [row["aggregate_sha256"] for row in csv.DictReader(file)]
     assert [row["round"] for row in rows] == list(range(summary["rounds"])), "a line a round"
     assert (directory / "report.html").exists()
@@ -118,7 +118,10 @@ def kill(
     instant(process, directory, after, write)
     process.kill()
     status = process.wait()
-    assert status in (0, -signal.SIGKILL), (status, (folder / "said").read_text()[-2000:])
+    assert status in (0, -signal.SIGKILL), (
+        status,
+        (folder / "said").read_text(encoding="utf-8")[-2000:],
+    )
     return stage(directory) if status else ENDED
 
 
@@ -136,7 +139,7 @@ def one(
         stages.append("resumed: " + kill(on, folder, rng, (0.0, whole)))
     finish(on, folder)
     found = record_of(directory)
-    started = json.loads((directory / "summary.json").read_text())["resumed_from"]
+    started = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["resumed_from"]
     leftovers = [p.name for p in directory.rglob("*") if "tmp" in p.name or p.suffix == ".part"]
     return {
         "stages": stages,

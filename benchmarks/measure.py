@@ -95,7 +95,7 @@ def record(path: Path | None, cores: int, results: Mapping[str, Any]) -> None:
         **rounded(results),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(whole, indent=1) + "\n")
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 def rounded(tree: Any) -> Any:

@@ -46,10 +46,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words = [sys.executable, "-m", "ssddl_jax", "run", *flags, "--json", "--out", str(out)]
-        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(words, stdout=subprocess.PIPE, encoding="utf-8", check=False)
         if done.returncode:
             sys.exit(f"ssddl run ended with exit status {done.returncode}")
-        lines = (out / "metrics.jsonl").read_text().splitlines()
+        lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     summary = json.loads(done.stdout)
     rows = [json.loads(line) for line in lines]
     accuracy = {row["round"] + 1: row["test_accuracy"] for row in rows if row["test_accuracy"]}

@@ -40,7 +40,7 @@ SECONDS, MEMORY = 2.0, 1.5
 def ssddl(command: str, flags: list[str]) -> dict[str, Any]:
     """One command's JSON, in a process of its own."""
     words = [*COMMAND, command, *flags, "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         sys.exit(f"ssddl {command} {' '.join(flags)}: {done.stderr.strip().splitlines()[-1]}")
     result: dict[str, Any] = json.loads(done.stdout)

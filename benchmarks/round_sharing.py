@@ -18,7 +18,9 @@ COMMAND = [sys.executable, "-m", "ssddl_jax", "bench"]
 
 def bench(*flags: str) -> dict[str, Any]:
     """One measurement in a process of its own."""
-    done = subprocess.run([*COMMAND, *flags, "--json"], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [*COMMAND, *flags, "--json"], check=True, capture_output=True, encoding="utf-8"
+    )
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

@@ -42,7 +42,11 @@ def features() -> dict[str, object]:
     flags: set[str] = set()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("flags")]
+        lines = [
+            line
+            for line in info.read_text(encoding="utf-8").splitlines()
+            if line.startswith("flags")
+        ]
         flags = set(lines[0].split(":", 1)[1].split()) if lines else set()
     wide = sorted(f for f in flags if f.startswith(("avx", "fma", "amx")))
     names = ("XLA_FLAGS", "NPROC", "JAX_ENABLE_X64", "JAX_DEFAULT_PRNG_IMPL")
@@ -57,7 +61,9 @@ def main() -> None:
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     sys.path.insert(0, str(Path(__file__).parent))
-    recorded = json.loads(options.against.read_text())["runs"] if options.against else {}
+    recorded = (
+        json.loads(options.against.read_text(encoding="utf-8"))["runs"] if options.against else {}
+    )
 
     import tempfile
 

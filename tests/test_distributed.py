@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
+import jax
 import pytest
 
 import ssddl_jax as sd
@@ -68,6 +70,30 @@ def test_possible_clusters_are_not(cluster):
 def test_a_worker_is_told_its_place_whatever_the_folder_is_called(noise):
     worker = [3, noise, "127.0.0.1:80", 2, 1]
     assert json.loads(distributed._environment(worker, 2)["SSDDL_WORKER"]) == worker
+
+
+def test_what_listens_listens_where_it_was_told(monkeypatch):
+    """JAX's own default is every interface, without a password; ours the loopback one."""
+    started, joined = [], {}
+
+    def start_one(arguments, env, **_):
+        started.append(json.loads(env["SSDDL_WORKER"]))
+        return types.SimpleNamespace(poll=lambda: 0, kill=lambda: None, wait=lambda: None)
+
+    monkeypatch.setattr(distributed.subprocess, "Popen", start_one)
+    assert distributed.supervise(Cluster(2), ["run"], None) == 0
+    assert [worker[2].rpartition(":")[0] for worker in started] == ["127.0.0.1"] * 2
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *given, **named: joined.update(named, given=given)
+    )
+    monkeypatch.setattr(distributed.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(distributed.threading.Thread, "start", lambda self: None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setenv("SSDDL_WORKER", json.dumps([0, os.devnull, "10.0.0.7:80", 2, 0]))
+    distributed.join()
+    assert joined["given"] == ("10.0.0.7:80", 2, 0)
+    assert joined["coordinator_bind_address"] == "10.0.0.7:80"
 
 
 @pytest.mark.slow

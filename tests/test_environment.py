@@ -75,6 +75,28 @@ def test_a_variable_that_jax_cannot_read_is_one_line(variable, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("value", ["nonsense", "1"])
+@pytest.mark.parametrize(
+    "command", ["run --processes 2 --out run", "scale --participants 5 --curves plain --out run"]
+)
+def test_it_is_one_line_where_other_processes_read_it(value, command, tmp_path):
+    """One of them ended with a traceback, and `scale` well, with a table of nothing."""
+    found = subprocess.run(
+        [sys.executable, "-m", "ssddl_jax", *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, "JAX_ENABLE_X64": value},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    lines = [line for line in found.stderr.splitlines() if not line.startswith("1 of 1")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: JAX_ENABLE_X64 = {value}: ")
+    assert not (tmp_path / "run" / "config.toml").exists()
+    assert not (tmp_path / "run" / "scale.json").exists()
+
+
 def test_a_device_that_is_not_here_is_one_line(tiny_file, tmp_path):
     command = [sys.executable, "-m", "ssddl_jax", "run", "--data", tiny_file, "--out", "run"]
     found = subprocess.run(

@@ -137,6 +137,18 @@ def test_nobodys_home_is_refused():
         assert getattr(sd.Config(**{field: "./~nobody-here"}), field) == "./~nobody-here"
 
 
+def test_empty_paths_are_refused(capsys):
+    """As a shell makes them of a variable that is not set; the file would be passed over."""
+    for field in ("data", "dropout_schedule", "out"):
+        with pytest.raises(sd.ConfigError, match=f"{field} = '': is empty"):
+            sd.Config(**{field: ""})
+    for command in (["run", "--config", ""], ["attack", "--config="], ["resume", ""]):
+        assert main(command) == 2
+        assert "'': is empty" in capsys.readouterr().err
+    assert main(["scale", "--participants", "5", "--seeds", ""]) == 2
+    assert "seeds = '': must be a whole number" in capsys.readouterr().err
+
+
 def test_names_that_are_no_utf8_are_refused():
     for name in (os.fsdecode(b"\xff.npz"), "\ud800.npz"):
         with pytest.raises(sd.ConfigError, match="is no UTF-8"):

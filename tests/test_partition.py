@@ -238,7 +238,7 @@ def test_partition_from_owners() -> None:
         ([], None, ["owners", "(0,)"]),
         ([0.0, 1.0], None, ["owners", "float64"]),
         ([[0, 1]], None, ["owners", "(1, 2)"]),
-        ([0, -1], None, ["owners", ">= 0"]),
+        ([0, 4, -1], None, ["owners", "-1 at [2]", ">= 0"]),
         ([0, 1, 5], 2, ["participants = 2", "participants = 3 works"]),
         ([0, 1, 5], 6, ["participants = 6", "participants = 3 works"]),
     ],

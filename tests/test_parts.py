@@ -11,6 +11,9 @@ import pytest
 from flax import nnx
 
 import ssddl_jax as sd
+from ssddl_jax.cli import main
+from ssddl_jax.models import as_model
+from ssddl_jax.plan import model_shapes
 from ssddl_jax.simulation import build_simulation
 
 
@@ -50,13 +53,30 @@ def net(*layers):
     return Net()
 
 
+class Counting(nn.Module):
+    """Keeps collections of its own, one of integers."""
+
+    @nn.compact
+    def __call__(self, x):
+        for collection in ("counter", "other"):
+            self.variable(collection, "n", lambda: jnp.zeros((), jnp.int32))
+        return nn.Dense(10)(x.reshape(len(x), -1))
+
+
+def refused_by_plan(model):
+    """What `ssddl plan` asks of a model, which makes no simulation."""
+    with pytest.raises(sd.ConfigError) as caught:
+        model_shapes(as_model(model), (3, 4))
+    return str(caught.value)
+
+
 def test_models_that_keep_more_than_parameters(tiny):
     for frozen in (True, False):
         norm = net(lambda frozen=frozen: nn.BatchNorm(use_running_average=frozen))
-        assert "batch_stats" in refused(tiny, model=norm)
-    assert "keeps batch_stats besides its parameters" in refused(
-        tiny, model=net(lambda: nn.BatchNorm(use_running_average=True))
-    )
+        for said in (refused(tiny, model=norm), refused_by_plan(norm)):
+            assert "keeps batch_stats besides its parameters" in said
+            assert "LayerNorm" in said  # what works
+    assert "keeps counter, other besides its parameters" in refused(tiny, model=Counting())
     assert built(tiny, model=net(nn.LayerNorm)).notes == ()
 
 
@@ -108,8 +128,13 @@ def test_numpy_where_jax_belongs(tiny):
     def right(params, x):
         return x.reshape(len(x), -1) @ params
 
-    assert "NumPy's random numbers" in refused(tiny, model=(drawn, right))
+    def noisy(params, x):
+        return right(params, x) + np.random.default_rng().normal(size=10).astype(np.float32)[None]
+
+    assert "its init gives other parameters" in refused(tiny, model=(drawn, right))
+    assert "its apply computes something else" in refused(tiny, model=(init, noisy))
     built(tiny, model=(init, right))
+    built(tiny, model=net(lambda: nn.relu, lambda: nn.gelu, lambda: jax.nn.softmax))
 
 
 def test_optimizers_are_named_as_they_were_given(tiny):
@@ -134,9 +159,40 @@ def test_accumulating_over_more_steps_than_a_round_has(tiny):
         assert f"takes no step in a round, which has {steps}" in said
 
 
+@pytest.mark.parametrize(
+    "waits",
+    [
+        optax.chain(optax.apply_every(50), optax.sgd(0.1)),
+        optax.chain(
+            optax.clip(1.0), optax.MultiSteps(optax.sgd(0.1), 50).gradient_transformation()
+        ),
+        optax.conditionally_mask(optax.sgd(0.1), lambda step: step > 50),
+        optax.sgd(optax.linear_schedule(0.0, 0.1, 100)),  # one step in a round: at a rate of 0
+        optax.sgd(optax.piecewise_constant_schedule(0.0, {50: 1.0})),
+        optax.inject_hyperparams(optax.sgd)(learning_rate=lambda step: 0.1 * (step > 50)),
+    ],
+    ids=["apply_every", "in a chain", "mask", "warm-up", "schedule", "injected schedule"],
+)
+def test_whatever_waits_for_longer_than_a_round(tiny, waits):
+    """Each of these never learns: it starts anew before its first step."""
+    assert "takes no step in a round" in refused(tiny, local=waits)
+
+
+def test_a_server_that_draws_at_random(tiny):
+    """Its key is in its state; a checkpoint failed on it, after the first rounds."""
+    noise = optax.chain(optax.add_noise(0.01, 0, 1), optax.sgd(0.1))
+    assert refused(tiny, server=noise).endswith("leave out what draws")
+
+
 def test_a_schedule_is_said_to_start_anew(tiny):
     slow = optax.sgd(optax.cosine_decay_schedule(0.1, 100))
     assert built(tiny, local=slow).notes == (
         "the local optimizer's schedule starts anew in every round",
     )
     assert built(tiny, local=optax.adam(0.1)).notes == ()
+
+
+def test_help_says_that_the_local_optimizer_starts_anew(capsys):
+    """Where one reads of the option, not only once the run has begun."""
+    assert main(["run", "--help"]) == 0
+    assert "its schedule, starts anew in every round" in " ".join(capsys.readouterr().out.split())

@@ -215,7 +215,8 @@ def test_who_is_not_finite_changes_nothing(protocol):
     broken = images.astype(np.float32) / 255
     broken[owners == 2] = np.nan
     config = config_of(protocol, participants=5, group_size=5, **TRAINING)
-    simulation, state, data, step, _ = training(config, sd.make_data(broken, labels, owners))
+    given = sd.make_data(broken, labels, owners, allow_nonfinite=True)
+    simulation, state, data, step, _ = training(config, given)
     after, info = step(state, data)
     finite = np.asarray(info.finite).tolist()
     assert finite == ([False] * 5 if protocol == "central" else [i != 2 for i in range(5)])

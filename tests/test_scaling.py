@@ -1,6 +1,7 @@
 """ssddl scale: what is measured is kept, what would take too long is left out, growth is fitted."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -124,3 +125,40 @@ def test_rows_are_processes_of_their_own(tmp_path, capsys):
         assert row["exact"]
     made = {path.name for path in out.iterdir()}
     assert made == {".ssddl", "scale.json", "scale.md", "scale.png"}
+
+
+def test_a_sweep_of_which_nothing_is_possible_is_refused(tmp_path, monkeypatch, capsys):
+    """With the line of its rows, and nothing written; it ended well, with a table of refusals."""
+    lines = ["error: model = nonsense: must be one of mlp: or", "error: ssddl bench round: --x is"]
+
+    def refuse(command, **_):
+        return subprocess.CompletedProcess(command, 2, "", f"note: x\n{lines[0]}\n")
+
+    monkeypatch.setattr(scaling.subprocess, "run", refuse)
+    out = tmp_path / "out"
+    arguments = ["scale", "--participants", "5,6", "--curves", "plain", "--out", str(out)]
+    for line in list(lines):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == line
+        assert not out.exists()
+        lines.pop(0)
+        lines.append(line)
+
+
+def test_one_row_that_is_refused_leaves_the_others(tmp_path, monkeypatch):
+    """As one that needs more memory than there is."""
+
+    def run(command, **_):
+        if "complete" in command:
+            return subprocess.CompletedProcess(
+                command, 2, "", "error: participants = 5: too many\n"
+            )
+        return subprocess.CompletedProcess(command, 0, json.dumps(measured("plain", 5, 1.0)), "")
+
+    monkeypatch.setattr(scaling.subprocess, "run", run)
+    for curves in (["plain", "complete"], ["complete", "plain"]):
+        found = scale(Sweep([5], curves, [], 1e9), tmp_path / curves[0], lambda at: None, None)
+        assert len(found["rows"]) == 2
+        kept = json.loads((tmp_path / curves[0] / "scale.json").read_text(encoding="utf-8"))
+        left = [row["left_out"] for row in kept["rows"] if "left_out" in row]
+        assert left == ["error: participants = 5: too many"]

@@ -7,6 +7,7 @@ import pytest
 import ssddl_jax as sd
 from ssddl_jax.cli import main
 from ssddl_jax.plan import _vanishing
+from ssddl_jax.planning import plan_report
 from ssddl_jax.schedules import read_schedule, schedule_notes
 
 TWO = {0: {3}, 1: {4}}
@@ -94,6 +95,27 @@ def test_what_is_seldom_meant_is_said(tmp_path):
     (note,) = schedule_notes(config, [])
     assert "lists nobody" in note
     assert schedule_notes(sd.Config(), []) == []
+
+
+@pytest.mark.parametrize("selection", ["random", "rotate"])
+def test_who_is_not_in_the_rounds_group_is_counted(tmp_path, tiny_file, selection):
+    """By plan and run alike; otherwise nobody sees that fewer vanish than were listed."""
+    (tmp_path / "s.csv").write_text("".join(f"{r},{i}\n" for r in (0, 2, 9) for i in range(4)))
+    fields = {"data": str(tiny_file), "model": "linear", "participants": 8, "rounds": 3}
+    fields |= {"selection": selection, "devices": 1, "max_dropout": 0.6, "dropout_rule": "reveal"}
+    fields |= {"dropout_schedule": str(tmp_path / "s.csv")}
+    config = sd.Config(**fields, group_size=5, out=str(tmp_path / "run"))
+    result = sd.run(config)
+    absent = sum(i not in result.metrics[r]["group"] for r in (0, 2) for i in range(4))
+    assert 0 < absent < 8
+    said = f"{absent} of its 12 entries cannot take effect: the participant is not in that round's"
+    run = [note for note in result.summary["notes"] if "entries" in note]
+    assert len(run) == 2
+    assert "4 of its 12 entries are for rounds beyond" in run[0]
+    assert said in run[1]
+    assert [note for note in plan_report(config)["notes"] if "entries" in note] == run
+    everybody = plan_report(sd.Config(**fields, group_size="all"))
+    assert len([note for note in everybody["notes"] if "entries" in note]) == 1
 
 
 def test_no_more_vanish_than_a_group_has(tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax.cli import main
+from ssddl_jax.cli import _line, main
 from ssddl_jax.comparison.table import _reading, markdown
 from ssddl_jax.console import Progress, make_console, print_summary, print_table
 from ssddl_jax.errors import one_line
@@ -189,6 +189,14 @@ def test_nothing_is_cut_where_there_is_no_terminal(capsys):
     assert f"{path} (uint8, 0 to 255)" in capsys.readouterr().out
 
 
+def test_a_command_to_go_on_with_is_not_cut():
+    """A long value of an error is; half of a path in the command would be another path."""
+    path = "/" + "/".join(["folder"] * 500)
+    line = _line(sd.RunError(f"out = {path}: no space is left; go on with: ssddl resume {path}"))
+    assert line.endswith(f" ssddl resume {path}")
+    assert len(str(sd.ConfigError("data", path, "is not here"))) < 300
+
+
 def test_on_a_terminal_the_rest_goes_on_below():
     code = "from ssddl_jax.console import print_table; print_table('t', {'p': '/' + 'x' * 200})"
     leader, follower = pty.openpty()
@@ -206,17 +214,20 @@ def test_on_a_terminal_the_rest_goes_on_below():
 
 
 def test_every_text_file_is_opened_as_utf8():
-    for path in SOURCE.rglob("*.py"):
+    """Else the locale decides, and a name with an umlaut ends a benchmark, too."""
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    for path in (*SOURCE.rglob("*.py"), *benchmarks.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            said = ast.unparse(node)
+            assert "text=True" not in said, f"{path.name}: {said}"
             if (
                 name not in ("open", "read_text", "write_text")
                 or getattr(getattr(node.func, "value", None), "id", None) == "os"
             ):
                 continue
-            said = ast.unparse(node)
             binary = "'rb'" in said or "'wb'" in said
             ours = said.startswith("read_text(")  # `paths.read_text`
             assert binary or ours or "utf-8" in said, f"{path.name}: {said}"
@@ -295,6 +306,42 @@ def test_a_whole_run_in_a_locale_of_ascii(tmp_path, tiny_file):
     assert ssddl(["resume", name], tmp_path, **ascii_only)[0] == 0
 
 
+MODEL = """import jax.numpy as jnp
+gr\u00f6\u00dfe = (
+    lambda key, x: jnp.zeros(4),
+    lambda params, x: jnp.zeros((len(x), 4)) + params[None],
+)
+"""
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["plan --no-calibration"],
+        pytest.param(
+            ["run --out r", "report r", "verify r --trust", "verify r"], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["plan", "run"],
+)
+def test_a_model_of_an_umlaut_in_a_locale_of_ascii(tmp_path, tiny_file, commands):
+    """Its module, its name, its folder: Python finds none of them there, and JAX fails with
+    `std::bad_cast` on the names of files.
+    """
+    folder = tmp_path / "gr\u00fcn"
+    folder.mkdir()
+    (folder / "modell_\u00fc.py").write_text(MODEL, encoding="utf-8")
+    flags = ["--data", str(tiny_file), *QUICK[2:], "--model", "modell_\u00fc:gr\u00f6\u00dfe"]
+    for command in commands:
+        words = [*command.split(), *(flags if command.split()[0] in ("plan", "run") else [])]
+        status, out, error = ssddl(words, folder, LC_ALL="C", PYTHONUTF8="0")
+        assert status == (2 if command == "verify r" else 0), error
+        assert (out + error).isascii()
+        if command != "report r" and command != "verify r --trust":
+            assert b"modell_\\xfc:gr\\xf6\\xdfe" in out + error
+    assert error.count(b"\n") == (1 if "verify r" in commands else 0)
+
+
 @pytest.mark.slow
 def test_a_whole_run_with_brackets(tmp_path, tiny_file, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -314,9 +361,10 @@ def test_a_whole_run_with_brackets(tmp_path, tiny_file, monkeypatch, capsys):
 
 
 def test_what_was_left_out_is_counted(capsys):
-    text = summary_of(capsys, "runs/x")
+    text = summary_of(capsys, "runs/x", inputs="uint8, 0 to 16")
     for what, count in (
         ("updates left out", "1,234"),
+        ("inputs", "uint8, 0 to 16"),
         ("clipped coordinates", "5,678"),
         ("void rounds", "1"),
         ("rounds shared again", "2"),

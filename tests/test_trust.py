@@ -42,10 +42,10 @@ def stranger(finished, tmp_path):
     return run, seen
 
 
-def ssddl(arguments, folder):
+def ssddl(arguments, folder, *module):
     """As a process of its own, by `-m`, which puts the working directory first."""
     return subprocess.run(
-        [sys.executable, "-m", "ssddl_jax", *arguments],
+        [sys.executable, *(module or ("-m", "ssddl_jax")), *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -63,6 +63,63 @@ def test_the_working_directory_is_not_searched(stranger, command):
     for at, folder in ((".", run), ("run", run.parent)):
         done = ssddl([command, at], folder)
         assert done.returncode == 0, done.stderr
+    assert not seen.exists()
+
+
+@pytest.mark.parametrize("how", ["-mssddl_jax", "-sm ssddl_jax", "-smssddl_jax", "-P -m ssddl_jax"])
+def test_however_the_module_is_named(stranger, how):
+    """Python has several ways to write -m; one that we do not know would search the folder."""
+    run, seen = stranger
+    done = ssddl(["report", "."], run, *how.split())
+    assert done.returncode == 0, done.stderr
+    assert not seen.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "scale --participants 5 --curves plain --repeats 1",
+        "run --processes 2 --out new",
+        "bench round --participants 5 --repeats 1 --processes 2",
+        "resume run --processes 2",
+    ],
+)
+def test_processes_that_we_start_do_not_search_it_either(
+    stranger, command, tiny_file, monkeypatch, programs
+):
+    """Neither for ours, nor for what Python itself needs to find our module."""
+    run, seen = stranger
+    for name in ("importlib", "types", "warnings", "runpy"):
+        (run.parent / f"{name}.py").write_text(PLANTED.format(path=str(seen)))
+    if command.startswith("resume"):
+        (run / "summary.json").unlink()
+    for name, value in programs.items():
+        monkeypatch.setenv(name, value)
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace("devices = 1\n", 'devices = "all"\n'))
+    given = [*QUICK[:-2], "--data", str(tiny_file), "--rounds", "1"] if command[:3] == "run" else []
+    monkeypatch.chdir(run.parent)
+    assert main([*command.split(), *given]) == 0
+    assert not seen.exists()
+
+
+@pytest.mark.slow
+def test_nor_does_a_run_by_many_processes_import_what_a_directory_names(
+    stranger, capfd, monkeypatch
+):
+    """`resume --processes` reads the directory in processes of its own."""
+    run, seen = stranger
+    text = (run / "config.toml").read_text()
+    (run / "summary.json").unlink()
+    (run / "config.toml").write_text(text.replace('prg = "chacha20"', 'prg = "planted:prg"'))
+    for folder, name in ((run.parent, "run"), (run, ".")):
+        monkeypatch.chdir(folder)
+        assert main(["resume", name, "--processes", "2"]) == 2
+        assert f"module planted from {folder}/planted.py" in capfd.readouterr().err
+    (run / "config.toml").write_text(text)
+    assert main(["resume", name, "--processes", "2"]) == 2
+    assert "devices = 1: leaves process 1 of 2 without one" in capfd.readouterr().err
     assert not seen.exists()
 
 
@@ -86,6 +143,12 @@ def test_code_that_a_directory_names_is_refused(stranger, field, capsys, monkeyp
             assert "--trust" in line
         (run / "summary.json").write_text(summary)
         assert main(["resume", name]) == 0  # finished: only read
+        assert main(["report", name]) == 0
+        if field == "model":
+            with pytest.raises(sd.ConfigError, match=r"module planted from .*trust=True"):
+                sd.load_model(name)
+        else:
+            assert sd.load_model(name).params is not None
     assert not seen.exists()
     assert go_on(run).endswith(" --trust")
     (run / "summary.json").unlink()

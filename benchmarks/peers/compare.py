@@ -28,7 +28,12 @@ def run(asked: work.Run) -> Result | None:
     command = [str(work.interpreter(asked.environment)), *asked.arguments]
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=True
+            command,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=LIMIT,
+            check=True,
         )
     except subprocess.TimeoutExpired:
         print(f"{asked.name}: took more than {LIMIT} s", file=sys.stderr)
@@ -127,7 +132,7 @@ def earlier(path: Path | None) -> dict[str, Any]:
     """The workloads that a results file holds, if there is one."""
     if path is None or not path.exists():
         return {}
-    whole = json.loads(path.read_text())
+    whole = json.loads(path.read_text(encoding="utf-8"))
     return {name: {"command": whole["command"], **one} for name, one in whole["workloads"].items()}
 
 

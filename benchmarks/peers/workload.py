@@ -210,7 +210,11 @@ def peak_memory_mb() -> float:
     """Largest resident set of this process; its parent's, which getrusage may count, left out."""
     status = Path("/proc/self/status")
     if status.exists():
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        line = next(
+            row
+            for row in status.read_text(encoding="utf-8").splitlines()
+            if row.startswith("VmHWM")
+        )
         return int(line.split()[1]) / 1024
     unit = 1 << 20 if platform.system() == "Darwin" else 1 << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

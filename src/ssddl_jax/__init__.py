@@ -17,7 +17,7 @@ import sys
 # anything else is imported. Code that the user names is looked for there all the same.
 if (
     sys.argv[:1] == ["-m"]
-    and sys.orig_argv[-len(sys.argv)] in ("ssddl_jax", "-mssddl_jax")
+    and sys.orig_argv[-len(sys.argv)].split(".")[0].endswith("ssddl_jax")  # or -mssddl_jax
     and not sys.flags.safe_path
 ):
     del sys.path[0]

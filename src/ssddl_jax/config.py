@@ -85,7 +85,9 @@ class Config:
     local_epochs: int = _field(1, "passes of a member over its own data in a round", 1)
     batch_size: int = _field(10, "examples in a local step", 1)
     learning_rate: float = _field(0.1, "of the local optimizer")
-    local_optimizer: str = _field("sgd", _named("local_optimizer"))
+    local_optimizer: str = _field(
+        "sgd", f"{_named('local_optimizer')}; it, and its schedule, starts anew in every round"
+    )
     server_optimizer: str = _field("mean", _named("server_optimizer"))
     dropout: float = _field(0.0, "fraction of a group vanishing after sharing", 0.0, 1.0)
     dropout_rule: Literal["retry", "reveal", "shamir"] = _field(

@@ -164,6 +164,8 @@ def print_summary(config: Config, result: "RunResult") -> None:
     if summary["nonfinite"]:
         left = f"{summary['nonfinite']:,} (NaN or inf), over all rounds"
         table.add_row("updates left out", left)
+    if summary.get("inputs"):  # version one did not say
+        table.add_row("inputs", printable(summary["inputs"]))
     table.add_row("clipped coordinates", f"{summary['clipped']:,}")
     up, down = summary["bytes_up_per_participant"], summary["bytes_down_per_participant"]
     table.add_row("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down")

@@ -16,7 +16,7 @@ from ssddl_jax.config import Config
 from ssddl_jax.config_file import read_table, read_toml
 from ssddl_jax.environment import conditions, device_name, versions
 from ssddl_jax.errors import ConfigError
-from ssddl_jax.outputs import completed, write_whole
+from ssddl_jax.outputs import check_run, completed, write_whole
 from ssddl_jax.trust import resume_command
 
 _NOTE = """\
@@ -50,6 +50,7 @@ def read_config(directory: Path) -> tuple[Config, dict[str, Any]]:
     if not directory.is_dir() or not path.exists():
         raise ConfigError("directory", directory, "is not a run directory: it has no config.toml")
     config = Config(**read_toml(path))
+    check_run(directory)
     environment = read_table(path).get("environment", {})
     about = environment if isinstance(environment, dict) else {}
     if config.threads == "auto" and type(about.get("threads")) is int:  # what it was then

@@ -136,9 +136,9 @@ def is_lost_contact(error: Exception) -> bool:
 
 def leave(status: int) -> NoReturn:
     """Ends a worker: in step with the others if all is well, at once if not."""
-    import jax
-
     if status == 0:
+        import jax
+
         jax.distributed.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -164,7 +164,7 @@ def supervise(cluster: Cluster, arguments: Sequence[str], directory: Path | None
     with tempfile.NamedTemporaryFile("a+b") as noise:
         workers = [
             subprocess.Popen(
-                [sys.executable, "-m", "ssddl_jax", *arguments],
+                [sys.executable, "-P", "-m", "ssddl_jax", *arguments],  # P: not from this folder
                 env=_environment([watched, noise.name, *place], len(places)),
                 pass_fds=[watched],
                 stdout=None if i == 0 else subprocess.DEVNULL,

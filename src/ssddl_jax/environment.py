@@ -85,7 +85,8 @@ def check_jax() -> None:
 
 def refused_variable(error: Exception) -> ConfigError | None:
     """What is wrong if JAX could not be imported because of a variable's value."""
-    if "jax" not in sys.modules and isinstance(error, ValueError):
+    ours = isinstance(error, ConfigError)
+    if "jax" not in sys.modules and isinstance(error, ValueError) and not ours:
         for name, value in os.environ.items():
             if name.startswith("JAX_") and name.lower() in str(error).lower():
                 return ConfigError(name, value, f"JAX does not take it; unset it ({error})")

@@ -39,6 +39,7 @@ class Forecast(NamedTuple):
     void: int  # rounds
     most_vanished: int  # members of one round
     attempts: int  # of the rounds together; one each if nobody vanishes
+    absent: int  # entries of the dropout schedule for who is not in that round's group
     replayed: int | None  # rounds that stand for all, where they differ and are too many to replay
 
     def each(self, total: int, members: int) -> int | float:
@@ -49,7 +50,7 @@ class Forecast(NamedTuple):
 
 def forecast(config: Config, plan: Plan) -> Forecast:
     """The counters of `run`: exact, if every update is finite."""
-    outcomes = _outcomes(config, plan)
+    outcomes, absent = _outcomes(config, plan)
     known = sum(times for _, times in outcomes)
 
     def total(count: Callable[[Outcome], int]) -> int:
@@ -63,6 +64,7 @@ def forecast(config: Config, plan: Plan) -> Forecast:
         void=total(lambda outcome: outcome.void),
         most_vanished=max(outcome.vanished for outcome, _ in outcomes),
         attempts=total(lambda outcome: outcome.attempt + 1),
+        absent=absent,
         replayed=known if known < config.rounds else None,
     )
 
@@ -79,23 +81,25 @@ def _traffic(config: Config, plan: Plan, outcome: Outcome) -> Traffic:
     )
 
 
-def _outcomes(config: Config, plan: Plan) -> list[tuple[Outcome, int]]:
-    """What the rounds come to, and how many of them come to that."""
+def _outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], int]:
+    """What the rounds come to, with how many of them come to that; and `absent`."""
     sparse = plan.neighbours < plan.size - 1
     replays = config.sums_securely and config.rule in ("reveal", "secagg")
     public = reference.public_key(config.seed)
-    rounds = config.rounds
+    rounds, absent = config.rounds, 0
     if config.dropout_schedule is not None:
         listed = {r: ids for r, ids in sorted(read_schedule(config).items()) if r < rounds}
         gone = {r: _scheduled(config, public, r, ids) for r, ids in listed.items()}
+        absent = sum(len(ids) - len(gone[r]) for r, ids in listed.items())
     elif replays and sparse and plan.vanishing:
         rounds = min(rounds, _REPLAYED)
         gone = {r: _dropped(config, plan, public, r) for r in range(rounds)}
     else:  # whoever vanishes, it costs the same
-        return [(_outcome(config, plan, public, 0, np.arange(plan.vanishing)), rounds)]
+        return [(_outcome(config, plan, public, 0, np.arange(plan.vanishing)), rounds)], 0
     told = [(_outcome(config, plan, public, r, slots), 1) for r, slots in gone.items()]
     quiet = rounds - len(told)
-    return told + [(_outcome(config, plan, public, 0, np.arange(0)), quiet)] * (quiet > 0)
+    told += [(_outcome(config, plan, public, 0, np.arange(0)), quiet)] * (quiet > 0)
+    return told, absent
 
 
 def _outcome(

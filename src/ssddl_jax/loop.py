@@ -77,7 +77,8 @@ def prepare(config: Config, parts: dict[str, Any], found: Config | None = None) 
     found = found or config
     given = sorted(name for name, part in parts.items() if part is not None)
     rest = {name: part for name, part in parts.items() if name not in ("data", "model")}
-    data = parts.get("data") or load_data(found)
+    data = parts.get("data")
+    data = load_data(found) if data is None else data
     simulation = build_simulation(found, parts.get("model"), data, **rest)
     own = {name: part for name, part in parts.items() if part is not None and name != "data"}
     for name in ("model", "prg", "local_optimizer", "server_optimizer"):

@@ -9,10 +9,11 @@ change. So a directory is the old run, whole, or a new one that can be resumed.
 import json
 import os
 import re
+import shlex
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ _CHECKPOINT = (
     r"|metadata|commit_success\.txt|manifest\.ocdbt|[0-9a-f]{32}|process_\d+)"
 )
 _RUN = (
-    r"(config\.toml|summary\.json|report\.html|metrics\.jsonl|metrics\.csv)"
-    rf"|\.part-(config\.toml|summary\.json|report\.html)|{_CHECKPOINT}"
+    r"(\.part-)?(config\.toml|summary\.json|report\.html|metrics\.jsonl|metrics\.csv)"
+    rf"|{_CHECKPOINT}"
     r"|model/(\.part-)?(params\.npz|params\.msgpack|model\.json)"
     r"|tensorboard/events\.out\.tfevents\.[^/]*"
 )
@@ -51,22 +52,25 @@ def kind_of(directory: Path) -> str | None:
     return None
 
 
-def check_output(directory: Path, overwrite: bool) -> None:
+def check_output(directory: Path, overwrite: bool, kind: str = "run") -> None:
     """Refuses an `out` that is somebody else's, that exists, or that cannot be made; writes
-    nothing.
+    nothing. `kind`: what will be written.
     """
     check_path("out", directory)
     if directory.exists() and not directory.is_dir():
         raise ConfigError("out", directory, "is a file; name a folder")
     if _in_use(directory):
-        if kind_of(directory) is None:
+        was = kind_of(directory)
+        if was is None:
             remedy = "is not empty, and no command of ours made it; name another folder"
             raise ConfigError("out", directory, remedy)
         if not overwrite:
             raise ConfigError("out", directory, "exists already; choose another, or --overwrite")
-        for entry in _foreign_steps(directory):
-            remedy = f"{entry} is not a checkpoint of ours, and looks like one; move it away"
-            raise ConfigError("out", directory, remedy)
+        if was != kind:
+            for path in _ours(directory, kind):  # its name is free for anybody here
+                remedy = f"{path} is not ours, and would be replaced; move it away"
+                raise ConfigError("out", directory, remedy)
+        check_contents("out", directory)
     parent = directory.absolute()
     while not parent.exists():
         parent = parent.parent
@@ -81,6 +85,29 @@ def check_output(directory: Path, overwrite: bool) -> None:
         raise ConfigError("out", directory, remedy) from error
 
 
+def check_run(directory: Path) -> None:
+    """Refuses a folder that no run made, although it has a config.toml: nothing is written there,
+    and nothing in it is taken for a run's.
+    """
+    if kind_of(directory) != "run":
+        start = f"ssddl run --config {shlex.quote(str(directory / 'config.toml'))}"
+        remedy = f"is not a run directory: no run of ours made it; start one with: {start}"
+        raise ConfigError("directory", directory, remedy)
+
+
+def check_contents(field: str, directory: Path) -> None:
+    """Refuses a run directory in which a run would remove or replace what is not ours: a folder
+    named as a checkpoint, whose turn to go would come, and what a link leads to.
+    """
+    for name in ("model", "tensorboard"):
+        if (directory / name).is_symlink():
+            remedy = f"{directory / name} is a link, and what it leads to is not ours; remove it"
+            raise ConfigError(field, directory, remedy)
+    for entry in _foreign_steps(directory):
+        remedy = f"{entry} is not a checkpoint of ours, and looks like one; move it away"
+        raise ConfigError(field, directory, remedy)
+
+
 def _in_use(directory: Path) -> bool:
     return directory.is_dir() and any(
         entry.name not in (WAITING, MARKER) for entry in directory.iterdir()
@@ -89,16 +116,16 @@ def _in_use(directory: Path) -> bool:
 
 def _foreign_steps(directory: Path) -> list[Path]:
     """What in `checkpoints` is named as a checkpoint, and holds a file of somebody else's."""
-    folder = directory / "checkpoints"
-    if folder.is_symlink() or not folder.is_dir():
-        return []
-    ours = set(_ours(directory, "run"))
-    return [
-        step
-        for step in folder.iterdir()
-        if step.name.isdecimal()
-        and (step.is_symlink() or any(f not in ours for f in step.rglob("*") if not f.is_dir()))
-    ]
+    folder, known = directory / "checkpoints", re.compile(_CHECKPOINT)
+
+    def foreign(step: Path) -> bool:  # which may go meanwhile, if a run writes there
+        files = (Path(inner) / name for inner, _, names in os.walk(step) for name in names)
+        return step.is_symlink() or any(
+            not known.fullmatch(path.relative_to(directory).as_posix()) for path in files
+        )
+
+    steps = folder.iterdir() if folder.is_dir() else ()
+    return [step for step in steps if step.name.isdecimal() and foreign(step)]
 
 
 @contextmanager
@@ -107,16 +134,18 @@ def output(given: str | Path | None, what: str, overwrite: bool) -> Iterator[Pat
     once, so that no other process takes its name, and removed if nothing was written into it.
     """
     if given is not None:
-        check_output(Path(given), overwrite)
+        check_output(Path(given), overwrite, what if what in _NAMES else "run")
         yield Path(given)
         return
+    there = Path("runs").exists()
     directory = new_directory(what)
     try:
         yield directory
     finally:
         with suppress(OSError):  # only if they are empty
             directory.rmdir()
-            directory.parent.rmdir()
+            if not there:
+                directory.parent.rmdir()
 
 
 def name_of(config: Any) -> str:
@@ -185,7 +214,12 @@ def beside(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    with beside(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+    with beside(path) as part:
+        _write(part, text)
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(shown(text))
         file.flush()
         os.fsync(file.fileno())
@@ -204,11 +238,11 @@ def write_results(
     if kind_of(directory) != kind:
         free(directory)
         mark(directory, kind)
-    write_whole(directory / f"{kind}.json", json.dumps(found, indent=1) + "\n")
-    write_whole(directory / f"{kind}.md", table)
-    if draw is not None:
-        with beside(directory / f"{kind}.png") as part:
-            draw(part)
+    with ExitStack() as written:  # all of them before the first takes its place
+        if draw is not None:
+            draw(written.enter_context(beside(directory / f"{kind}.png")))
+        for end, text in (("md", table), ("json", json.dumps(found, indent=1) + "\n")):
+            _write(written.enter_context(beside(directory / f"{kind}.{end}")), text)
 
 
 @contextmanager

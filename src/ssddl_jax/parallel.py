@@ -28,6 +28,11 @@ def make_mesh(devices: int | str) -> Mesh:
         more = f"XLA_FLAGS=--xla_force_host_platform_device_count={devices} makes more on a CPU"
         raise ConfigError("devices", devices, f"there are {len(found)} here; {more}")
     chosen = found if devices == "all" else found[: int(devices)]
+    idle = set(range(jax.process_count())) - {device.process_index for device in chosen}
+    if idle:
+        where = f"process {min(idle)} of {jax.process_count()}"
+        remedy = f"leaves {where} without one; use all, or one process"
+        raise ConfigError("devices", devices, remedy)
     return jax.make_mesh((len(chosen),), (AXIS,), (jax.sharding.AxisType.Auto,), devices=chosen)
 
 

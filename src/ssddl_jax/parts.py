@@ -4,6 +4,7 @@ Each fault is told in a line that names the part as it was given. What works, an
 is a note.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from ssddl_jax.plan import model_shapes
 from ssddl_jax.plugins import draws, shapes_of
 
 _SCHEDULED = ("ScaleByScheduleState", "InjectHyperparamsState", "InjectStatefulHyperparamsState")
+# These count steps, and may let the first ones pass without a change.
+_COUNTING = (*_SCHEDULED, "MultiStepsState", "ApplyEvery", "ConditionallyMaskState")
 
 
 def check_model(model: Model, shape: tuple[int, ...], classes: int) -> Params:
@@ -33,32 +36,32 @@ def check_model(model: Model, shape: tuple[int, ...], classes: int) -> Params:
         raise ConfigError("model", model.name, remedy)
     if model.apart:
         return params
-    if model.module is not None and isinstance(params, Mapping):
-        others = sorted(set(params) - {"params"})
-        if others:
-            remedy = (
-                f"keeps {', '.join(others)} besides its parameters, which local training would "
-                "move and share as if they were some; GroupNorm and LayerNorm keep nothing"
-            )
-            raise ConfigError("model", model.name, remedy)
     example = jax.ShapeDtypeStruct((1, *shape), np.float32)
     if draws(model.apply, params, example):
         remedy = "its apply draws at random: all participants would draw the same; leave it out"
         raise ConfigError("model", model.name, remedy)
-    first, second = (
-        jax.make_jaxpr(lambda key: model.init(key, jnp.zeros((1, *shape), jnp.float32)))(
-            jax.random.key(0)
-        )
-        for _ in range(2)
-    )
-    constants = zip(first.consts, second.consts, strict=False)
-    if str(first) != str(second) or not all(np.array_equal(a, b) for a, b in constants):
+    x = jnp.zeros((1, *shape), jnp.float32)
+    if _differs(lambda key: model.init(key, x), jax.random.key(0)):
         remedy = (
             "its init gives other parameters each time, as with NumPy's random numbers; draw them "
             "with jax.random from the key that it is given"
         )
         raise ConfigError("model", model.name, remedy)
+    if _differs(model.apply, params, example):
+        remedy = (
+            "its apply computes something else each time that it is traced, as with NumPy's random "
+            "numbers, and all participants would have the same ones; leave them out"
+        )
+        raise ConfigError("model", model.name, remedy)
     return params
+
+
+def _differs(function: Callable[..., Any], *given: Any) -> bool:
+    """Whether a function that is traced twice is not the same program with the same constants."""
+    first, second = (jax.make_jaxpr(lambda *given: function(*given))(*given) for _ in range(2))
+    one, other = (re.sub(r" at 0x[0-9a-f]+", "", str(traced)) for traced in (first, second))
+    constants = zip(first.consts, second.consts, strict=False)
+    return one != other or not all(np.array_equal(a, b) for a, b in constants)
 
 
 def optimizer_of(
@@ -87,16 +90,19 @@ def optimizer_of(
     memory = shapes_of(field, name, "init", optimizer.init, params)
     shapes_of(field, name, "update", optimizer.update, params, memory, params)
     if not steps:
+        if any(jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in jax.tree.leaves(memory)):
+            remedy = "keeps a random key, which no checkpoint can hold; leave out what draws"
+            raise ConfigError(field, name, remedy)
         return optimizer
     if draws(optimizer.update, params, memory, params):
         remedy = "draws at random: all participants would draw the same; leave it out"
         raise ConfigError(field, name, remedy)
-    if any(isinstance(node, optax.MultiStepsState) for node in _nodes(memory)):
-        _check_accumulating(field, name, optimizer, params, steps)
+    if any(type(node).__name__ in _COUNTING for node in _nodes(memory)):
+        _check_moving(field, name, optimizer, params, steps)
     return optimizer
 
 
-def _check_accumulating(
+def _check_moving(
     field: str, name: str, optimizer: optax.GradientTransformation, params: Params, steps: int
 ) -> None:
     """Takes the steps of a round on gradients of ones."""
@@ -112,8 +118,8 @@ def _check_accumulating(
     _, moved = jax.jit(lambda start: lax.fori_loop(0, steps, step, start))(start)
     if not bool(moved):
         remedy = (
-            f"takes no step in a round, which has {steps}: it accumulates over more, and starts "
-            "anew in each; accumulate over fewer, or train for more local_epochs"
+            f"takes no step in a round, which has {steps}: it accumulates, or waits, for more, and "
+            "starts anew in each; let it do so for fewer, or train for more local_epochs"
         )
         raise ConfigError(field, name, remedy)
 

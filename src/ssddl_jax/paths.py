@@ -13,6 +13,8 @@ from ssddl_jax.errors import ConfigError
 def user_path(field: str, path: str | bytes | os.PathLike[str]) -> str:
     """A path as the user means it, in this locale: `~` is the home folder. Raises `ConfigError`."""
     text = os.fsdecode(path)
+    if not text:
+        raise ConfigError(field, "''", "is empty; name a file or a folder, or leave it out")
     try:
         content = text.encode("utf-8", "surrogateescape")
         content.decode("utf-8")

@@ -4,6 +4,7 @@ What a user sees in `ssddl plan` is what the round is built from, and what the c
 must agree with.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from math import floor
 from typing import Any, NamedTuple
@@ -131,6 +132,14 @@ def model_shapes(model: Model, shape: tuple[int, ...]) -> tuple[Any, Any]:
     example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     params = shapes_of("model", model.name, "init", model.init, key, example)
+    if model.module is not None and isinstance(params, Mapping):
+        others = sorted(set(params) - {"params"})
+        if others:
+            remedy = (
+                f"keeps {', '.join(others)} besides its parameters, which local training would "
+                "move and share as if they were some; GroupNorm and LayerNorm keep nothing"
+            )
+            raise ConfigError("model", model.name, remedy)
     leaves = jax.tree.leaves(params)
     if not leaves or any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise ConfigError("model", model.name, "its init must give arrays of floats")

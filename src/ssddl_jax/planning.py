@@ -163,5 +163,6 @@ def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[
         notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
     if config.dropout_schedule is not None:
         table = read_schedule(config)
-        notes += schedule_notes(config, [r for r, ids in table.items() for _ in ids])
+        listed = [r for r, ids in table.items() for _ in ids]
+        notes += schedule_notes(config, listed, ahead.absent)
     return notes

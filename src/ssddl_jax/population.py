@@ -21,7 +21,7 @@ from ssddl_jax.data import (
     make_partition,
     partition_from_owners,
 )
-from ssddl_jax.errors import DataError
+from ssddl_jax.errors import ConfigError, DataError
 from ssddl_jax.memory import check_population
 from ssddl_jax.randomness import resampled_rows
 
@@ -93,14 +93,17 @@ def make_data(
     test_labels: Any = None,
     *,
     scale: float | str = "auto",
+    allow_nonfinite: bool = False,
 ) -> Data:
-    """`Data` from arrays of your own: row j belongs to participant owners[j], 0..N-1.
+    """`Data` from arrays of your own: row j belongs to owners[j]; participant p is the p-th
+    smallest of the owners, whose numbers may have gaps.
 
-    images u8 or floats [M, *shape], channels last; values that are not finite are noted, and the
-    updates of who holds them are left out (or stop the run, `nonfinite`). labels and owners
-    integers [M]; without test data evaluation is on the training data. uint8 is divided by 255 and
-    floats are taken as they are, unless `scale`, a divisor, says otherwise. Raises `DataError`,
-    naming the array, what was found and where, and what would work.
+    images u8 or finite floats [M, *shape], channels last. labels and owners integers [M]; without
+    test data evaluation is on the training data. uint8 is divided by 255 and floats are taken as
+    they are, unless `scale`, a divisor, says otherwise. `allow_nonfinite` also takes NaN and
+    infinities, for experiments with members whose training fails: a run notes them, and leaves out
+    the updates that they spoil (or stops, `nonfinite`). Raises `DataError`, naming the array, what
+    was found and where, and what would work.
     """
     if (test_images is None) != (test_labels is None):
         lone = "test_images" if test_labels is None else "test_labels"
@@ -108,20 +111,37 @@ def make_data(
     if test_images is None:
         test_images, test_labels = images, labels
     scale = pythons(scale)
-    given = 1.0 if scale == "auto" else scale
+    given = 1.0 if isinstance(scale, str) and scale == "auto" else scale
     if isinstance(given, bool | str) or not (isinstance(given, int | float) and 0 < given < inf):
         raise DataError(f"scale = {scale!r}: a positive number, or auto")
+    if not isinstance(allow_nonfinite, bool):
+        raise DataError(f"allow_nonfinite = {allow_nonfinite!r}: True or False")
     dataset = dataset_from_arrays(
         *(images, labels, test_images, test_labels),
         source="arrays",
         called=("images", "labels", "test_images", "test_labels"),
-        finite=False,
+        allow_nonfinite=allow_nonfinite,
     )
     partition = partition_from_owners(owners)
     if np.shape(owners) != np.shape(dataset.y_train):
         sizes = f"{len(np.asarray(owners))} entries, images {len(dataset.y_train)} rows"
         raise DataError(f"data = 'arrays': owners has {sizes}: one owner a row works")
     return from_partition(dataset, partition, scale)
+
+
+def check_kind(data: Any) -> None:
+    """Refuses what is no `Data`, or one made by hand whose labels and rows are no integers. Raises
+    `ConfigError`.
+    """
+    remedy = "make_data(images, labels, owners) makes one"
+    if not isinstance(data, Data):
+        raise ConfigError("data", type(data).__name__, f"is no ssddl_jax.Data; {remedy}")
+    for name in ("labels", "rows", "counts", "test_labels"):
+        dtype = getattr(getattr(data, name), "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
+            raise ConfigError(
+                "data", f"{name} of {dtype}", f"must be an array of integers; {remedy}"
+            )
 
 
 def rows_of(data: Data, public: Array, participant: Array) -> Int32[Array, " L"]:

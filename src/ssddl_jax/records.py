@@ -76,7 +76,8 @@ def summarise(
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
     notes += simulation.notes
     if simulation.recipe.schedule is not None:
-        notes += schedule_notes(config, simulation.recipe.schedule[0])
+        schedule = simulation.recipe.schedule
+        notes += schedule_notes(config, schedule[0], _absent(schedule, metrics))
     notes += _amiss(config, metrics)
     notes += doubts(data.images, data.test_images)
     return {
@@ -115,6 +116,13 @@ def summarise(
         "resumed_from": resumed_from,
         "notes": notes,
     }
+
+
+def _absent(schedule: tuple[np.ndarray, np.ndarray], metrics: list[dict[str, Any]]) -> int:
+    """Entries of a dropout schedule whose participant was not in that round's group."""
+    rounds, ids = schedule
+    listed = ((ids[rounds == row["round"]], row["group"]) for row in metrics)
+    return sum(int((~np.isin(those, group)).sum()) for those, group in listed if len(those))
 
 
 def _amiss(config: Config, metrics: list[dict[str, Any]]) -> list[str]:

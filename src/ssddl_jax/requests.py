@@ -34,11 +34,15 @@ def check_transcript_file(path: str, overwrite: bool) -> None:
     """Refuses a transcript file that is there already, or that could not be written."""
     target = Path(path)
     check_path("out", target)
-    check_path("out", target.with_name(f".part-{target.name}"))
-    if target.exists() and not target.is_file() and not target.is_dir():
-        raise ConfigError("out", path, "is a device; name a file ending in .npz")
+    part = target.with_name(f".part-{target.name}") if target.name else target
+    check_path("out", part)
     if target.is_dir():
         raise ConfigError("out", path, "is a folder; name a file ending in .npz")
+    if part.exists() or part.is_symlink():
+        remedy = f"is written as {part} first, which exists already; move that away"
+        raise ConfigError("out", path, remedy)
+    if target.exists() and not target.is_file():
+        raise ConfigError("out", path, "is a device; name a file ending in .npz")
     if target.exists() and not overwrite:
         raise ConfigError("out", path, "exists already; choose another, or --overwrite")
     if not target.absolute().parent.is_dir():

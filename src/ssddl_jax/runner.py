@@ -31,6 +31,7 @@ from ssddl_jax.loop import (
     rounds,
 )
 from ssddl_jax.outputs import (
+    check_contents,
     check_output,
     give_up,
     name_of,
@@ -122,6 +123,7 @@ def resume(
     if summary is not None:
         return _finished(directory, config, about, summary, parts, trust)
     check_trust(vars(config), trust, parts)
+    check_contents("directory", directory)
     parts = same_parts(directory, about, parts)
     prepared = prepare(config, parts, found_again(config, about, directory))
     sinks = [*load_sinks(config.sinks), *sinks]

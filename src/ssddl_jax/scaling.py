@@ -30,6 +30,7 @@ CURVES: dict[str, tuple[list[str], int]] = {
     "complete": (["--engine", "pairwise", "--neighbours", "complete"], 2),
 }
 _MACHINE = ("device", "versions")  # the same for all rows; asked of them, not of JAX here
+_UNTOLD = (*_MACHINE, "refused")
 _STEADY = 100  # participants from which growth is fitted: below, the round's fixed costs show
 
 
@@ -93,7 +94,10 @@ def scale(
             else:
                 row |= _measure(curve, n, sweep.flags)
             rows.append(row)
-            result = _write(rows, [], directory, len(tasks))
+            if not all("refused" in row for row in rows):
+                result = _write(rows, [], directory, len(tasks))
+            elif done + 1 == len(tasks):  # nothing of it is possible, and nothing is written
+                raise rows[0]["refused"]
         trained: list[dict[str, Any]] = []
         if training is not None:
             counts = sorted(set(sweep.participants))
@@ -103,7 +107,7 @@ def scale(
                 result = _write(rows, trained, directory, len(tasks))
     except KeyboardInterrupt:
         interrupted = True
-    if rows:
+    if result:
         write_results(directory, "scale", result, markdown(result), partial(plot, result))
     return {**result, "interrupted": interrupted}
 
@@ -113,7 +117,7 @@ def _measure(curve: str, participants: int, flags: Sequence[str]) -> dict[str, A
     command = ["bench", "round", "--participants", str(participants), *CURVES[curve][0], *flags]
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "ssddl_jax", *command, "--json"],
+        [sys.executable, "-P", "-m", "ssddl_jax", *command, "--json"],  # P: not from this folder
         capture_output=True,
         encoding="utf-8",
         errors="replace",
@@ -121,8 +125,19 @@ def _measure(curve: str, participants: int, flags: Sequence[str]) -> dict[str, A
     wall = time.perf_counter() - begin
     if done.returncode == 0:
         return {**json.loads(done.stdout), "wall_seconds": wall}
-    said = done.stderr.strip().splitlines()
-    return {"left_out": said[-1] if said else f"ended with status {done.returncode}"}
+    said = [*done.stderr.strip().splitlines(), f"ended with status {done.returncode}"]
+    line = said[-2] if len(said) > 1 else said[-1]
+    refused = {"refused": _refusal(line)} if done.returncode == 2 else {}
+    return {"left_out": line, **refused}
+
+
+def _refusal(line: str) -> ConfigError:
+    """The error that another process told in a line."""
+    field, _, rest = line.removeprefix("error: ").partition(" = ")
+    value, _, remedy = rest.partition(": ")
+    if not remedy:  # it named no value
+        field, _, remedy = line.removeprefix("error: ").partition(": ")
+    return ConfigError(field, value if rest else None, remedy)
 
 
 def _expected(rows: Sequence[dict[str, Any]], curve: str, participants: int) -> float | None:
@@ -183,7 +198,7 @@ def _write(
     fits = {curve: fitted(rows, curve) for curve in dict.fromkeys(row["curve"] for row in rows)}
     measured = [row for row in rows if "wall_seconds" in row]
     result = {
-        "rows": [{k: v for k, v in row.items() if k not in _MACHINE} for row in rows],
+        "rows": [{k: v for k, v in row.items() if k not in _UNTOLD} for row in rows],
         "growth": {curve: fit for curve, fit in fits.items() if fit},
         "rows_planned": total,
         "training": trained,
@@ -272,7 +287,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
             axis.set(yscale="linear", ylim=(0, None))
         axis.set(xlabel="participants", title=title)
         axis.grid(alpha=0.3, which="both")
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     if trained := result["training"]:
         xs, ys = ([row[key] for row in trained] for key in ("participants", "accuracy"))
         axes[-1].semilogx(xs, ys, marker="o")

@@ -42,20 +42,26 @@ def read_schedule(config: Config) -> dict[int, set[int]]:
     return table
 
 
-def schedule_notes(config: Config, listed: Iterable[int]) -> list[str]:
+def schedule_notes(config: Config, listed: Iterable[int], absent: int = 0) -> list[str]:
     """What is said of a schedule that is possible, and seldom meant; `listed`: the round of every
-    entry.
+    entry; `absent`: how many name somebody who is not in that round's group.
     """
     rounds = [int(round_) for round_ in listed]
     late = [round_ for round_ in rounds if round_ >= config.rounds]
     if config.dropout_schedule is not None and not rounds:
         return ["dropout_schedule: the file lists nobody, so nobody vanishes"]
-    if not late:
-        return []
-    return [
-        f"dropout_schedule: {len(late):,} of its {len(rounds):,} entries are for rounds beyond the "
-        f"run, up to round {max(late)}; rounds count from 0, the last one is {config.rounds - 1}"
-    ]
+    notes, of_them = [], f"of its {len(rounds):,} entries"
+    if late:
+        notes.append(
+            f"dropout_schedule: {len(late):,} {of_them} are for rounds beyond the run, up to round "
+            f"{max(late)}; rounds count from 0, the last one is {config.rounds - 1}"
+        )
+    if absent:
+        notes.append(
+            f"dropout_schedule: {absent:,} {of_them} cannot take effect: the participant is not "
+            f"in that round's group of {config.group:,}; with group_size all everybody is"
+        )
+    return notes
 
 
 def _lines(path: str, text: str) -> Iterator[Line]:

@@ -20,7 +20,7 @@ from ssddl_jax.padding import check_padding
 from ssddl_jax.parallel import make_mesh, platform_of
 from ssddl_jax.parts import check_model, notes, optimizer_of
 from ssddl_jax.plan import Plan, make_plan
-from ssddl_jax.population import Data
+from ssddl_jax.population import Data, check_kind
 from ssddl_jax.protocols import ONE_BY_ONE
 from ssddl_jax.rivals.base import Parts, the_model
 from ssddl_jax.rivals.table import RIVALS
@@ -73,6 +73,7 @@ def build_simulation(
     see `ssddl_jax.parallel`) stand in for the config's. Raises `ConfigError`.
     """
     check_jax()
+    check_kind(data)
     if data.participants != config.participants:
         remedy = f"the data has {data.participants} participants"
         raise ConfigError("participants", config.participants, remedy)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from ssddl_jax.config import Config
-from ssddl_jax.errors import ConfigError, RunError
+from ssddl_jax.errors import ConfigError, RunError, one_line
+from ssddl_jax.outputs import beside
 from ssddl_jax.plugins import load_attribute
 from ssddl_jax.trust import resume_command
 
@@ -158,7 +159,8 @@ class Guarded:
         try:
             getattr(self.sink, method)(*arguments)
         except Exception as error:
-            told = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {error}"
+            why = one_line(error, 300)
+            told = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {why}"
             remedy = "mend it, or take it out of config.toml; the run is good, go on with"
             raise RunError(f"sinks: {told}; {remedy}: {resume_command(self.directory)}") from error
 
@@ -194,11 +196,9 @@ def load_sinks(names: str | None) -> list[Sink]:
 
 def _reopened(path: Path, write: Callable[[IO[str], Row], None], rows: Sequence[Row]) -> IO[str]:
     """The file with these rows and no others, open for more; the old one is kept until then."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         for row in rows:
             write(file, row)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
     return path.open("a", encoding="utf-8", newline="")

@@ -3,6 +3,7 @@ markup, and never a reason to fail.
 """
 
 import codecs
+import os
 import re
 import sys
 
@@ -39,6 +40,16 @@ def literal(value: object) -> str:
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     pad = " " if text[:1] == "`" or text[-1:] == "`" else ""
     return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def start_in_utf8() -> None:
+    """Starts this process anew, in Python's UTF-8 mode, where the locale's encoding is ASCII: names
+    of the user's modules and of their files would be none that Python, or JAX, could read. What is
+    printed keeps its encoding.
+    """
+    if sys.getfilesystemencoding() == "ascii" and not sys.flags.utf8_mode:
+        os.environ.setdefault("PYTHONIOENCODING", getattr(sys.stdout, "encoding", "ascii"))
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def escape_what_cannot_be_printed() -> None:

@@ -15,7 +15,9 @@ from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.environment import missing_device, refused_variable
 from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
 from ssddl_jax.interrupts import Interrupted, end_on_signals, is_interrupt, words
-from ssddl_jax.text import escape_what_cannot_be_printed
+from ssddl_jax.text import escape_what_cannot_be_printed, start_in_utf8
+
+_COMMANDS = 20_000  # characters of a line that names a command to go on with: paths are not cut
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
@@ -35,6 +37,8 @@ COMMANDS: dict[str, tuple[Command, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
+    if arguments is None:
+        start_in_utf8()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end_on_signals()
     escape_what_cannot_be_printed()
@@ -72,11 +76,13 @@ def _main(arguments: list[str]) -> int:
 
 def _line(error: Exception) -> str:
     """What went wrong, in one line."""
+    if isinstance(error, RunError):
+        return one_line(error, _COMMANDS)
     text = one_line(error, 500)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         remedy = "a smaller group_size, tile_size, batch_size or model needs less; see ssddl plan"
         return f"out of memory: {text + '; ' if text else ''}{remedy}"
-    if isinstance(error, OSError | FloatingPointError | RunError):
+    if isinstance(error, OSError | FloatingPointError):
         return text
     return f"{type(error).__name__}: {text} (SSDDL_DEBUG=1 shows where)"
 

@@ -56,7 +56,7 @@ def attack(arguments: list[str]) -> int:
 
     out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite
-    told = read_toml(options.config) if options.config else {}
+    told = read_toml(options.config) if options.config is not None else {}
     if "group_size" not in {**told, **vars(options)}:
         options.group_size = str(_GROUP)
     passed_over = sorted(set(told) - {*_TAKEN, "out"})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssddl_jax import distributed
 from ssddl_jax.cli.options import (
+    Command,
     Parser,
     add_cluster_flags,
     add_config_flags,
@@ -49,7 +50,6 @@ _ROUND_FLAGS = [
 
 def bench(arguments: list[str]) -> int:
     """`ssddl bench share` and `ssddl bench round`."""
-    kinds = {"share": _share, "round": _round}
     if arguments and arguments[0] in ("-h", "--help"):
         Parser(
             prog="ssddl bench",
@@ -59,9 +59,9 @@ def bench(arguments: list[str]) -> int:
             epilog="ssddl bench share --help and ssddl bench round --help tell more.",
         ).print_help()
         return 0
-    if not arguments or arguments[0] not in kinds:
+    if not arguments or arguments[0] not in BENCHES:
         raise ConfigError("bench", arguments[0] if arguments else "", "must be share or round")
-    return kinds[arguments[0]](arguments[1:])
+    return BENCHES[arguments[0]](arguments[1:])
 
 
 def _share(arguments: list[str]) -> int:
@@ -133,6 +133,9 @@ def _round(arguments: list[str]) -> int:
     return _show("bench round", bench_round(config, measured, profile), options)
 
 
+BENCHES: dict[str, Command] = {"share": _share, "round": _round}
+
+
 def _show(title: str, result: dict[str, Any], options: Namespace) -> int:
     """A flat record as JSON or as a table; of many processes one shows it."""
     from ssddl_jax.console import print_table
@@ -192,7 +195,7 @@ def scale(arguments: list[str]) -> int:
     )
     given = {k: v for k, v in vars(options).items() if k not in own and v is not None}
     flags = [text for name, value in given.items() for text in (flag_of(name), str(value))]
-    training = _training(options) if options.seeds else None
+    training = _training(options) if options.seeds is not None else None
     if training:
         from ssddl_jax.checks import check
 
@@ -222,13 +225,13 @@ def _training(options: Namespace) -> "Training":
     seeds = whole("seeds", options.seeds)
     if seeds < 1:
         raise ConfigError("seeds", seeds, "must be at least 1")
-    examples = whole("examples", options.examples or "20")
+    examples = whole("examples", "20" if options.examples is None else options.examples)
     config = read_config(
         options,
         participants=min(whole("participants", p) for p in options.participants.split(",")),
         group_size="all",
         partition=f"resample:{examples}",
-        batch_size=whole("batch_size", options.batch_size or "20"),
+        batch_size=whole("batch_size", "20" if options.batch_size is None else options.batch_size),
         rounds=whole("rounds", options.rounds),
         model=vars(options).get("model", "mlp-64"),
     )

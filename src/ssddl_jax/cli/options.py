@@ -140,7 +140,7 @@ def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
     names = {field.name for field in dataclasses.fields(Config)}
     given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
     hints = typing.get_type_hints(Config)
-    fields = read_config_file(arguments.config) if arguments.config else {}
+    fields = read_config_file(arguments.config) if arguments.config is not None else {}
     fields.update({name: convert(name, text, hints[name]) for name, text in given.items()})
     config = Config(**{**fields, **fixed})
     start_pool(config, fill=True)

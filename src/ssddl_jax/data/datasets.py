@@ -46,10 +46,19 @@ class Dataset:
 
     def divisor(self, scale: float | str = "auto") -> float:
         """What brings `x` to the model: 255 for uint8 pixels, 1 for floats, unless `scale` is a
-        number.
+        number. Raises DataError if that makes of finite inputs what is none.
         """
         if isinstance(scale, str):
             return 255.0 if self.x_train.dtype == np.uint8 else 1.0
+        largest = max(abs(end) for x in (self.x_train, self.x_test) for end in _ends(x))
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            by = np.float32(scale)
+            most = np.float32(largest) / by
+        if not (by > 0 and np.isfinite(by) and np.isfinite(most)):
+            raise DataError(
+                f"scale = {scale!r}: the inputs, up to {largest:g}, divided by it are no finite "
+                "float32; a number such as 255 works"
+            )
         return float(scale)
 
 
@@ -70,17 +79,19 @@ def doubts(train: Array, test: Array) -> list[str]:
     """What is said of inputs that are possible, and seldom meant."""
     (low, high), (least, most) = _ends(train), _ends(test)
     span, said = max(high - low, 1e-30), []
-    if train.dtype != np.uint8 and not np.isfinite(train).all():
-        at = _first(~np.isfinite(train))
-        count = int(train.size - np.isfinite(train).sum())
-        said.append(
-            f"inputs: {count} values are not finite, the first ({train[at]}) at {_place(at)}: the "
-            "updates of who holds them are left out"
-        )
+    if found := _not_finite(train):
+        said.append(f"inputs: {found}: the updates of who holds them are left out")
+    if found := _not_finite(test):
+        said.append(f"inputs: of the test rows, {found}: the accuracy counts them all the same")
     if least < low - span or most > high + span:
         said.append(
             f"inputs: training rows range from {low:g} to {high:g}, test rows from {least:g} to "
             f"{most:g}; if they were scaled differently, the accuracy means nothing"
+        )
+    if train.dtype == np.uint8 and high <= 16:
+        said.append(
+            f"inputs: uint8 up to {high:g} are divided by 255; if they are no pixels, scale = 1 "
+            "takes them as they are"
         )
     if train.dtype != np.uint8 and low >= 0 and 16 <= high <= 255:
         said.append(
@@ -121,19 +132,26 @@ def dataset_from_arrays(
     name: str = "arrays",
     source: str = "arrays",
     called: Sequence[str] = SPLITS,
-    finite: bool = True,
+    allow_nonfinite: bool | None = None,
 ) -> Dataset:
     """Arrays as a Dataset: the one gate that all data passes.
 
     x: [M, ...] and [T, ...], both uint8 or both floating (kept as float32, never rescaled: see
     `Dataset.divisor`), finite, at least one row each, channels last. y: integers [M] and [T], 0 to
-    65,535. writers: integers [M], 0 to 2^31 - 1. `called`: what the user calls the four; `finite`
-    False lets values pass that are not.
+    65,535. writers: integers [M], 0 to 2^31 - 1. `called`: what the user calls the four.
+    `allow_nonfinite` True lets values pass that are not finite; None: the user has no such choice.
 
     Raises DataError, naming `source` and the array, what was found and where, and what would work.
     """
     where = [f"data = {source!r}: {name}" for name in called]
-    train, test = _inputs(x_train, where[0], finite), _inputs(x_test, where[2], finite)
+    train, test = _inputs(x_train, where[0]), _inputs(x_test, where[2])
+    if not allow_nonfinite:
+        remedy = "remove or replace them"
+        if allow_nonfinite is not None:
+            remedy += "; allow_nonfinite=True keeps them, and the updates they spoil are left out"
+        for x, its in ((train, where[0]), (test, where[2])):
+            if found := _not_finite(x):
+                raise DataError(f"{its}: {found}: {remedy}")
     y_train = _numbers(y_train, where[1], MAX_CLASSES, len(train), called[0])
     y_test = _numbers(y_test, where[3], MAX_CLASSES, len(test), called[2])
     if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
@@ -149,17 +167,21 @@ def dataset_from_arrays(
 
 
 def _array(values: ArrayLike, where: str) -> Array:
+    masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    if masked is not None and masked.any():
+        at = _place(_first(masked))
+        raise DataError(f"{where} is masked at {at}, and masks are not read: fill or remove")
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:  # rows of different lengths
         raise DataError(f"{where} is no array ({one_line(error, 200)})") from error
 
 
-def _inputs(values: ArrayLike, where: str, finite: bool) -> Array:
+def _inputs(values: ArrayLike, where: str) -> Array:
     x = _array(values, where)
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where} has shape {x.shape}: [rows, ...] with at least one row works")
-    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
+    if x.ndim == 4 and x.shape[1] in (1, 3, 4) and min(x.shape[2:]) > 4:
         raise DataError(
             f"{where} has shape {x.shape}, which looks like channels first: channels last work, "
             "np.moveaxis(x, 1, -1)"
@@ -172,16 +194,19 @@ def _inputs(values: ArrayLike, where: str, finite: bool) -> Array:
             "(x.astype(np.uint8)), floats for anything else"
         )
     if x.dtype.kind != "f":
-        raise DataError(f"{where} holds {x.dtype}: uint8 or floats work")
+        raise DataError(f"{where} holds {x.dtype}: uint8, float16, float32 and float64 work")
     with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
-    if finite and not np.isfinite(x).all():
-        at = _first(~np.isfinite(x))
-        raise DataError(
-            f"{where} holds {int(x.size - np.isfinite(x).sum())} values that are not finite as "
-            f"float32, the first ({x[at]}) at {_place(at)}: remove them"
-        )
-    return x
+        return x.astype(np.float32)
+
+
+def _not_finite(x: Array) -> str:
+    """How many values of inputs are not finite, and the first of them; nothing if all are."""
+    if x.dtype == np.uint8 or np.isfinite(x).all():
+        return ""
+    at = _first(~np.isfinite(x))
+    count = int(x.size - np.isfinite(x).sum())
+    values = "1 value is" if count == 1 else f"{count:,} values are"
+    return f"{values} not finite (as float32), the first ({x[at]}) at {_place(at)}"
 
 
 def _numbers(
@@ -192,7 +217,7 @@ def _numbers(
         works = "y.reshape(-1) works" if y.shape[1] == 1 else "if one-hot, y.argmax(axis=1) works"
         raise DataError(f"{where} has shape {y.shape}: one integer a row is needed; {works}")
     if y.dtype.kind not in "iu":
-        shown = f", the first {y.reshape(-1)[0]!r}" if y.size else ""
+        shown = f", the first {y.reshape(-1)[:1].tolist()[0]!r}" if y.size else ""
         if y.dtype.kind == "f" and not (y == np.trunc(y)).all():  # nan is unequal to itself
             at = _first(y != np.trunc(y))
             shown = f", and {y[at]} at {_place(at)}"

@@ -96,11 +96,16 @@ def partition_from_owners(owners: ArrayLike, participants: int | None = None) ->
 
     Raises DataError otherwise, or if the padded table would exceed 2 GiB.
     """
-    ids = np.asarray(owners)
-    if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in "iu" or ids.min() < 0:
-        raise DataError(
-            f"owners is an array {ids.dtype} {ids.shape}: one integer >= 0 per training row works"
-        )
+    works = "one integer >= 0 per training row works"
+    try:
+        ids = np.asarray(owners)
+    except (ValueError, TypeError) as error:  # rows of different lengths
+        raise DataError(f"owners is no array: {works}") from error
+    if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in "iu":
+        raise DataError(f"owners is an array {ids.dtype} {ids.shape}: {works}")
+    if ids.min() < 0:
+        at = int(np.argmax(ids < 0))
+        raise DataError(f"owners holds {ids[at]} at [{at}]: {works}")
     different, numbered = np.unique(ids, return_inverse=True)
     if participants is not None and participants != len(different):
         raise DataError(

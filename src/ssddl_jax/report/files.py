@@ -12,7 +12,7 @@ import numpy as np
 from ssddl_jax.config import Config
 from ssddl_jax.config_file import read_table, read_toml
 from ssddl_jax.errors import ConfigError
-from ssddl_jax.outputs import completed
+from ssddl_jax.outputs import check_run, completed
 
 _NEEDED = ("rounds", "participants", "group_size", "parameters", "neighbours", "run_sha256")
 _TIMES, _PLACES = 60, 40  # most cells of the traffic heat map: along rounds, along participants
@@ -66,6 +66,7 @@ def read_run(directory: Path) -> Run:
         if not (directory / name).is_file():
             raise _not_a_run(directory, f"has no {name}")
     config = Config(**read_toml(directory / "config.toml"))
+    check_run(directory)
     environment = read_table(directory / "config.toml").get("environment", {})
     try:
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
