@@ -1362,4 +1362,73 @@ FOUND = (
     ),
 )
 
-MUTANTS = (*SHARING, *TRAINING, *RIVALS, *PLANNING, *FILES, *PRIVACY, *FOUND)
+_LONG = "test_accelerated.py::test_layer_equals_the_oracle"
+
+ACCELERATED = (
+    _mutant(
+        "a-holder-deals-what-it-holds",
+        "sharing",
+        "sign = jnp.where(deals, jnp.uint32(0) - exists, exists)",
+        "sign = jnp.where(deals, exists, jnp.uint32(0) - exists)",
+        f"{_LONG}[pairwise-reveal-complete-paired-64-6-chacha8]",
+    ),
+    _mutant(
+        "who-is-not-there-shares-too",
+        "sharing",
+        "exists = valid.astype(jnp.uint32)",
+        "exists = jnp.ones_like(valid, jnp.uint32)",
+        f"{_LONG}[pairwise-retry-4-directed-32-20-chacha8]",
+    ),
+    _mutant(
+        "the-padding-of-a-batch-shares-too",
+        "sharing",
+        "sign = jnp.where((slots < size)[:, None], sign, jnp.uint32(0))",
+        "pass",
+        "test_accelerated.py::test_many_devices_and_small_batches"
+        "[pairwise-retry-4-paired-64-20-chacha8]",
+    ),
+    _mutant(
+        "blocks-of-a-gpu-program-overlap",
+        "sharing",
+        "(group.astype(jnp.uint32) * jnp.uint32(THREADS) + first_ref[0])",
+        "(group.astype(jnp.uint32) * jnp.uint32(THREADS - 1) + first_ref[0])",
+        "test_accelerated.py::test_kernels_sum_what_the_plain_form_does[weighted_twice-gpu]",
+    ),
+    _mutant(
+        "later-keys-of-a-tpu-program-replace-the-first",
+        "sharing",
+        "lanes if steps == 1 else out_ref[0, term, lane] + lanes",
+        "lanes",
+        "test_accelerated.py::test_kernels_sum_what_the_plain_form_does[weighted_twice-tpu]",
+    ),
+    _mutant(
+        "a-rejected-word-stays-in-the-long-schedule",
+        "sharing",
+        "jnp.any(rejected > 0),",
+        "jnp.any(rejected > 99),",
+        "test_accelerated.py::test_rejected_words_give_way_in_the_long_schedule_too",
+    ),
+    _mutant(
+        "products-of-whatever-precision",
+        "training",
+        "with jax.default_matmul_precision(precision):",
+        "with jax.default_matmul_precision(None):",
+        "test_accelerated.py::test_products_have_the_precision_of_the_config[float32-HIGHEST]",
+    ),
+    _mutant(
+        "a-tile-of-any-width",
+        "training",
+        "most = min(most, 1 << (fitting.bit_length() - 1))",
+        "pass",
+        "test_accelerated.py::test_a_tile_is_a_number_of_the_platform_the_model_and_the_group",
+    ),
+    _mutant(
+        "a-trace-in-a-folder-that-holds-something",
+        "files",
+        "if target.exists() and (not target.is_dir() or any(target.iterdir())):",
+        "if False:",
+        "test_profiling.py::test_a_folder_that_holds_something_is_refused",
+    ),
+)
+
+MUTANTS = (*SHARING, *TRAINING, *RIVALS, *PLANNING, *FILES, *PRIVACY, *FOUND, *ACCELERATED)

@@ -21,9 +21,12 @@ import ssddl_jax as sd
 from harness import built, check_round, setting_of
 from layers import CELLS, played, program
 from ssddl_jax.chacha import CHACHA8, CHACHA20, PRG, PRGS, _quarter_round, _rotations
+from ssddl_jax.field import P
 from ssddl_jax.plan import schedule_on, tile_size
 from ssddl_jax.sharing import by_holder, key_sums
 from ssddl_jax.sharing.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
+from ssddl_jax.sharing.schedule import SCHEDULES
+from test_field import planted
 from test_rounds import CASES, SPARSE
 
 
@@ -208,6 +211,25 @@ def test_kernels_lower_for_a_tpu(name):
     text = jax.export.export(jax.jit(call), platforms=["tpu"])(keys, weights).mlir_module()
     assert "tpu_custom_call" in text
     assert key_sums.kernel_name(CHACHA8, terms) in text
+
+
+def test_rejected_words_give_way_in_the_long_schedule_too():
+    """Words equal to p, and their first stand-ins, in some blocks: as the CPU's schedule has it."""
+
+    def word(key, counter, nonce):
+        first = jnp.where(counter % 3 == 0, jnp.uint32(2**32 - 1), counter + key)
+        second = jnp.where(counter % 6 == 0, jnp.uint32(P), jnp.uint32(1000) + counter)
+        return jnp.where(nonce == 0, first, jnp.where(nonce == 1, second, jnp.uint32(77)))
+
+    scheme = CELLS[4].scheme._replace(prg=planted(word))
+    keys, _ = drawn(1, 40, 1)
+    members = np.arange(40) % 7 != 2
+    cpu, long = (
+        SCHEDULES[name].coefficients(scheme, keys[0], members, jnp.uint32(0), 13)
+        for name in ("cpu", "gpu")
+    )
+    np.testing.assert_array_equal(cpu, long)
+    assert set(np.asarray(long)[:, 0].tolist()) == {77 * int(members.sum())}
 
 
 # Choices
