@@ -40,6 +40,7 @@ test-tpu:
 	@$(MAKE) --no-print-directory setup VENV=.venv-tpu
 	@.venv-tpu/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,tpu]'
 	@JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -m slow -k "chips or topology" tests/test_ahead.py
+	@.venv-tpu/bin/python benchmarks/tpu_estimates.py --tiny
 
 $(VENV)/.linters: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
@@ -50,7 +51,8 @@ lint: $(VENV)/.linters
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-# That each runs whole, compiled without optimisation, as the tests are.
+# That each runs whole, compiled without optimisation, as the tests are. `tpu_estimates.py` needs
+# the TPU's compiler: `make test-tpu` runs it.
 benchmarks: setup
 	@for file in benchmarks/*.py; do \
 		echo "$$file --tiny"; \

@@ -517,7 +517,7 @@ def conduct(out, seconds, tiny, workers, only):
             else:
                 try:
                     done = subprocess.run(
-                        command, capture_output=True, text=True, timeout=min(left, LIMIT),
+                        command, capture_output=True, encoding="utf-8", timeout=min(left, LIMIT),
                         env=environment, check=False,
                     )  # fmt: skip
                     row = {"part": part[0], "error": done.stderr.strip()[-1500:]}

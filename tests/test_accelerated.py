@@ -22,10 +22,13 @@ from harness import built, check_round, setting_of
 from layers import CELLS, played, program
 from ssddl_jax.chacha import CHACHA8, CHACHA20, PRG, PRGS, _quarter_round, _rotations
 from ssddl_jax.field import P
+from ssddl_jax.parallel import make_mesh, tile_count
 from ssddl_jax.plan import schedule_on, tile_size
+from ssddl_jax.rings import MOST
 from ssddl_jax.sharing import by_holder, key_sums
+from ssddl_jax.sharing.ideal import keys_made
 from ssddl_jax.sharing.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
-from ssddl_jax.sharing.schedule import SCHEDULES
+from ssddl_jax.sharing.schedule import SCHEDULES, schedule_of
 from test_field import planted
 from test_rounds import CASES, SPARSE
 
@@ -65,6 +68,25 @@ def test_many_devices_and_small_batches(layer, monkeypatch):
     long = layer._replace(schedule="tpu", devices=4)
     assert by_holder.batch_of(long.scheme) == 3
     assert not layers.check(long, "unrolled", played(long, (1,), ()))
+
+
+@pytest.mark.parametrize("layer", quick(CELLS[5:], 0))
+def test_drawn_uploads_on_many_devices(layer):
+    """Every device draws its own members' uploads."""
+    long = layer._replace(schedule="tpu", devices=4)
+    assert keys_made(long.scheme) < layer.n + 4
+    assert not layers.check(long, "unrolled", played(long, (1,), ()))
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_keys_are_shared_out_evenly(devices):
+    """However many fit a step, no device makes words that another makes."""
+    scheme = CELLS[0].scheme._replace(schedule="tpu", mesh=make_mesh(devices))
+    for items in (1, 64, 1000, 70_000, 1_000_000):
+        at_once = schedule_of(scheme).keys_at_once(scheme, items)
+        tiles = tile_count(items, at_once, devices)
+        assert at_once <= MOST
+        assert items <= tiles * at_once < items + tiles
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ FILES = {  # flags that have to do with files: each with several values, all of 
     "--dropout-schedule": ["schedule.csv", "thesis.tex"],
     "--sinks": ["tensorboard", "thesis:Sink"],
     "--trust": ON,
+    "--profile": ["notes", ".git", "thesis.tex"],
 }
 OTHERS = {
     **{flag: [value] for flag, value in SMALL.items() if flag != "--data"},
@@ -78,6 +79,8 @@ OTHERS = {
     "--shares": ["paired"],
     "--transport": ["explicit"],
     "--prg": ["chacha8", "thesis:prg"],
+    "--schedule": ["gpu"],
+    "--precision": ["bfloat16"],
     "--ring-bits": ["64"],
     "--clip": ["2"],
     "--fraction-bits": ["4"],

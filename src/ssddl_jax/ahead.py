@@ -47,8 +47,10 @@ _QUIET = {
 _NOT = "compiled, never run: no time is measured here; an estimate is the compiler's"
 
 
-def compile_report(config: Config, target: Target) -> dict[str, Any]:
-    """The JSON report of `ssddl compile`. Raises `ConfigError`."""
+def compile_report(config: Config, target: Target, *, fit: bool = True) -> dict[str, Any]:
+    """The JSON report of `ssddl compile`; `fit`: with how many participants fit, which takes two
+    more compilations. Raises `ConfigError`.
+    """
     check_compiled(config, target)
     data = load_data(config)
     if target.platform == "cuda":
@@ -73,7 +75,7 @@ def compile_report(config: Config, target: Target) -> dict[str, Any]:
     }
     if report["device_kind"] in CHIPS:
         report["estimate"] = estimate(text, report["device_kind"])
-    return {**report, **_fit(config, data, mesh, report)}
+    return {**report, **_fit(config, data, mesh, report)} if fit else report
 
 
 def tpu_devices(topology: str) -> Any:

@@ -88,6 +88,20 @@ def _after_type(text: str) -> str:
     return ""
 
 
+def elements(given: str) -> list[str]:
+    """The types in a type: those of a tuple, or the one."""
+    if not given.startswith("("):
+        return [given]
+    parts, depth = [""], 0
+    for letter in given[1:-1]:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
 def _scope(path: str) -> str | None:
     """The module in an operation's path, with its part."""
     *steps, _ = path.split("/")  # the last is the operation itself

@@ -26,7 +26,7 @@ from ssddl_jax.sharing.schedule import schedule_of
 
 def _tile(scheme: Scheme) -> int:
     """Uploads drawn side by side."""
-    return min(schedule_of(scheme).keys_at_once(scheme), scheme.size)
+    return min(schedule_of(scheme).keys_at_once(scheme, scheme.size), scheme.size)
 
 
 def keys_made(scheme: Scheme) -> int:

@@ -42,7 +42,8 @@ def sum_shares(
     """Ring sum of the counted shares s_{dealer->holder}, by slot, over the devices."""
     schedule = schedule_of(scheme)
     flat = (dealers.reshape(-1), holders.reshape(-1), counted.reshape(-1))
-    listed = into_tiles(flat[0].shape[0], schedule.keys_at_once(scheme), scheme.mesh.size)
+    pairs = flat[0].shape[0]
+    listed = into_tiles(pairs, schedule.keys_at_once(scheme, pairs), scheme.mesh.size)
     items = tuple(jnp.append(x, jnp.zeros((1,), x.dtype))[listed] for x in flat)
 
     def body(source: Any, total: Array, item: tuple[Array, ...]) -> tuple[Array, None]:

@@ -66,6 +66,6 @@ def pair_words_made(scheme: Scheme) -> int:
     made = schedule.blocks_made(scheme)
     if scheme.dropout_rule in ("reveal", "secagg") and scheme.vanishing:
         pairs = scheme.vanishing * scheme.neighbours
-        listed = into_tiles(pairs, schedule.keys_at_once(scheme), scheme.mesh.size)
+        listed = into_tiles(pairs, schedule.keys_at_once(scheme, pairs), scheme.mesh.size)
         made += 2 * int(listed.size) * scheme.num_blocks
     return 16 * made

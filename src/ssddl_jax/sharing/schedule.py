@@ -16,7 +16,7 @@ from jaxtyping import Bool, UInt32
 from ssddl_jax import field
 from ssddl_jax.chacha import PRG, rolled
 from ssddl_jax.field import MERSENNE31, P
-from ssddl_jax.parallel import platform_of
+from ssddl_jax.parallel import platform_of, tile_count
 from ssddl_jax.rings import MOST, from_halves
 from ssddl_jax.sharing import by_holder, kernels, tiled
 from ssddl_jax.sharing.base import Scheme
@@ -39,12 +39,12 @@ _HELD = 1 << 28  # bytes of sums of rows
 class Schedule(NamedTuple):
     """How a platform makes words.
 
-    Sums are over at most `keys_at_once(scheme)` keys u32 [K, 8], of those `counted` bool [K].
+    Sums are over at most `keys_at_once(scheme, items)` keys u32 [K, 8], of them `counted` bool [K].
     """
 
     masks: Callable[[Scheme, KeysOf], Masks]
     blocks_made: Callable[[Scheme], int]  # PRG blocks of a round's masks, padding included
-    keys_at_once: Callable[[Scheme], int]
+    keys_at_once: Callable[[Scheme, int], int]  # of a list of so many keys, over all devices
     key_sums: Callable[[Scheme, Array, Array], Array]  # (keys, counted) -> ring sum u32 [W]
     # (keys, counted, factors u32 [K]) -> ring sum, and sum of factor * word, word by word
     drawn_sums: Callable[[Scheme, Array, Array, Array], tuple[Array, Array]]
@@ -152,9 +152,11 @@ def _rows(
     return made.reshape(keys.shape[0], -1)[:, : scheme.width]
 
 
-def _keys_at_once(scheme: Scheme) -> int:
+def _keys_at_once(scheme: Scheme, items: int) -> int:
+    """What fits, spread evenly over the devices' steps."""
     rows = max(1, _HELD // (128 * scheme.num_blocks))
-    return min(rows * _KEYS_OF_A_ROW, scheme.size, MOST)
+    steps = tile_count(max(1, items), min(rows * _KEYS_OF_A_ROW, MOST), scheme.mesh.size)
+    return -(-max(1, items) // steps)
 
 
 def _coefficients(
@@ -200,7 +202,7 @@ def _stand_ins(
 CPU = Schedule(
     masks=tiled.pair_masks,
     blocks_made=tiled.blocks_made,
-    keys_at_once=lambda scheme: 64,
+    keys_at_once=lambda scheme, items: 64,
     key_sums=_cpu_key_sums,
     drawn_sums=_cpu_drawn_sums,
     rows=_cpu_rows,

@@ -168,7 +168,7 @@ def words_made(scheme: Scheme) -> int:
     """16 x the blocks evaluated: pair masks, self masks at the members and at the server, and pair
     masks with the vanished; padding included.
     """
-    side_by_side = schedule_of(scheme).keys_at_once(scheme)
+    side_by_side = schedule_of(scheme).keys_at_once(scheme, scheme.size)
     listed = into_tiles(scheme.size, side_by_side, scheme.mesh.size)
     selves = 2 * int(listed.size) * scheme.num_blocks
     return pair_words_made(scheme) + 16 * selves
@@ -232,7 +232,7 @@ def self_sums(
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
     """Ring sum of the counted slots' self-masks, and the sum of factor * word; over the devices."""
     ring, schedule = scheme.ring, schedule_of(scheme)
-    listed = into_tiles(scheme.size, schedule.keys_at_once(scheme), scheme.mesh.size)
+    listed = into_tiles(scheme.size, schedule.keys_at_once(scheme, scheme.size), scheme.mesh.size)
     blank = jnp.zeros(1, jnp.uint32)
     items: tuple[Any, ...] = (
         jnp.concatenate([seeds, jnp.zeros((1, 8), jnp.uint32)])[listed],
