@@ -35,10 +35,10 @@ def arrive(monkeypatch, owner, name, numbers):
     """They come just before that is called, once."""
     original = getattr(owner, name)
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **more):
         monkeypatch.setattr(owner, name, original)
         together(numbers)
-        return original(*arguments)
+        return original(*arguments, **more)
 
     monkeypatch.setattr(owner, name, interrupted)
 
@@ -79,9 +79,9 @@ def test_where_python_drops_exceptions(command, capsys, monkeypatch, numbers):
 
     original = runner.compile_loop
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **more):
         Deleted()
-        return original(*arguments)
+        return original(*arguments, **more)
 
     monkeypatch.setattr(runner, "compile_loop", interrupted)
     check(command, capsys, "stopped at once; go on with: ssddl resume run")
@@ -90,7 +90,7 @@ def test_where_python_drops_exceptions(command, capsys, monkeypatch, numbers):
 def test_what_c_code_makes_of_one(command, capsys, monkeypatch):
     """NumPy, called back while a signal arrives, says that a result came with an exception."""
 
-    def confused(*arguments):
+    def confused(*arguments, **more):
         raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
 
     monkeypatch.setattr(runner, "compile_loop", confused)
