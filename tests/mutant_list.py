@@ -262,8 +262,8 @@ SHARING = (
     _mutant(
         "values-without-their-weight",
         "sharing",
-        "words.append(ring.encode(rounded.astype(jnp.int32), weights))",
-        "words.append(ring.encode(rounded.astype(jnp.int32), jnp.ones_like(weights)))",
+        "words.append(ring.encode(rounded.astype(jnp.int32), weight))",
+        "words.append(ring.encode(rounded.astype(jnp.int32), jnp.ones_like(weight)))",
         "test_encoding.py::test_nearest_equals_the_oracle[7-32]",
     ),
     _mutant(
