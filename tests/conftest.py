@@ -37,12 +37,27 @@ hypothesis.settings.register_profile("fixed", derandomize=True, database=None, d
 hypothesis.settings.load_profile("fixed")
 
 
-@pytest.fixture(autouse=True)
-def _optimised(request):
-    """Optimised programs or quick ones."""
-    optimised = request.node.get_closest_marker("optimised") is not None
+def _optimise(node):
+    """Optimised programs or quick ones, here and in the commands that tests start."""
+    optimised = node.get_closest_marker("optimised") is not None
     jax.config.update(_QUICK, not optimised)
     os.environ[_QUICK.upper()] = str(int(not optimised))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _optimised_module(request):
+    """As a module is marked: what its tests share is made before the first of them, and must not
+    depend on the module that was tested before.
+    """
+    _optimise(request.node)
+
+
+@pytest.fixture(autouse=True)
+def _optimised(request, _optimised_module):
+    """As a test is marked."""
+    _optimise(request.node)
+    yield
+    _optimise(request.node.parent)
 
 
 @pytest.fixture(autouse=True, scope="module")

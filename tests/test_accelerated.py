@@ -172,7 +172,7 @@ def in_a_loop(key, counter, nonce):
     ("block", "rows", "number", "first", "count"),
     [
         (in_a_loop, 1, 1, 0, 1),
-        (in_a_loop, 3, 5, 2**31 + 7, 2500),
+        pytest.param(in_a_loop, 3, 5, 2**31 + 7, 2500, marks=pytest.mark.slow),
         pytest.param(CHACHA20.block, 1, 2, 3, 5, marks=pytest.mark.slow),
     ],
     ids=["one", "many", "unrolled"],

@@ -11,6 +11,7 @@ from ssddl_jax.profiling import seconds_by_module
 FIELDS = {"participants": 9, "group_size": 5, "model": "linear", "eval_every": 5, "devices": 1}
 
 
+@pytest.mark.slow
 def test_seconds_of_runs_stand_by_module(tmp_path):
     """Of both schedules, which train to the same bits: a trace, and at least nine tenths of the
     operations' seconds with their modules.
