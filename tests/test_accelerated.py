@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import operator
 import struct
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -191,7 +192,7 @@ def short(key, counter, nonce):
     return [mixed * jnp.uint32(2 * i + 1) + jnp.uint32(i) for i in range(16)]
 
 
-@pytest.mark.parametrize("form", ["gpu", "tpu"])
+@pytest.mark.parametrize("form", ["gpu", pytest.param("tpu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", quick(list(TERMS), 1))
 def test_kernels_sum_what_the_plain_form_does(form, name, monkeypatch):
     """Every kind of term, keys in several steps, blocks beyond a whole number of a kernel's."""
@@ -247,7 +248,9 @@ def test_rejected_words_give_way_in_the_long_schedule_too():
     keys, _ = drawn(1, 40, 1)
     members = np.arange(40) % 7 != 2
     cpu, long = (
-        SCHEDULES[name].coefficients(scheme, keys[0], members, jnp.uint32(0), 13)
+        jax.jit(partial(SCHEDULES[name].coefficients, scheme, first=jnp.uint32(0), count=13))(
+            keys=keys[0], members=members
+        )
         for name in ("cpu", "gpu")
     )
     np.testing.assert_array_equal(cpu, long)
@@ -287,7 +290,12 @@ def test_the_platform_chooses_its_schedule_unless_it_is_told():
 
 
 @pytest.mark.parametrize(
-    ("precision", "said"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", None)]
+    ("precision", "said"),
+    [
+        ("float32", "HIGHEST"),
+        pytest.param("tensorfloat32", "HIGH", marks=pytest.mark.slow),
+        pytest.param("bfloat16", None, marks=pytest.mark.slow),
+    ],
 )
 def test_products_have_the_precision_of_the_config(make_tiny_data, precision, said):
     """Whatever JAX's default is."""

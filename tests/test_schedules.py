@@ -97,7 +97,7 @@ def test_what_is_seldom_meant_is_said(tmp_path):
     assert schedule_notes(sd.Config(), []) == []
 
 
-@pytest.mark.parametrize("selection", ["random", "rotate"])
+@pytest.mark.parametrize("selection", ["random", pytest.param("rotate", marks=pytest.mark.slow)])
 def test_who_is_not_in_the_rounds_group_is_counted(tmp_path, tiny_file, selection):
     """By plan and run alike; otherwise nobody sees that fewer vanish than were listed."""
     (tmp_path / "s.csv").write_text("".join(f"{r},{i}\n" for r in (0, 2, 9) for i in range(4)))

@@ -267,6 +267,7 @@ def ssddl(arguments, folder, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_refusals_and_lists_in_a_locale_of_ascii(tmp_path):
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0"}
     (tmp_path / "gr\u00fcn").write_text("mine")

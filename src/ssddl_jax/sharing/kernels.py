@@ -11,7 +11,7 @@ forms follow from that:
 
 What enters either form must be broadcast to the full shape first: a change of indexing between the
 block and the reduce makes XLA split the loop and evaluate again. Compilers of accelerators share
-the expression by themselves; there `written` is the plain form (unmeasured so far).
+the expression by themselves; they have a schedule of their own (`key_sums`).
 
 A PRG in its rolled form (`chacha.rolled`, for small groups) writes its words to memory itself: one
 array with the 16 lanes in front instead of 16 arrays, so that what follows is done once, too.
