@@ -103,7 +103,9 @@ def test_ssim_equals_scipys_filter():
 # Labels
 
 
-@pytest.mark.parametrize("model", [MLP, LENET], ids=lambda model: model.name)
+@pytest.mark.parametrize(
+    "model", [MLP, pytest.param(LENET, marks=pytest.mark.slow)], ids=lambda model: model.name
+)
 def test_labels_are_certain_at_batch_one(model):
     x, y = examples(50)
     params = start(model)
@@ -193,6 +195,7 @@ def test_inverting_a_linear_models_gradients():
     assert median(images.ssim(found, x)) >= 0.9
 
 
+@pytest.mark.slow
 def test_matching_is_the_same_for_the_same_key():
     _, y, params, gradients = linear_targets()
     for attack in (matching.dlg, matching.invert):

@@ -29,7 +29,7 @@ def scheme_of(**kind):
     [
         (pairwise, {}),
         (ideal, {}),
-        (shamir, {"dropout_rule": "shamir"}),
+        pytest.param(shamir, {"dropout_rule": "shamir"}, marks=pytest.mark.slow),
     ],
     ids=["directed", "ideal", "shamir"],
 )
@@ -94,6 +94,7 @@ def test_a_known_area_is_nearly_reached():
     assert 0.62 < found.auc < 2 / 3 + 4 * found.error
 
 
+@pytest.mark.slow
 def test_distinguishing_repeats():
     zero, one = drawn(3, 500), drawn(4, 500)
     assert distinguish(zero, one, 5) == distinguish(zero, one, 5)

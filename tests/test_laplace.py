@@ -156,6 +156,7 @@ def worst_ratio(config):
 
 
 @pytest.mark.optimised
+@pytest.mark.slow
 def test_a_visits_epsilon_is_kept():
     assert worst_ratio(laplace_config(dssgd_epsilon=1.0)) <= 1.0
     assert worst_ratio(laplace_config(dssgd_epsilon=30.0)) > 1.0  # the control: it can be seen
