@@ -77,7 +77,7 @@ def test_the_search_finds_what_it_looks_for():
 @pytest.mark.parametrize(
     ("name", "devices"),
     [
-        ("pairwise", 1),
+        pytest.param("pairwise", 1, marks=pytest.mark.slow),
         ("pairwise", 2),
         *(
             pytest.param(name, 2, marks=pytest.mark.slow)

@@ -195,10 +195,12 @@ def after_two(made):
     return flat(state.params)
 
 
+@pytest.mark.slow
 def test_sharing_everything_unclipped_is_passing_weights_on(trained):
     np.testing.assert_array_equal(after_two(trained(SHARING)), after_two(trained(PASSING)))
 
 
+@pytest.mark.slow
 def test_encryption_changes_accuracy_by_rounding_alone(trained):
     exact, encrypted = after_two(trained(PASSING)), after_two(trained(ENCRYPTED))
     # 18 updates rounded by 2^-25 each, and what that does to later gradients.

@@ -334,7 +334,10 @@ TILE_RECIPES = {
 }
 
 
-@pytest.mark.parametrize(("name", "holds_sharers"), [("wide", False), ("stochastic", True)])
+@pytest.mark.parametrize(
+    ("name", "holds_sharers"),
+    [pytest.param("wide", False, marks=pytest.mark.slow), ("stochastic", True)],
+)
 def test_words_do_not_depend_on_the_tile_size(name, holds_sharers):
     """Sums and digest of the encoded updates, and what is told of every slot."""
 
