@@ -1377,7 +1377,7 @@ ACCELERATED = (
         "sharing",
         "exists = valid.astype(jnp.uint32)",
         "exists = jnp.ones_like(valid, jnp.uint32)",
-        f"{_LONG}[pairwise-retry-4-directed-32-20-chacha8]",
+        f"{_LONG}[pairwise-reveal-complete-paired-64-6-chacha8]",
     ),
     _mutant(
         "the-padding-of-a-batch-shares-too",
@@ -1385,7 +1385,7 @@ ACCELERATED = (
         "sign = jnp.where((slots < size)[:, None], sign, jnp.uint32(0))",
         "pass",
         "test_accelerated.py::test_many_devices_and_small_batches"
-        "[pairwise-retry-4-paired-64-20-chacha8]",
+        "[pairwise-retry-4-directed-32-20-chacha8]",
     ),
     _mutant(
         "blocks-of-a-gpu-program-overlap",
