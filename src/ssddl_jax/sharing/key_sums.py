@@ -94,7 +94,6 @@ def key_sums(
     count: int,
     *,
     platform: str,
-    nonce_word: int = 0,
     form: str | None = None,
 ) -> UInt32[Array, "h terms 16 count"]:
     """Sum over each row's keys of the terms of words of blocks first..first+count-1, mod 2^32.
@@ -106,9 +105,9 @@ def key_sums(
     first = jnp.asarray(first, jnp.uint32)
     if form == "plain":
         prg = rolled(prg) if platform == "cpu" else prg  # compiles in a twentieth of the time
-        return _plain(prg, terms, keys, weights, first, count, nonce_word)
+        return _plain(prg, terms, keys, weights, first, count)
     kernel = KERNELS[form]
-    return kernel(prg, terms, keys, weights, first, count, nonce_word, platform == "cpu")
+    return kernel(prg, terms, keys, weights, first, count, platform == "cpu")
 
 
 def _plain(
@@ -118,14 +117,13 @@ def _plain(
     weights: UInt32[Array, "m h K"],
     first: Array,
     count: int,
-    nonce_word: int,
 ) -> UInt32[Array, "h terms 16 count"]:
     """A scan over the keys; the sums are 16 arrays [h, count] for every term, or, of a PRG that
     writes to memory, one [16, h, count].
     """
     rows = keys.shape[0]
     counter = first + jnp.arange(count, dtype=jnp.uint32)[None]
-    nonce = [jnp.full((1, 1), word, jnp.uint32) for word in (nonce_word, 0, 0)]
+    nonce = [jnp.zeros((1, 1), jnp.uint32)] * 3
     lead, parts = ((16,), 1) if prg.in_memory else ((), 16)
 
     def step(sums: list[list[Array]], item: tuple[Array, Array]) -> tuple[list[list[Array]], None]:
@@ -151,10 +149,9 @@ def _in_registers(
     weights_of: Callable[[Array], list[Array]],
     keys: int,
     counter: Array,
-    nonce_word: int,
 ) -> tuple[Array, ...]:
     """The sums of a kernel's blocks, term by term, each in its 16 lanes."""
-    nonce = [jnp.full(counter.shape, word, jnp.uint32) for word in (nonce_word, 0, 0)]
+    nonce = [jnp.zeros(counter.shape, jnp.uint32)] * 3
 
     def add(j: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
         words = prg.block([key_of(j, i) for i in range(8)], counter, nonce)
@@ -175,7 +172,6 @@ def _gpu(
     weights: UInt32[Array, "m h K"],
     first: Array,
     count: int,
-    nonce_word: int,
     interpret: bool,
 ) -> UInt32[Array, "h terms 16 count"]:
     """A Pallas kernel: grid (row, 128 blocks); keys and weights are read as scalars."""
@@ -197,7 +193,6 @@ def _gpu(
             lambda j: [weights_ref[m, row, j] for m in range(num_weights)],
             num_keys,
             counter,
-            nonce_word,
         )
         for place, lanes in enumerate(sums):
             out_ref[row, place // 16, place % 16, pl.ds(group * THREADS, THREADS)] = lanes
@@ -220,7 +215,6 @@ def _tpu(
     weights: UInt32[Array, "m h K"],
     first: Array,
     count: int,
-    nonce_word: int,
     interpret: bool,
 ) -> UInt32[Array, "h terms 16 count"]:
     """A Pallas kernel: grid (row, blocks, keys); keys and weights are scalars in SMEM, as many at a
@@ -254,7 +248,6 @@ def _tpu(
             lambda j: [weights_ref[0, m, j] for m in range(num_weights)],
             each,
             counter,
-            nonce_word,
         )
         if steps > 1:
 
