@@ -169,6 +169,13 @@ def test_how_many_fit_on_four_chips():
 
 @TPU
 @pytest.mark.slow
+def test_a_topology_of_one_chip():
+    """Older compilers take it for a part of a host of four."""
+    assert len(ahead.tpu_devices("v5e:1x1")) == 1
+
+
+@TPU
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["v99:2x2", "v5e:7x5"])
 def test_an_unknown_topology_is_refused(topology):
     with pytest.raises(sd.ConfigError, match="topology"):

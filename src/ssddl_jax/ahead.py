@@ -84,8 +84,11 @@ def tpu_devices(topology: str) -> Any:
 
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    # A host has four chips, unless it is said to have one; older compilers refuse a single chip.
+    alone = set(topology.rpartition(":")[2].split("x")) == {"1"}
+    bounds: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if alone else {}
     try:
-        return topologies.get_topology_desc(topology, platform="tpu").devices
+        return topologies.get_topology_desc(topology, platform="tpu", **bounds).devices
     except Exception as error:
         text = " ".join(str(error).split())[:200]
         remedy = f"is no topology that the TPU compiler knows: {text}"
