@@ -129,7 +129,7 @@ def about(tiny):
     import jax
     import jax.numpy as jnp
 
-    from ssddl_jax.environment import versions
+    from ssddl_jax.running.environment import versions
 
     device, size = jax.devices()[0], 256 if tiny else 8192
     rows = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
@@ -160,9 +160,9 @@ def kernel(tiny, form, prg="chacha20", weights=1, threads=None):
     import jax.numpy as jnp
     import numpy as np
 
-    from ssddl_jax.chacha import PRGS
-    from ssddl_jax.sharing import key_sums as module
-    from ssddl_jax.sharing.key_sums import WEIGHTED, WEIGHTED_TWICE, key_sums
+    from ssddl_jax.core.arithmetic.chacha import PRGS
+    from ssddl_jax.core.sharing.schedules import key_sums as module
+    from ssddl_jax.core.sharing.schedules.key_sums import WEIGHTED, WEIGHTED_TWICE, key_sums
 
     prg = "chacha8" if tiny else prg  # an interpreted kernel takes long to compile
     module.THREADS = threads or module.THREADS
@@ -237,12 +237,12 @@ def words(tiny, which):
     import numpy as np
     from jax.sharding import Mesh
 
-    from ssddl_jax.chacha import PRGS
-    from ssddl_jax.encoding import Encoding
-    from ssddl_jax.parallel import AXIS, own_schedule
-    from ssddl_jax.rings import RINGS
-    from ssddl_jax.sharing import SHARINGS, Attempt, Messages, Scheme, suited
-    from ssddl_jax.sharing.base import slot_factors, weighted_sum
+    from ssddl_jax.core.arithmetic.chacha import PRGS
+    from ssddl_jax.core.arithmetic.encoding import Encoding
+    from ssddl_jax.core.arithmetic.rings import RINGS
+    from ssddl_jax.core.devices import AXIS, own_schedule
+    from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, slot_factors, weighted_sum
+    from ssddl_jax.core.sharing.schemes import SHARINGS, suited
 
     places = {"cpu": jax.devices("cpu")[0], "here": jax.devices()[0]}
     found = {}
@@ -343,14 +343,14 @@ def round_(
     """A whole round of n members: 20 examples each, one step."""
     import jax
 
-    from ssddl_jax import compiling
-    from ssddl_jax.bench import round_simulation
-    from ssddl_jax.environment import peak_memory_mb
-    from ssddl_jax.hashes import words_sha256
-    from ssddl_jax.profiling import traced
-    from ssddl_jax.requests import RoundBench
-    from ssddl_jax.sharing import words_made
-    from ssddl_jax.simulation import place
+    from ssddl_jax.core.sharing.schemes import words_made
+    from ssddl_jax.measure.bench import round_simulation
+    from ssddl_jax.planning.requests import RoundBench
+    from ssddl_jax.running.environment import peak_memory_mb
+    from ssddl_jax.running.profiling import traced
+    from ssddl_jax.simulation import compiling
+    from ssddl_jax.simulation.build import place
+    from ssddl_jax.simulation.digests import words_sha256
 
     if tiny:
         n, model, repeats = min(n, 24), "linear", min(repeats, 1)
@@ -414,8 +414,8 @@ def keep(folder, name, text):
 
 def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
     """ParaShare and the server's sum alone, as `ssddl bench share`."""
-    from ssddl_jax import bench
-    from ssddl_jax.requests import ShareBench
+    from ssddl_jax.measure import bench
+    from ssddl_jax.planning.requests import ShareBench
 
     n = min(n, 24) if tiny else n
     config = config_of(n, neighbours=neighbours, shares=shares)
@@ -440,8 +440,8 @@ def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
 def training(tiny):
     """Five rounds of training; the same hash is expected of another process."""
     import ssddl_jax as sd
-    from ssddl_jax.hashes import run_sha256, words_sha256
-    from ssddl_jax.loop import compile_loop, first_state, prepare, rounds
+    from ssddl_jax.running.loop import compile_loop, first_state, prepare, rounds
+    from ssddl_jax.simulation.digests import run_sha256, words_sha256
 
     config = sd.Config(
         participants=100, group_size=10 if tiny else 25, rounds=2 if tiny else 5, devices=1,

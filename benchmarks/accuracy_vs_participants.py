@@ -30,7 +30,7 @@ def cell(protocol: str, seeds: int, fields: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     import ssddl_jax as sd
-    from ssddl_jax.comparison.rows import read_rows
+    from ssddl_jax.measure.compare.rows import read_rows
 
     config = sd.Config(**fields)
     row = read_rows(protocol, config)[0].config

@@ -26,10 +26,10 @@ def moved(protocol: str, participants: int, dimension: int) -> dict[str, Any]:
     import numpy as np
 
     import ssddl_jax as sd
-    from ssddl_jax.comparison.rows import read_rows
-    from ssddl_jax.forecast import forecast
-    from ssddl_jax.key_agreement import key_agreement
-    from ssddl_jax.plan import make_plan
+    from ssddl_jax.measure.compare.rows import read_rows
+    from ssddl_jax.planning.forecast import forecast
+    from ssddl_jax.planning.key_agreement import key_agreement
+    from ssddl_jax.planning.plan import make_plan
 
     config = sd.Config(
         participants=participants, group_size="all", partition="resample:1", rounds=1

@@ -22,10 +22,10 @@ def main() -> None:
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     import ssddl_jax as sd
-    from ssddl_jax.comparison.rows import left_out, read_rows
-    from ssddl_jax.comparison.work import measure as work_of
-    from ssddl_jax.population import load_data
-    from ssddl_jax.simulation import build_simulation
+    from ssddl_jax.data.loading import load_data
+    from ssddl_jax.measure.compare.rows import left_out, read_rows
+    from ssddl_jax.measure.compare.work import measure as work_of
+    from ssddl_jax.simulation.build import build_simulation
 
     settings = dict.fromkeys([*((n, "mlp") for n in SIZES), *((100, model) for model in MODELS)])
     rows = ROWS

@@ -31,9 +31,10 @@ def one_process(name: str) -> None:
     import numpy as np
 
     import ssddl_jax as sd
-    from ssddl_jax.compiling import named
-    from ssddl_jax.loop import evaluator, first_state, prepare
-    from ssddl_jax.simulation import place
+    from ssddl_jax.running.loop import first_state, prepare
+    from ssddl_jax.simulation.build import place
+    from ssddl_jax.simulation.compiling import named
+    from ssddl_jax.simulation.evaluate import evaluator
 
     ends = [cpu()]
     parts = {}

@@ -22,12 +22,12 @@ def main() -> None:
     from pathlib import Path
 
     import ssddl_jax as sd
-    from ssddl_jax.population import load_data
+    from ssddl_jax.data.loading import load_data
+    from ssddl_jax.planning.requests import SIZES, attack_config
     from ssddl_jax.privacy import results, study
+    from ssddl_jax.privacy.attack_inputs import play, surfaces_of
     from ssddl_jax.privacy.figure import draw
     from ssddl_jax.privacy.scoring import leak_of
-    from ssddl_jax.privacy.surfaces import play, surfaces_of
-    from ssddl_jax.requests import SIZES, attack_config
 
     people, targets = (12, 2) if options.tiny else (100, options.targets)
     if options.tiny:  # too few to show anything

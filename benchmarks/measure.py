@@ -72,7 +72,7 @@ def best_and_median(seconds: Sequence[float]) -> dict[str, float]:
 
 def machine(cores: int) -> dict[str, Any]:
     """The processor and how many of its cores were used."""
-    from ssddl_jax.environment import processor
+    from ssddl_jax.running.environment import processor
 
     return {"cpu": processor(), "cores_used": cores, "cores": os.cpu_count()}
 
@@ -86,7 +86,7 @@ def record(path: Path | None, cores: int, results: Mapping[str, Any]) -> None:
     """Writes results with the command, the machine and the versions, if a file is asked for."""
     if path is None:
         return
-    from ssddl_jax.environment import versions
+    from ssddl_jax.running.environment import versions
 
     whole = {
         "command": command(),

@@ -25,8 +25,8 @@ def main() -> None:
     import jax
 
     import ssddl_jax as sd
-    from ssddl_jax.console import Progress
-    from ssddl_jax.loop import compile_loop, first_state, prepare
+    from ssddl_jax.cli.console import Progress
+    from ssddl_jax.running.loop import compile_loop, first_state, prepare
 
     tiny = {"participants": 6, "group_size": 3, "model": "linear"} if options.tiny else {}
     config = sd.Config(rounds=12 if options.tiny else ROUNDS, **tiny)

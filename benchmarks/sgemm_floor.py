@@ -35,9 +35,9 @@ def prepare(participants: int, examples: int, steps: int, **fields: Any) -> Prep
     import jax
 
     from ssddl_jax import Config
-    from ssddl_jax.bench import RoundBench, round_simulation
-    from ssddl_jax.compiling import compile_once, named
-    from ssddl_jax.simulation import place
+    from ssddl_jax.measure.bench import RoundBench, round_simulation
+    from ssddl_jax.simulation.build import place
+    from ssddl_jax.simulation.compiling import compile_once, named
 
     config = Config(participants=participants, group_size="all", **fields)
     bench = RoundBench(participants, examples, steps, examples)

@@ -79,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     from ssddl_jax import Config
-    from ssddl_jax.bench import ShareBench, bench_share
+    from ssddl_jax.measure.bench import ShareBench, bench_share
 
     sweeps, turns, repeats = (TINY, 1, 2) if options.tiny else (SWEEPS, options.turns, 3)
     prg = "chacha8" if options.tiny else options.prg

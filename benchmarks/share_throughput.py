@@ -136,7 +136,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     from ssddl_jax import Config
-    from ssddl_jax.bench import ShareBench, bench_share
+    from ssddl_jax.measure.bench import ShareBench, bench_share
 
     dimension, turns, repeats = (500, 1, 1) if options.tiny else (50_890, options.turns, 8)
     n, many = (8, 10) if options.tiny else (64, 100)

@@ -65,8 +65,8 @@ def graph_of(fields: dict[str, Any]) -> str:
 def compiled(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     """A row of the results, and the compiler's whole report."""
     import ssddl_jax as sd
-    from ssddl_jax.ahead import compile_report
-    from ssddl_jax.requests import parse_target
+    from ssddl_jax.measure.compile_ahead import compile_report
+    from ssddl_jax.planning.requests import parse_target
 
     config = sd.Config(
         participants=case.members,

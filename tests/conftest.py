@@ -27,7 +27,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from harness import built, tiny_data, tiny_npz  # noqa: E402
-from ssddl_jax.cores import usable_cores  # noqa: E402
+from ssddl_jax.running.host_devices import usable_cores  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -15,8 +15,8 @@ import numpy as np
 
 from fuzz_words import BIG, LITERALS, NUMBERS, PLUGINS, WORDS
 from ssddl_jax.cli import COMMANDS, main
-from ssddl_jax.config import Config
-from ssddl_jax.protocols import PROTOCOLS
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import PROTOCOLS
 
 TAME_SHARE = 0.03  # of all cases
 ROWS = 60

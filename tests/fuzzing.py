@@ -31,8 +31,8 @@ import fuzz_cases
 import harness
 import ssddl_jax
 from ssddl_jax.cli import main
-from ssddl_jax.config import Config
-from ssddl_jax.simulation import Simulation
+from ssddl_jax.config.config import Config
+from ssddl_jax.simulation.build import Simulation
 
 WILD_SECONDS, TAME_SECONDS = 30, 240
 ROOM = 8 << 30  # address space beyond what the process has: more is a failure, not a dead machine
@@ -99,9 +99,12 @@ def gates():
         for found in pkgutil.walk_packages(ssddl_jax.__path__, "ssddl_jax.")
         if not found.name.endswith("__main__")
     ]
-    from ssddl_jax import ahead, distributed, loop, scaling, seeds, simulation
+    from ssddl_jax.measure import compile_ahead, scaling
+    from ssddl_jax.running import loop, processes
+    from ssddl_jax.simulation import build as simulation
+    from ssddl_jax.simulation import seeds
 
-    starts = {simulation.place, ahead._shapes, distributed.supervise, scaling.scale}
+    starts = {simulation.place, compile_ahead._shapes, processes.supervise, scaling.scale}
     starts |= {seeds.run_seeds, loop.first_state}
     return [
         (module, name)

@@ -9,10 +9,11 @@ import numpy as np
 
 import independent
 from ssddl_jax import reference
-from ssddl_jax.chacha import PRGS, rolled
-from ssddl_jax.encoding import Encoding
-from ssddl_jax.parallel import make_mesh
-from ssddl_jax.sharing import SHARINGS, Attempt, Messages, Scheme
+from ssddl_jax.core.arithmetic.chacha import PRGS, rolled
+from ssddl_jax.core.arithmetic.encoding import Encoding
+from ssddl_jax.core.devices import make_mesh
+from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme
+from ssddl_jax.core.sharing.schemes import SHARINGS
 
 DIMENSION, SEED, ROUND = 21, 2**40 + 3, 5
 

@@ -315,13 +315,6 @@ SHARING = (
         "return bound <= _INT32_MAX and terms * bound <= capacity + 1",
         "test_encoding.py::test_auto_takes_the_largest_that_fits",
     ),
-    _mutant(
-        "a-bit-lost-between-packed-words",
-        "sharing",
-        "filled[at + 1] |= rows[..., i] >> jnp.uint32(_WORD - shift)",
-        "filled[at + 1] |= rows[..., i] >> jnp.uint32(_WORD - shift + 1)",
-        "test_packing.py::test_packed_row_is_one_integer[33-7]",
-    ),
     # Masks and graphs
     _mutant(
         "shares-with-the-other-sign",
@@ -1123,8 +1116,8 @@ FILES = (
     _mutant(
         "the-file-wins-over-the-flags",
         "files",
-        "fields.update({name: convert(name, text, hints[name]) for name, text in given.items()})",
-        "fields = {**{n: convert(n, text, hints[n]) for n, text in given.items()}, **fields}",
+        "fields.update({name: from_text(text, hints[name]) for name, text in given.items()})",
+        "fields = {**{n: from_text(text, hints[n]) for n, text in given.items()}, **fields}",
         "test_cli.py::test_flags_win_over_the_file",
     ),
     _mutant(

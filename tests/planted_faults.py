@@ -20,14 +20,16 @@ from jax import Array, lax
 from jaxtyping import UInt32
 
 import ssddl_jax as sd
-from ssddl_jax import field
-from ssddl_jax.chacha import CHACHA20, blocks
-from ssddl_jax.encoding import Encoding
-from ssddl_jax.parallel import make_mesh
+from ssddl_jax.core.arithmetic import field
+from ssddl_jax.core.arithmetic.chacha import CHACHA20, blocks
+from ssddl_jax.core.arithmetic.encoding import Encoding
+from ssddl_jax.core.arithmetic.randomness import next_chain, pair_keys
+from ssddl_jax.core.devices import make_mesh
+from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing, uploads_of
+from ssddl_jax.core.sharing.ideal import ideal
+from ssddl_jax.core.sharing.pairwise import pairwise
+from ssddl_jax.core.sharing.shamir import shamir
 from ssddl_jax.privacy.distinguisher import chains, uploads
-from ssddl_jax.randomness import next_chain, pair_keys
-from ssddl_jax.sharing import ideal, pairwise, shamir
-from ssddl_jax.sharing.base import Attempt, Messages, Scheme, Sharing, uploads_of
 
 VIEWS = 20_000  # of each world: as many are held out in all
 WORDS = 16

@@ -9,7 +9,7 @@ import numpy as np
 import ssddl_jax as sd
 from harness import table_data, table_model, table_train
 from ssddl_jax import reference
-from ssddl_jax.simulation import place
+from ssddl_jax.simulation.build import place
 
 N, n, D = 13, 11, 21
 BROKEN = (3, 8)

@@ -9,14 +9,15 @@ import numpy as np
 
 import independent
 from ssddl_jax import reference
-from ssddl_jax.chacha import PRGS, rolled
-from ssddl_jax.encoding import Encoding
-from ssddl_jax.parallel import make_mesh
+from ssddl_jax.core.arithmetic.chacha import PRGS, rolled
+from ssddl_jax.core.arithmetic.encoding import Encoding
+from ssddl_jax.core.devices import make_mesh
+from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme
+from ssddl_jax.core.sharing.pairwise import pairwise
+from ssddl_jax.core.sharing.secagg import recover, secagg
 from ssddl_jax.reference.encoding import to_values, to_words
 from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, elements, recoverable
 from ssddl_jax.reference.secagg import secagg as in_integers
-from ssddl_jax.sharing import Attempt, Messages, Scheme, pairwise, secagg
-from ssddl_jax.sharing.secagg import recover
 
 DIMENSION, SEED, ROUND = 21, 2**40 + 9, 3
 

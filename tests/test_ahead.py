@@ -8,12 +8,12 @@ import pytest
 from jax.sharding import AxisType
 
 import ssddl_jax as sd
-from ssddl_jax import ahead
-from ssddl_jax.ahead import compile_report
-from ssddl_jax.hlo import MODULES, OTHER
-from ssddl_jax.parallel import AXIS
-from ssddl_jax.population import load_data
-from ssddl_jax.requests import Target, parse_target
+from ssddl_jax.core.devices import AXIS
+from ssddl_jax.data.loading import load_data
+from ssddl_jax.measure import compile_ahead
+from ssddl_jax.measure.compile_ahead import compile_report
+from ssddl_jax.planning.requests import Target, parse_target
+from ssddl_jax.simulation.hlo import MODULES, OTHER
 
 TPU = pytest.mark.skipif(
     find_spec("libtpu") is None, reason="the TPU's compiler is the extra tpu; make test-tpu has it"
@@ -35,7 +35,7 @@ def test_targets():
 
 
 def test_without_the_compiler_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr("ssddl_jax.requests.find_spec", lambda name: None)
+    monkeypatch.setattr("ssddl_jax.planning.requests.find_spec", lambda name: None)
     with pytest.raises(sd.ConfigError, match=r"ssddl-jax\[tpu\]"):
         compile_report(sd.Config(), Target("tpu", "v5e:2x2"))
 
@@ -47,11 +47,11 @@ def test_collectives_and_forbidden_things_are_found_in_a_text():
       %c = u64[2] add(%y, %y)
       %d = f32[2] custom-call(%y), custom_call_target="xla_python_cpu_callback"
     """
-    assert ahead._collectives(text) == {"all-reduce": 1, "all-gather": 1}
-    assert ahead._forbidden(text) == {"types_64_bit": {"u64": 1}, "host_callbacks": 1}
+    assert compile_ahead._collectives(text) == {"all-reduce": 1, "all-gather": 1}
+    assert compile_ahead._forbidden(text) == {"types_64_bit": {"u64": 1}, "host_callbacks": 1}
     text = "%0 = stablehlo.add %a, %b : tensor<4xi64>, (tensor<f64>, tensor<2xui32>)"
-    assert ahead._forbidden(text)["types_64_bit"] == {"i64": 1, "f64": 1}
-    assert ahead._forbidden("%c = u32[2] add(%y) : tensor<2xui32>") == {
+    assert compile_ahead._forbidden(text)["types_64_bit"] == {"i64": 1, "f64": 1}
+    assert compile_ahead._forbidden("%c = u32[2] add(%y) : tensor<2xui32>") == {
         "types_64_bit": {},
         "host_callbacks": 0,
     }
@@ -79,11 +79,11 @@ def test_how_many_fit_by_what_two_compilations_use(monkeypatch, name):
         sizes = {"argument": formula(n) - n - 2, "output": n + 5, "temp": 7, "alias": 10}
         return SimpleNamespace(**{f"{k}_size_in_bytes": v for k, v in sizes.items()})
 
-    monkeypatch.setattr(ahead, "_compile", compiled)
-    monkeypatch.setattr(ahead, "_memory", memory)
+    monkeypatch.setattr(compile_ahead, "_compile", compiled)
+    monkeypatch.setattr(compile_ahead, "_memory", memory)
     mesh = jax.make_mesh((1,), (AXIS,), axis_types=(AxisType.Auto,))
     told = {"device_kind": "TPU v5 lite", "devices": 4}
-    report = ahead._fit(config, load_data(config), mesh, told)
+    report = compile_ahead._fit(config, load_data(config), mesh, told)
     assert report["bytes_of_a_large_round"] == {str(n): formula(n) for n in members}
     assert len(members) == 2
     assert report["bytes_grow_as"] == f"participants^{power}"
@@ -171,7 +171,7 @@ def test_how_many_fit_on_four_chips():
 @pytest.mark.slow
 def test_a_topology_of_one_chip():
     """Older compilers take it for a part of a host of four."""
-    assert len(ahead.tpu_devices("v5e:1x1")) == 1
+    assert len(compile_ahead.tpu_devices("v5e:1x1")) == 1
 
 
 @TPU
@@ -179,4 +179,4 @@ def test_a_topology_of_one_chip():
 @pytest.mark.parametrize("topology", ["v99:2x2", "v5e:7x5"])
 def test_an_unknown_topology_is_refused(topology):
     with pytest.raises(sd.ConfigError, match="topology"):
-        ahead.tpu_devices(topology)
+        compile_ahead.tpu_devices(topology)

@@ -9,14 +9,14 @@ from scipy.stats import binomtest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.errors import ConfigError
-from ssddl_jax.population import load_data
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.data.loading import load_data
+from ssddl_jax.planning.requests import attack_config
 from ssddl_jax.privacy.across_rounds import differencing, late_upload
+from ssddl_jax.privacy.attack_inputs import play, surfaces_of
 from ssddl_jax.privacy.attacks import images, linear_layer
 from ssddl_jax.privacy.scoring import interval, leak_of
 from ssddl_jax.privacy.study import study
-from ssddl_jax.privacy.surfaces import play, surfaces_of
-from ssddl_jax.requests import attack_config
 
 TARGETS = [0, 1, 2]
 

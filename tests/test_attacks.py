@@ -9,9 +9,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.ndimage import gaussian_filter
 
-from ssddl_jax.data import load_dataset
-from ssddl_jax.local_training import mean_loss
-from ssddl_jax.models import load_model
+from ssddl_jax.core.learning.local_training import mean_loss
+from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.data.datasets import load_dataset
 from ssddl_jax.privacy.attacks import images, labels, linear_layer, matching
 from ssddl_jax.privacy.attacks.lenet import LENET
 

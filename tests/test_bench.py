@@ -7,13 +7,13 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax import reference
-from ssddl_jax.bench import bench_round, image_pool, round_simulation
-from ssddl_jax.local_training import LocalSteps, pieces_of, train_tile
-from ssddl_jax.models import load_model
-from ssddl_jax.optimizers import local_optimizer
-from ssddl_jax.population import rows_of
-from ssddl_jax.randomness import public_key
-from ssddl_jax.requests import RoundBench
+from ssddl_jax.core.arithmetic.randomness import public_key
+from ssddl_jax.core.learning.local_training import LocalSteps, pieces_of, train_tile
+from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.core.learning.optimizers import local_optimizer
+from ssddl_jax.core.learning.population import rows_of
+from ssddl_jax.measure.bench import bench_round, image_pool, round_simulation
+from ssddl_jax.planning.requests import RoundBench
 
 PROMISED = {
     "seconds_per_round_median",

@@ -14,7 +14,7 @@ import pytest
 import harness
 import independent
 import ssddl_jax as sd
-from ssddl_jax.simulation import build_simulation, place
+from ssddl_jax.simulation.build import build_simulation, place
 
 
 class Edge(NamedTuple):

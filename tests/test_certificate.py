@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ssddl_jax.field import P
+from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.privacy.certificate import certificate, over_rounds
 from ssddl_jax.privacy.elimination import combined, reduce_rows
 from ssddl_jax.privacy.exposure import by_coalition, by_round, full_header, groups

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import independent
-from ssddl_jax.chacha import PRG, PRGS, block, blocks, first8, rolled, tag, words
-from ssddl_jax.rings import RINGS
-from ssddl_jax.sharing.kernels import drawn_sums, key_sums, written
+from ssddl_jax.core.arithmetic.chacha import PRG, PRGS, block, blocks, first8, rolled, tag, words
+from ssddl_jax.core.arithmetic.rings import RINGS
+from ssddl_jax.core.sharing.schedules.kernels import drawn_sums, key_sums, written
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "prg.json").read_text())
 MANY = 480  # blocks of a call: one program for each number of rounds

@@ -15,11 +15,12 @@ import pytest
 import tomli_w
 
 import ssddl_jax as sd
-from ssddl_jax import checkpoints, reference
-from ssddl_jax.checkpoints import newest, set_aside
-from ssddl_jax.directory import read_config
-from ssddl_jax.loop import first_state, prepare, recipe_of
-from ssddl_jax.sinks import JsonLines
+from ssddl_jax import reference
+from ssddl_jax.running import checkpoints
+from ssddl_jax.running.checkpoints import newest, set_aside
+from ssddl_jax.running.directory import read_config
+from ssddl_jax.running.loop import first_state, prepare, recipe_of
+from ssddl_jax.running.sinks import JsonLines
 
 ROUNDS = 9  # checkpoints after 3, 6 and 9
 FILES = 11  # of a checkpoint, at least

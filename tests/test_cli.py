@@ -16,7 +16,7 @@ import harness
 import independent
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.config_file import read_toml
+from ssddl_jax.config.toml_files import read_toml
 
 QUICK = ["--model", "linear", "--participants", "8", "--group-size", "5", "--rounds", "2"]
 QUICK += ["--devices", "1", "--tile-size", "2"]
@@ -489,7 +489,7 @@ def test_a_failure_on_the_way_is_status_one_and_one_line(elsewhere, capsys, monk
     def fail(*_, **__):
         raise RuntimeError("the disk\nis on fire")
 
-    monkeypatch.setattr("ssddl_jax.planning.plan_report", fail)
+    monkeypatch.setattr("ssddl_jax.planning.report.plan_report", fail)
     assert main(["plan"]) == 1
     told = capsys.readouterr()
     assert told.out == ""

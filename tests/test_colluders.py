@@ -14,11 +14,11 @@ import independent
 import layers
 import ssddl_jax as sd
 from layers import Layer
-from ssddl_jax.graph_search import log2_cut
+from ssddl_jax.planning.graph_search import log2_cut
+from ssddl_jax.planning.standing import standing_of
 from ssddl_jax.privacy.certificate import certificate
 from ssddl_jax.privacy.exposure import full_header
 from ssddl_jax.privacy.messages import Adversary
-from ssddl_jax.standing import standing_of
 
 DROPOUTS = (0.0, 0.1, 0.25, 0.34, 0.5, 0.75, 0.9)
 

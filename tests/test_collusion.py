@@ -17,16 +17,16 @@ import ssddl_jax as sd
 from layers import Layer
 from secagg_cases import Case
 from ssddl_jax import reference
-from ssddl_jax.forecast import forecast
-from ssddl_jax.models import load_model
-from ssddl_jax.plan import make_plan
+from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.planning.forecast import forecast
+from ssddl_jax.planning.plan import make_plan
+from ssddl_jax.planning.standing import standing_of
 from ssddl_jax.privacy.certificate import certificate, known_sums, recover
 from ssddl_jax.privacy.exposure import full_header
 from ssddl_jax.privacy.messages import Adversary, header_of, visible
 from ssddl_jax.privacy.secrets import known_masks
 from ssddl_jax.privacy.views import view_of
 from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, elements, recoverable
-from ssddl_jax.standing import standing_of
 
 
 def figure(**fields):

@@ -7,14 +7,15 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.comparison import compare, work
-from ssddl_jax.comparison.rows import DEFAULT, read_rows
-from ssddl_jax.comparison.work import measure
-from ssddl_jax.config import Config
-from ssddl_jax.forecast import forecast
-from ssddl_jax.plan import share_words
-from ssddl_jax.protocols import PROTOCOLS
-from ssddl_jax.seeds import run_seeds
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import PROTOCOLS
+from ssddl_jax.measure.compare import comparison as compare
+from ssddl_jax.measure.compare import work
+from ssddl_jax.measure.compare.rows import DEFAULT, read_rows
+from ssddl_jax.measure.compare.work import measure
+from ssddl_jax.planning.forecast import forecast
+from ssddl_jax.planning.plan import share_words
+from ssddl_jax.simulation.seeds import run_seeds
 
 SMALL = "--model linear --participants 20 --group-size 5 --rounds 2 --partition resample:20"
 SMALL += " --max-dropout 0.4"
@@ -133,7 +134,7 @@ def test_void_rounds_are_told(tmp_path, capsys, play):
 
 
 def test_a_row_without_its_extra_is_left_out(tmp_path, monkeypatch, capsys, play):
-    from ssddl_jax.rivals import paillier
+    from ssddl_jax.baselines import paillier
 
     monkeypatch.setattr(paillier, "installed", lambda: False)
     rows = "plain,phong-paillier"

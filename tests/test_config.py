@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ssddl_jax as sd
-from ssddl_jax.config_file import read_toml
+from ssddl_jax.config.toml_files import read_toml
 
 FIELDS = [field.name for field in dataclasses.fields(sd.Config)]
 ODD = st.one_of(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax import cores
-from ssddl_jax.cores import DEVICES_FLAG
+from ssddl_jax.running import host_devices
+from ssddl_jax.running.host_devices import DEVICES_FLAG
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ def fresh(monkeypatch):
     """As before JAX has devices, on two cores, with nothing in the environment."""
 
     def start(config, fill=True, nproc=None, flags=""):
-        monkeypatch.setattr(cores, "_has_devices", lambda: False)
-        monkeypatch.setattr(cores, "usable_cores", lambda: 2)
-        monkeypatch.setattr(cores, "GIVEN_FLAGS", flags)
+        monkeypatch.setattr(host_devices, "_has_devices", lambda: False)
+        monkeypatch.setattr(host_devices, "usable_cores", lambda: 2)
+        monkeypatch.setattr(host_devices, "GIVEN_FLAGS", flags)
         environment = {"XLA_FLAGS": flags, **({"NPROC": nproc} if nproc else {})}
-        monkeypatch.setattr(cores, "os", SimpleNamespace(environ=environment))
-        cores.start_pool(config, fill=fill)
+        monkeypatch.setattr(host_devices, "os", SimpleNamespace(environ=environment))
+        host_devices.start_pool(config, fill=fill)
         return environment["NPROC"], environment["XLA_FLAGS"]
 
     return start
@@ -68,7 +68,7 @@ def test_what_is_refused(fresh, fields, given, field, words):
 
 
 def test_a_pool_that_runs_already_is_not_another(make_tiny_data):
-    here = cores.pool()
+    here = host_devices.pool()
     config = sd.Config(participants=8, group_size=5, model="linear", threads=here + 1)
     with pytest.raises(sd.ConfigError, match=f"pool has {here} .*NPROC={here + 1} python"):
         sd.run(config, data=make_tiny_data(8))

@@ -10,13 +10,13 @@ import pytest
 
 import independent
 import ssddl_jax as sd
-from ssddl_jax.comparison import work
-from ssddl_jax.config import Config
-from ssddl_jax.forecast import forecast
-from ssddl_jax.key_agreement import key_agreement
-from ssddl_jax.networks import messages
-from ssddl_jax.plan import traffic
-from ssddl_jax.planning import plan_report
+from ssddl_jax.config.config import Config
+from ssddl_jax.measure.compare import work
+from ssddl_jax.planning.forecast import forecast
+from ssddl_jax.planning.key_agreement import key_agreement
+from ssddl_jax.planning.network import messages
+from ssddl_jax.planning.plan import traffic
+from ssddl_jax.planning.report import plan_report
 from ssddl_jax.privacy.messages import SERVER, Header, sealed
 
 n, D = 6, 7851

@@ -14,18 +14,12 @@ import pytest
 import harness
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.config import Config
-from ssddl_jax.data import (
-    DataError,
-    Dataset,
-    dataset_from_arrays,
-    doubts,
-    list_datasets,
-    load_dataset,
-    places,
-    ranges,
-)
-from ssddl_jax.population import load_data, make_data
+from ssddl_jax.common.errors import DataError
+from ssddl_jax.config.config import Config
+from ssddl_jax.data import places
+from ssddl_jax.data.datasets import Dataset, dataset_from_arrays, doubts, load_dataset, ranges
+from ssddl_jax.data.loading import load_data, make_data
+from ssddl_jax.data.places import list_datasets
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 IDX = {

@@ -12,9 +12,13 @@ from sklearn.metrics import roc_auc_score
 import planted_faults as planted
 import ssddl_jax as sd
 from planted_faults import FAULTS, THRESHOLD
-from ssddl_jax.field import from_signed
+from ssddl_jax.core.arithmetic.field import from_signed
+from ssddl_jax.core.sharing.ideal import ideal
+from ssddl_jax.core.sharing.pairwise import pairwise
+from ssddl_jax.core.sharing.schemes import SHARINGS, suited
+from ssddl_jax.core.sharing.secagg import secagg
+from ssddl_jax.core.sharing.shamir import shamir
 from ssddl_jax.privacy.distinguisher import auc, chains, distinguish, features, uploads
-from ssddl_jax.sharing import SHARINGS, ideal, pairwise, secagg, shamir, suited
 
 SOURCE = Path(sd.__file__).parent
 

@@ -12,8 +12,8 @@ import jax
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax import distributed
-from ssddl_jax.distributed import Cluster, checked
+from ssddl_jax.running import processes
+from ssddl_jax.running.processes import Cluster, checked
 
 RUN = ["run", "--model", "linear", "--participants", "12", "--group-size", "8", "--tile-size", "2"]
 SECONDS = 240  # after which a process that should have ended counts as hung
@@ -69,7 +69,7 @@ def test_possible_clusters_are_not(cluster):
 @pytest.mark.parametrize("noise", ["/tmp/a,b:c d", "/tmp/\udcff", '/tmp/"'])
 def test_a_worker_is_told_its_place_whatever_the_folder_is_called(noise):
     worker = [3, noise, "127.0.0.1:80", 2, 1]
-    assert json.loads(distributed._environment(worker, 2)["SSDDL_WORKER"]) == worker
+    assert json.loads(processes._environment(worker, 2)["SSDDL_WORKER"]) == worker
 
 
 def test_what_listens_listens_where_it_was_told(monkeypatch):
@@ -80,18 +80,18 @@ def test_what_listens_listens_where_it_was_told(monkeypatch):
         started.append(json.loads(env["SSDDL_WORKER"]))
         return types.SimpleNamespace(poll=lambda: 0, kill=lambda: None, wait=lambda: None)
 
-    monkeypatch.setattr(distributed.subprocess, "Popen", start_one)
-    assert distributed.supervise(Cluster(2), ["run"], None) == 0
+    monkeypatch.setattr(processes.subprocess, "Popen", start_one)
+    assert processes.supervise(Cluster(2), ["run"], None) == 0
     assert [worker[2].rpartition(":")[0] for worker in started] == ["127.0.0.1"] * 2
     monkeypatch.setattr(
         jax.distributed, "initialize", lambda *given, **named: joined.update(named, given=given)
     )
-    monkeypatch.setattr(distributed.os, "dup2", lambda *_: None)
-    monkeypatch.setattr(distributed.threading.Thread, "start", lambda self: None)
+    monkeypatch.setattr(processes.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(processes.threading.Thread, "start", lambda self: None)
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setenv("SSDDL_WORKER", json.dumps([0, os.devnull, "10.0.0.7:80", 2, 0]))
-    distributed.join()
+    processes.join()
     assert joined["given"] == ("10.0.0.7:80", 2, 0)
     assert joined["coordinator_bind_address"] == "10.0.0.7:80"
 
@@ -196,7 +196,7 @@ def test_a_killed_process_ends_the_run_with_one_line(tmp_path, lost):
     ],
 )
 def test_the_process_that_was_killed_is_named(seen, now, named):
-    assert distributed._first(seen, now) == named
+    assert processes._first(seen, now) == named
 
 
 @pytest.mark.slow

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 import ssddl_jax as sd
 from ssddl_jax import reference
-from ssddl_jax.encoding import (
+from ssddl_jax.core.arithmetic.encoding import (
     Encoding,
     decode_words,
     encode_rows,
     possible_weight,
     weight_word,
 )
-from ssddl_jax.headroom import CAPACITIES, headroom
-from ssddl_jax.rings import RINGS
+from ssddl_jax.core.arithmetic.headroom import CAPACITIES, headroom
+from ssddl_jax.core.arithmetic.rings import RINGS
 
 EDGES = np.array(
     [0.0, -0.0, 1e-45, -1e-40, 2.0**-126, 0.5, -0.5, 1.0, -1.0, 1.5, -7.0, 3e38]
@@ -90,7 +90,7 @@ _encode8 = {
 
 def test_stochastic_rounding_is_unbiased():
     """|mean error| < 6 sqrt(1 / (4 m)) over m = 10^6, with the noise that a round uses."""
-    from ssddl_jax.randomness import public_key, rounding_noise
+    from ssddl_jax.core.arithmetic.randomness import public_key, rounding_noise
 
     m = 10**6
     noise = jax.jit(rounding_noise, static_argnums=3)(

@@ -11,10 +11,10 @@ import optax
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax.environment import conditions, device_name, differences, versions
-from ssddl_jax.models import load_model
-from ssddl_jax.plugins import source_sha256
-from ssddl_jax.simulation import build_simulation
+from ssddl_jax.common.plugins import source_sha256
+from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.running.environment import conditions, device_name, differences, versions
+from ssddl_jax.simulation.build import build_simulation
 
 FIELDS = {"participants": 6, "group_size": 5, "devices": 1}
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax import estimate as counting
-from ssddl_jax.estimate import Bundles, Kernel, bundles_in, count_bundles, estimate
-from ssddl_jax.hlo import MODULES, OTHER, computations, elements, entry, scopes_of
+from ssddl_jax.measure import kernel_bundles
+from ssddl_jax.measure.estimate import estimate
+from ssddl_jax.measure.kernel_bundles import Bundles, Kernel, bundles_in, count_bundles
+from ssddl_jax.simulation.hlo import MODULES, OTHER, computations, elements, entry, scopes_of
 
 V5E = "TPU v5 lite"
 CLOCK, MEMORY, LINKS = 1.5e9, 819e9, 200e9
@@ -407,10 +408,10 @@ def compiler(monkeypatch):
                 file.write(text)
         return SimpleNamespace(returncode=told.code, stderr=told.said, stdout="")
 
-    monkeypatch.setattr(counting.subprocess, "run", run)
-    counting._count_bundles.cache_clear()
+    monkeypatch.setattr(kernel_bundles.subprocess, "run", run)
+    kernel_bundles._count_bundles.cache_clear()
     yield told
-    counting._count_bundles.cache_clear()
+    kernel_bundles._count_bundles.cache_clear()
 
 
 def kernel_of(**fields):

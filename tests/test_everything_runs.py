@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax.config import NAMES
-from ssddl_jax.data import list_datasets
-from ssddl_jax.models import load_model
-from ssddl_jax.optimizers import local_optimizer, server_optimizer
+from ssddl_jax.config.config import NAMES
+from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
+from ssddl_jax.data.places import list_datasets
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SMALL = {"participants": 100, "group_size": 3, "rounds": 2, "model": "linear", "batch_size": 50}

@@ -13,7 +13,7 @@ import pytest
 import independent
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.explain import explain
+from ssddl_jax.cli.explain.screen import explain
 
 D = 52 + 1  # linear on 3 x 4 images of 4 classes, and the weight word
 MODULES = ("1 Init", "2 SelectGroup", "3 LocalTrain", "4 ParaShare", "5 ParaUpdate")

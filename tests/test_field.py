@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax.chacha import CHACHA8, PRG, rolled
-from ssddl_jax.field import (
+from ssddl_jax.core.arithmetic.chacha import CHACHA8, PRG, rolled
+from ssddl_jax.core.arithmetic.field import (
     MERSENNE31,
     P,
     combine,
@@ -25,7 +25,7 @@ from ssddl_jax.field import (
     small_field,
     to_signed,
 )
-from ssddl_jax.sharing.kernels import coefficient_sums
+from ssddl_jax.core.sharing.schedules.kernels import coefficient_sums
 
 EDGES = sorted(
     {0, 1, 2, 3, P - 1, P - 2, P // 2, P // 2 + 1, 2**30, 2**30 - 1, 2**30 + 1}

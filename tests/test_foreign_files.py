@@ -15,11 +15,12 @@ import sys
 import pytest
 
 from fuzzing import Stopped, gated
-from ssddl_jax import scaling
 from ssddl_jax.cli import COMMANDS, main
 from ssddl_jax.cli.measuring import BENCHES
 from ssddl_jax.cli.options import Parser
-from ssddl_jax.outputs import SETTLED, kind_of
+from ssddl_jax.common.outputs import kind_of
+from ssddl_jax.common.replacing import SETTLED
+from ssddl_jax.measure import scaling
 from test_outputs import FOREIGN, OURS, QUICK, contents, fill
 
 ALL = [(name,) for name in COMMANDS if name != "bench"] + [("bench", kind) for kind in BENCHES]

@@ -59,7 +59,7 @@ TOO_LARGE = {  # what is asked, and the field that must be named
 
 @pytest.mark.parametrize("text", TOO_LARGE)
 def test_what_no_machine_holds_is_refused(text, monkeypatch):
-    monkeypatch.setattr("ssddl_jax.least_memory.device_memory", lambda mesh: 16 << 30)
+    monkeypatch.setattr("ssddl_jax.planning.memory_limit.device_memory", lambda mesh: 16 << 30)
     argv = [*text.split(), "--devices", "1"]
     if "share" not in text:
         argv += ["--model", "linear"]

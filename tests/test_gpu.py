@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from ssddl_jax import stacked
-from ssddl_jax.chacha import PRGS
-from ssddl_jax.randomness import initial_chain
+from ssddl_jax.core import stacked
+from ssddl_jax.core.arithmetic.chacha import PRGS
+from ssddl_jax.core.arithmetic.randomness import initial_chain
 
 
 def gpu():

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssddl_jax import graph_search
-from ssddl_jax.graph_search import max_colluders, smallest_graph, threshold_for
+from ssddl_jax.planning import graph_search
+from ssddl_jax.planning.graph_search import max_colluders, smallest_graph, threshold_for
 
 TABLE = json.loads((Path(__file__).parent / "vectors" / "secagg_plus.json").read_text())
 

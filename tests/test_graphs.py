@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssddl_jax import graphs, reference
-from ssddl_jax.randomness import public_key, ring_words
+from ssddl_jax import reference
+from ssddl_jax.core.arithmetic.randomness import public_key, ring_words
+from ssddl_jax.core.sharing import graphs
 
 SIZE, ROUND, ATTEMPT, SEED = 7, 5, 1, 2**33 + 1
 

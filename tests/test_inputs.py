@@ -13,11 +13,11 @@ import pytest
 import harness
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.config import DATASETS
-from ssddl_jax.config_file import read_config_file, read_toml
+from ssddl_jax.common.paths import user_path
+from ssddl_jax.config.config import DATASETS
+from ssddl_jax.config.toml_files import read_config_file, read_toml
 from ssddl_jax.data.places import KNOWN
-from ssddl_jax.inputs import absolute, found_again, record
-from ssddl_jax.paths import user_path
+from ssddl_jax.running.input_files import absolute, found_again, record
 
 FIELDS = {"model": "linear", "participants": 8, "group_size": 5, "rounds": 1}
 FIELDS |= {"devices": 1, "tile_size": 2}

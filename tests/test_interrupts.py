@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from ssddl_jax import cli, interrupts, runner
-from ssddl_jax.checkpoints import Checkpoints
+from ssddl_jax import cli
+from ssddl_jax.running import interrupts, runner
+from ssddl_jax.running.checkpoints import Checkpoints
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 

@@ -13,10 +13,10 @@ import pytest
 
 import ssddl_jax as sd
 from rival_cases import BROKEN, D, config_of, group_of, playing
+from ssddl_jax.baselines import dssgd as selective
+from ssddl_jax.baselines import laplace
 from ssddl_jax.reference import rivals as oracle
 from ssddl_jax.reference.randomness import derive_key, public_words, stream, tag
-from ssddl_jax.rivals import dssgd as selective
-from ssddl_jax.rivals import laplace
 
 
 def laplace_config(**fields):

@@ -9,11 +9,11 @@ import pytest
 from scipy.stats import chisquare
 
 import ssddl_jax as sd
-from ssddl_jax.comparison import lwe_cost
+from ssddl_jax.baselines import lwe
+from ssddl_jax.baselines.lwe import PHONG, Ciphertexts, Parameters
+from ssddl_jax.baselines.traffic import lwe_bits
+from ssddl_jax.measure.compare import lwe_cost
 from ssddl_jax.reference import lwe as oracle
-from ssddl_jax.rivals import lwe
-from ssddl_jax.rivals.lwe import PHONG, Ciphertexts, Parameters
-from ssddl_jax.rivals.traffic import lwe_bits
 
 TOY = Parameters(dimension=24)
 MOST = 2**31 - 1

@@ -10,18 +10,18 @@ import optax
 import harness
 import ssddl_jax as sd
 from ssddl_jax import reference
+from ssddl_jax.core.arithmetic.encoding import Encoding, encode_rows
+from ssddl_jax.core.arithmetic.headroom import headroom
+from ssddl_jax.core.arithmetic.randomness import model_key
+from ssddl_jax.core.learning.local_training import LocalSteps, train_tile
+from ssddl_jax.core.round import Info
 from ssddl_jax.data.datasets import dataset_from_arrays
+from ssddl_jax.data.loading import from_partition
 from ssddl_jax.data.partition import make_partition
-from ssddl_jax.encoding import Encoding, encode_rows
-from ssddl_jax.hashes import run_sha256, words_sha256
-from ssddl_jax.headroom import headroom
-from ssddl_jax.local_training import LocalSteps, train_tile
-from ssddl_jax.loop import count_right
-from ssddl_jax.plan import traffic
-from ssddl_jax.population import from_partition
-from ssddl_jax.randomness import model_key
-from ssddl_jax.records import metrics_row
-from ssddl_jax.round import Info
+from ssddl_jax.planning.plan import traffic
+from ssddl_jax.running.metrics import metrics_row
+from ssddl_jax.simulation.digests import run_sha256, words_sha256
+from ssddl_jax.simulation.evaluate import count_right
 
 
 def planned(**fields):

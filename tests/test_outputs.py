@@ -9,10 +9,11 @@ from itertools import count
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax import outputs
 from ssddl_jax.cli import main
-from ssddl_jax.directory import read_config
-from ssddl_jax.outputs import MARKER, SETTLED, WAITING, check_output, free, kind_of, mark, output
+from ssddl_jax.common import outputs, replacing
+from ssddl_jax.common.outputs import MARKER, check_output, free, kind_of, mark, output
+from ssddl_jax.common.replacing import SETTLED, WAITING
+from ssddl_jax.running.directory import read_config
 
 QUICK = ["--model", "linear", "--participants", "8", "--group-size", "5", "--devices", "1"]
 FOREIGN = [
@@ -252,9 +253,9 @@ def test_cut_off_anywhere_it_is_the_old_run_or_the_new_one(old_run, tmp_path, mo
 
                 patched.setattr(outputs.Path, name, counted)
             try:
-                at = outputs.waiting(run)
+                at = replacing.waiting(run)
                 outputs.write_whole(at / "config.toml", "seed = 77\n")
-                outputs.settle(run)
+                replacing.settle(run)
             except Stopped:
                 done = False
             else:

@@ -10,9 +10,9 @@ import optax
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax.models import load_model
-from ssddl_jax.padding import check_padding
-from ssddl_jax.simulation import build_simulation
+from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.simulation.build import build_simulation
+from ssddl_jax.simulation.padding import check_padding
 
 COUNTS = [2, 1, 5, 3, 7, 4, 6]  # row 0 is the last participant's
 SHAPE = (6, 5)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax.rivals import paillier
-from ssddl_jax.rivals.traffic import paillier_bits
+from ssddl_jax.baselines import paillier
+from ssddl_jax.baselines.traffic import paillier_bits
 
 KEYS = paillier.generate(512)
 MOST = 2**31 - 1

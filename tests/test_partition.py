@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssddl_jax.data import (
-    DataError,
-    Dataset,
+from ssddl_jax.common.errors import DataError
+from ssddl_jax.data.datasets import Dataset, dataset_from_arrays, load_dataset
+from ssddl_jax.data.partition import (
     Partition,
-    dataset_from_arrays,
-    load_dataset,
     make_partition,
     partition_from_owners,
     validate_partition,

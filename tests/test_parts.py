@@ -12,9 +12,9 @@ from flax import nnx
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.models import as_model
-from ssddl_jax.plan import model_shapes
-from ssddl_jax.simulation import build_simulation
+from ssddl_jax.core.learning.models import as_model
+from ssddl_jax.planning.plan import model_shapes
+from ssddl_jax.simulation.build import build_simulation
 
 
 def built(tiny, **parts):

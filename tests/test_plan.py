@@ -11,12 +11,12 @@ import pytest
 
 import harness
 import ssddl_jax as sd
-from ssddl_jax import memory
-from ssddl_jax.chacha import CHACHA8, rolled
 from ssddl_jax.cli import main
-from ssddl_jax.networks import user_network
-from ssddl_jax.plan import load_prg
-from ssddl_jax.planning import plan_report
+from ssddl_jax.core.arithmetic.chacha import CHACHA8, rolled
+from ssddl_jax.planning import memory
+from ssddl_jax.planning.network import user_network
+from ssddl_jax.planning.plan import load_prg
+from ssddl_jax.planning.report import plan_report
 
 SCHEDULES = {"light": "0,1\n0,4\n1,2\n1,9\n9,3\n", "heavy": "1,0\n1,1\n1,2\n1,3\n1,4\n1,5\n1,6\n"}
 

@@ -6,7 +6,7 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.profiling import seconds_by_module
+from ssddl_jax.running.profiling import seconds_by_module
 
 FIELDS = {"participants": 9, "group_size": 5, "model": "linear", "eval_every": 5, "devices": 1}
 

@@ -14,15 +14,15 @@ import independent
 import ssddl_jax as sd
 from harness import faults_of
 from ssddl_jax import reference
-from ssddl_jax.compiling import compile_once, named
-from ssddl_jax.simulation import build_simulation, place
+from ssddl_jax.simulation.build import build_simulation, place
+from ssddl_jax.simulation.compiling import compile_once, named
 
 
 @pytest.fixture
 def as_for_users(monkeypatch):
     """XLA's optimisations on, and the unrolled PRG that rounds of real sizes have."""
     jax.config.update("jax_disable_most_optimizations", False)
-    monkeypatch.setattr("ssddl_jax.simulation.suited", lambda engine, scheme: scheme)
+    monkeypatch.setattr("ssddl_jax.simulation.build.suited", lambda engine, scheme: scheme)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
 

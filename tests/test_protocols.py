@@ -16,14 +16,14 @@ import pytest
 import independent
 import ssddl_jax as sd
 from ssddl_jax import reference
-from ssddl_jax.config import Config
-from ssddl_jax.forecast import forecast
-from ssddl_jax.networks import messages
-from ssddl_jax.plan import traffic
-from ssddl_jax.protocols import PROTOCOLS, SECAGG, SECURE
-from ssddl_jax.rivals.table import RIVALS
-from ssddl_jax.rivals.traffic import member
-from ssddl_jax.sharing import SHARINGS
+from ssddl_jax.baselines.registry import RIVALS
+from ssddl_jax.baselines.traffic import member
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import PROTOCOLS, SECAGG, SECURE
+from ssddl_jax.core.sharing.schemes import SHARINGS
+from ssddl_jax.planning.forecast import forecast
+from ssddl_jax.planning.network import messages
+from ssddl_jax.planning.plan import traffic
 
 N, n = 12, 6
 BASE = Config(
@@ -316,7 +316,7 @@ def test_devices_change_nothing(protocol, devices, finished):
 
 
 def test_bytes_that_everybody_moves_once():
-    from ssddl_jax.rivals.traffic import pooled, public_key
+    from ssddl_jax.baselines.traffic import pooled, public_key
 
     assert pooled(config_of("central"), 100, 785) == 78_500
     assert pooled(config_of("ssddl"), 100, 785) == 0
@@ -354,7 +354,7 @@ def test_models_that_everybody_keeps_count_as_memory(protocol, fields, named):
 
 
 def test_a_fraction_is_the_decimal_that_is_written():
-    from ssddl_jax.rivals.traffic import chosen
+    from ssddl_jax.baselines.traffic import chosen
 
     assert chosen(0.29, 100) == 29  # a float product gives 28
     assert chosen(0.001, 100) == 1

@@ -14,15 +14,15 @@ import pytest
 import ssddl_jax as sd
 from ssddl_jax.cli import main
 from ssddl_jax.cli.options import Parser, add_config_flags, read_config
-from ssddl_jax.directory import write_config
-from ssddl_jax.plan import traffic
-from ssddl_jax.population import load_data
-from ssddl_jax.report import SECTIONS, read_run, write_report
+from ssddl_jax.data.loading import load_data
+from ssddl_jax.planning.plan import traffic
 from ssddl_jax.report.html import text
+from ssddl_jax.report.page import SECTIONS, read_run, write_report
 from ssddl_jax.report.privacy import colluders
 from ssddl_jax.report.sections import messages_of, peers_bytes
 from ssddl_jax.report.sharing import Graph, partners, share_counts, sharing_graph
-from ssddl_jax.simulation import build_simulation
+from ssddl_jax.running.directory import write_config
+from ssddl_jax.simulation.build import build_simulation
 
 D = 10  # parameters of the runs made by hand
 

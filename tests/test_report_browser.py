@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from ssddl_jax.report import SECTIONS, write_report
+from ssddl_jax.report.page import SECTIONS, write_report
 from test_report import write_run
 
 pytestmark = pytest.mark.slow

@@ -5,9 +5,9 @@ import pytest
 
 from rival_cases import BROKEN, D, N, config_of, group_of, leaning_change, playing
 from ssddl_jax import reference
-from ssddl_jax.encoding import Encoding
+from ssddl_jax.baselines.phong import first_words
+from ssddl_jax.core.arithmetic.encoding import Encoding
 from ssddl_jax.reference import rivals as oracle
-from ssddl_jax.rivals.phong import first_words
 
 
 def check_told(info, ids, vanished, clipped=None):

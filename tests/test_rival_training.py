@@ -13,12 +13,12 @@ import ssddl_jax as sd
 from harness import CLASSES, SHAPE, tiny_arrays, tiny_data
 from rival_cases import config_of, group_of
 from ssddl_jax import reference
-from ssddl_jax.local_training import LocalSteps, train_tile
+from ssddl_jax.baselines.base import Parts
+from ssddl_jax.baselines.central import central
+from ssddl_jax.core.learning.local_training import LocalSteps, train_tile
+from ssddl_jax.core.round import Init
 from ssddl_jax.reference import rivals as oracle
-from ssddl_jax.rivals.base import Parts
-from ssddl_jax.rivals.central import central
-from ssddl_jax.round import Init
-from ssddl_jax.simulation import place
+from ssddl_jax.simulation.build import place
 from test_program import faults_of
 
 

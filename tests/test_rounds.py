@@ -18,9 +18,9 @@ import layers
 import ssddl_jax as sd
 from harness import Case, built, check_round, distinct, every_case, meaningful, setting_of
 from ssddl_jax import reference
-from ssddl_jax.accumulate import ring_sums
-from ssddl_jax.round import LocalTrain, SelectGroup
-from ssddl_jax.transcript import partner_table
+from ssddl_jax.core.accumulate import ring_sums
+from ssddl_jax.core.round import LocalTrain, SelectGroup
+from ssddl_jax.simulation.transcript import partner_table
 
 
 def chosen(case):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
-from ssddl_jax import scaling
 from ssddl_jax.cli import main
-from ssddl_jax.scaling import CURVES, Sweep, check_sweep, fitted, markdown, scale
+from ssddl_jax.measure import scaling
+from ssddl_jax.measure.scaling import CURVES, Sweep, check_sweep, fitted, scale
+from ssddl_jax.measure.scaling_table import markdown
 
 
 def measured(curve, participants, seconds):

@@ -6,9 +6,9 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.plan import _vanishing
-from ssddl_jax.planning import plan_report
-from ssddl_jax.schedules import read_schedule, schedule_notes
+from ssddl_jax.config.dropout_schedule import read_schedule, schedule_notes
+from ssddl_jax.planning.plan import _vanishing
+from ssddl_jax.planning.report import plan_report
 
 TWO = {0: {3}, 1: {4}}
 

@@ -14,15 +14,15 @@ import pytest
 import ssddl_jax as sd
 from harness import built, check_round, oracle_rounds, table_model, table_train
 from ssddl_jax import reference
-from ssddl_jax.config import Config
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.arithmetic.randomness import secret_elements
+from ssddl_jax.core.sharing.base import Attempt
+from ssddl_jax.core.sharing.secagg import MASK_KEY, partner_keys, secrets_of
 from ssddl_jax.privacy.certificate import recover
 from ssddl_jax.privacy.messages import Adversary, header_of
 from ssddl_jax.privacy.views import view_of
-from ssddl_jax.randomness import secret_elements
-from ssddl_jax.sharing.base import Attempt
-from ssddl_jax.sharing.secagg import MASK_KEY, partner_keys, secrets_of
 
-transcripts = importlib.import_module("ssddl_jax.transcript")  # `sd.transcript` hides it
+transcripts = importlib.import_module("ssddl_jax.simulation.transcript")  # `sd.transcript` hides it
 P = 2**31 - 1
 BASE = Config(
     protocol="secagg",

@@ -23,9 +23,9 @@ from secagg_cases import (
     sum_of,
 )
 from ssddl_jax import reference
+from ssddl_jax.core.sharing.partners import attempt_ring
+from ssddl_jax.core.sharing.secagg import interpolate, open_shares, recover, secrets_of, unmasked
 from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, elements
-from ssddl_jax.sharing.partners import attempt_ring
-from ssddl_jax.sharing.secagg import interpolate, open_shares, recover, secrets_of, unmasked
 
 
 def opened_shares(case, alive):

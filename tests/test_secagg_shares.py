@@ -9,8 +9,8 @@ import pytest
 import harness
 import independent
 from secagg_cases import ROUND, SEED, Case, check, check_shares, oracle, oracles
-from ssddl_jax.sharing import secagg
-from ssddl_jax.sharing.tiled import geometry_of
+from ssddl_jax.core.sharing.schedules.tiled import geometry_of
+from ssddl_jax.core.sharing.secagg import secagg
 
 # The oracle, word for word
 

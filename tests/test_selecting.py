@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from ssddl_jax.baselines.selecting import largest, largest_words
 from ssddl_jax.reference.rivals import largest as largest_of
 from ssddl_jax.reference.rivals import magnitude_bits
-from ssddl_jax.rivals.selecting import largest, largest_words
 
 LARGEST = jax.jit(largest)  # for any count
 LARGEST_WORDS = jax.jit(largest_words)

@@ -15,13 +15,15 @@ import layers
 import ssddl_jax as sd
 from harness import faults_of
 from layers import CELLS, SECAGG, played, program
-from ssddl_jax.chacha import CHACHA8, CHACHA20, PRG, block, rolled
-from ssddl_jax.encoding import Encoding
-from ssddl_jax.parallel import make_mesh
-from ssddl_jax.sharing import SHARINGS, Attempt, Messages, Scheme, ideal, suited, words_made
-from ssddl_jax.sharing.left_over import sum_shares
-from ssddl_jax.sharing.secagg import self_sums
-from ssddl_jax.sharing.tiled import geometry_of
+from ssddl_jax.core.arithmetic.chacha import CHACHA8, CHACHA20, PRG, block, rolled
+from ssddl_jax.core.arithmetic.encoding import Encoding
+from ssddl_jax.core.devices import make_mesh
+from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme
+from ssddl_jax.core.sharing.ideal import ideal
+from ssddl_jax.core.sharing.schedules.tiled import geometry_of
+from ssddl_jax.core.sharing.schemes import SHARINGS, suited, words_made
+from ssddl_jax.core.sharing.secagg import self_sums
+from ssddl_jax.core.sharing.unmasking import sum_shares
 
 
 @pytest.fixture(autouse=True, scope="module")

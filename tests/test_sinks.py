@@ -10,8 +10,8 @@ import pytest
 import harness
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.directory import write_config
-from ssddl_jax.sinks import load_sinks
+from ssddl_jax.running.directory import write_config
+from ssddl_jax.running.sinks import load_sinks
 
 MODULE = """
 heard = []

@@ -10,8 +10,8 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax import reference
-from ssddl_jax.chacha import CHACHA8, rolled
-from ssddl_jax.randomness import initial_chain
+from ssddl_jax.core.arithmetic.chacha import CHACHA8, rolled
+from ssddl_jax.core.arithmetic.randomness import initial_chain
 
 
 def stacked(n, salt=0):

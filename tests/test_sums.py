@@ -12,12 +12,13 @@ import pytest
 import layers
 import ssddl_jax as sd
 from layers import Layer
-from ssddl_jax.chacha import PRG
-from ssddl_jax.field import P
-from ssddl_jax.rings import RINGS
-from ssddl_jax.sharing import SHARINGS, kernels
-from ssddl_jax.sharing.kernels import coefficient_sums
-from ssddl_jax.sharing.masks import pieces_of, settle
+from ssddl_jax.core.arithmetic.chacha import PRG
+from ssddl_jax.core.arithmetic.field import P
+from ssddl_jax.core.arithmetic.rings import RINGS
+from ssddl_jax.core.sharing.schedules import kernels
+from ssddl_jax.core.sharing.schedules.kernels import coefficient_sums
+from ssddl_jax.core.sharing.schedules.masks import pieces_of, settle
+from ssddl_jax.core.sharing.schemes import SHARINGS
 
 EDGES = [2**16 - 1, 2**16, 2**16 + 1, 2**17 + 1]
 

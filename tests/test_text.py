@@ -18,16 +18,16 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import _line, main
-from ssddl_jax.comparison.table import _reading, markdown
-from ssddl_jax.console import Progress, make_console, print_summary, print_table
-from ssddl_jax.errors import one_line
-from ssddl_jax.interrupts import go_on
-from ssddl_jax.outputs import write_whole
-from ssddl_jax.plan_table import print_plan
-from ssddl_jax.records import _amiss
-from ssddl_jax.runner import RunResult
-from ssddl_jax.text import escape_what_cannot_be_printed, literal, printable, shown
-from ssddl_jax.trust import resume_command
+from ssddl_jax.cli.console import Progress, make_console, print_summary, print_table
+from ssddl_jax.cli.plan_table import print_plan
+from ssddl_jax.common.atomic import write_whole
+from ssddl_jax.common.errors import one_line
+from ssddl_jax.common.text import escape_what_cannot_be_printed, literal, printable, shown
+from ssddl_jax.measure.compare.table import _reading, markdown
+from ssddl_jax.running.interrupts import go_on
+from ssddl_jax.running.metrics import _amiss
+from ssddl_jax.running.runner import RunResult
+from ssddl_jax.running.trust import resume_command
 
 SOURCE = Path(sd.__file__).parent
 NAMES = ["exp[seed=1]", "exp[/old]", "[bold]x[/bold]", ":smile:", "[link=x]y", "a" * 300, "\\[x]"]
@@ -198,7 +198,7 @@ def test_a_command_to_go_on_with_is_not_cut():
 
 
 def test_on_a_terminal_the_rest_goes_on_below():
-    code = "from ssddl_jax.console import print_table; print_table('t', {'p': '/' + 'x' * 200})"
+    code = "from ssddl_jax.cli.console import print_table; print_table('t', {'p': '/' + 'x' * 200})"
     leader, follower = pty.openpty()
     environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm"}
     subprocess.run([sys.executable, "-c", code], stdout=follower, env=environment, check=True)

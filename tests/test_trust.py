@@ -8,8 +8,8 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.interrupts import go_on
-from ssddl_jax.trust import named_code
+from ssddl_jax.running.interrupts import go_on
+from ssddl_jax.running.trust import named_code
 
 QUICK = ["--model", "linear", "--participants", "8", "--group-size", "5", "--devices", "1"]
 NAMES = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssddl_jax.field import P
+from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.privacy.uniformity import least, uniformity
 
 REJECTED = 1e-6

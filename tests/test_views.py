@@ -9,7 +9,7 @@ import independent
 import ssddl_jax as sd
 from harness import table_data, table_model, table_train
 from ssddl_jax import reference
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.privacy.certificate import certificate, known_sums, recover
 from ssddl_jax.privacy.exposure import full_header
 from ssddl_jax.privacy.messages import SERVER, Adversary, Message, header_of, sealed, visible

@@ -23,24 +23,17 @@ if (
     del sys.path[0]
 
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssddl_jax.chacha import PRG
-    from ssddl_jax.checkpoints import CheckpointError
-    from ssddl_jax.config import Config
-    from ssddl_jax.errors import ConfigError, DataError, RunError
-    from ssddl_jax.interrupts import Interrupted
-    from ssddl_jax.models import Model
-    from ssddl_jax.population import Data, load_data, make_data
-    from ssddl_jax.round import Info, State
-    from ssddl_jax.runner import RunResult, Watch, resume, run
-    from ssddl_jax.seeds import SeedsResult, run_seeds
-    from ssddl_jax.sharing import Scheme, Sharing, uploads_of
-    from ssddl_jax.simulation import Simulation, build_simulation
-    from ssddl_jax.sinks import Sink
-    from ssddl_jax.stacked import (
+    from ssddl_jax.common.errors import ConfigError, DataError, RunError
+    from ssddl_jax.config.config import Config
+    from ssddl_jax.core.arithmetic.chacha import PRG
+    from ssddl_jax.core.learning.models import Model
+    from ssddl_jax.core.learning.population import Data
+    from ssddl_jax.core.round import Info, State
+    from ssddl_jax.core.sharing.base import Scheme, Sharing, uploads_of
+    from ssddl_jax.core.stacked import (
         aggregate,
         decode,
         encode,
@@ -51,9 +44,16 @@ if TYPE_CHECKING:
         shamir_share,
         share,
     )
-    from ssddl_jax.trained import Trained, load_model
-    from ssddl_jax.transcript import transcript, transcripts
-    from ssddl_jax.verify import VerifyResult, verify
+    from ssddl_jax.data.loading import load_data, make_data
+    from ssddl_jax.running.checkpoints import CheckpointError
+    from ssddl_jax.running.interrupts import Interrupted
+    from ssddl_jax.running.model_files import Trained, load_model
+    from ssddl_jax.running.runner import RunResult, Watch, resume, run
+    from ssddl_jax.running.sinks import Sink
+    from ssddl_jax.running.verify import VerifyResult, verify
+    from ssddl_jax.simulation.build import Simulation, build_simulation
+    from ssddl_jax.simulation.seeds import SeedsResult, run_seeds
+    from ssddl_jax.simulation.transcript import transcript, transcripts
 
 __all__ = [
     "PRG",
@@ -99,42 +99,27 @@ __all__ = [
 ]
 
 _NAMES = {  # of each module, what type checkers read above
-    "chacha": "PRG",
-    "checkpoints": "CheckpointError",
-    "config": "Config",
-    "errors": "ConfigError DataError RunError",
-    "interrupts": "Interrupted",
-    "models": "Model",
-    "population": "Data load_data make_data",
-    "round": "Info State",
-    "runner": "RunResult Watch resume run",
-    "seeds": "SeedsResult run_seeds",
-    "sharing": "Scheme Sharing uploads_of",
-    "simulation": "Simulation build_simulation",
-    "sinks": "Sink",
-    "stacked": "aggregate decode encode hold mask reconstruct share "
+    "common.errors": "ConfigError DataError RunError",
+    "config.config": "Config",
+    "core.arithmetic.chacha": "PRG",
+    "core.learning.models": "Model",
+    "core.learning.population": "Data",
+    "core.round": "Info State",
+    "core.sharing.base": "Scheme Sharing uploads_of",
+    "core.stacked": "aggregate decode encode hold mask reconstruct share "
     "shamir_reconstruct shamir_share",
-    "trained": "Trained load_model",
-    "transcript": "transcript transcripts",
-    "verify": "VerifyResult verify",
+    "data.loading": "load_data make_data",
+    "running.checkpoints": "CheckpointError",
+    "running.interrupts": "Interrupted",
+    "running.model_files": "Trained load_model",
+    "running.runner": "RunResult Watch resume run",
+    "running.sinks": "Sink",
+    "running.verify": "VerifyResult verify",
+    "simulation.build": "Simulation build_simulation",
+    "simulation.seeds": "SeedsResult run_seeds",
+    "simulation.transcript": "transcript transcripts",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
-
-
-class _Package(ModuleType):
-    """This module: a public name stays what it is when the submodule of that name is imported.
-
-    Python binds a submodule in its package as soon as it has been imported, whoever imports it:
-    `transcript` and `verify` would become modules.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _HOMES and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

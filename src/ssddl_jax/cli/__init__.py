@@ -9,22 +9,29 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ssddl_jax import distributed
-from ssddl_jax.cli import attacking, comparing, directories, measuring, planning, training
+from ssddl_jax.cli import (
+    attacking,
+    comparing,
+    measuring,
+    planning,
+    run_directories,
+    training,
+)
 from ssddl_jax.cli.options import Command, Parser, say
-from ssddl_jax.environment import missing_device, refused_variable
-from ssddl_jax.errors import ConfigError, DataError, RunError, one_line
-from ssddl_jax.interrupts import Interrupted, end_on_signals, is_interrupt, words
-from ssddl_jax.text import escape_what_cannot_be_printed, start_in_utf8
+from ssddl_jax.common.errors import ConfigError, DataError, RunError, one_line
+from ssddl_jax.common.text import escape_what_cannot_be_printed, start_in_utf8
+from ssddl_jax.running import processes
+from ssddl_jax.running.interrupts import Interrupted, end_on_signals, is_interrupt, words
+from ssddl_jax.simulation.jax_settings import missing_device, refused_variable
 
 _COMMANDS = 20_000  # characters of a line that names a command to go on with: paths are not cut
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
     "transcript": (training.transcript, "writes one round's messages to a file"),
-    "resume": (directories.resume, "goes on with a run from its last good checkpoint"),
-    "verify": (directories.verify, "replays a finished run and compares hashes"),
-    "report": (directories.report, "makes the report.html of a finished run again"),
+    "resume": (run_directories.resume, "goes on with a run from its last good checkpoint"),
+    "verify": (run_directories.verify, "replays a finished run and compares hashes"),
+    "report": (run_directories.report, "makes the report.html of a finished run again"),
     "plan": (planning.plan, "a run before it runs: headroom, bytes, memory, tolerance, time"),
     "bench": (measuring.bench, "one timed measurement: bench share, bench round"),
     "scale": (measuring.scale, "participant-count sweep: seconds, memory, bytes; table and plot"),
@@ -47,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:  # by a signal
         say(words(stop))
         status = 1
-    if distributed.is_worker():
-        distributed.leave(status)
+    if processes.is_worker():
+        processes.leave(status)
     return status
 
 
@@ -69,7 +76,7 @@ def _main(arguments: list[str]) -> int:
             return 2
         if os.environ.get("SSDDL_DEBUG"):
             raise
-        if not (distributed.is_worker() and distributed.is_lost_contact(error)):  # its parent tells
+        if not (processes.is_worker() and processes.is_lost_contact(error)):  # its parent tells
             say(f"error: {_line(error)}")
         return 1
 

@@ -13,10 +13,10 @@ from ssddl_jax.cli.options import (
     say,
     whole,
 )
-from ssddl_jax.config import Config
-from ssddl_jax.config_file import read_toml
-from ssddl_jax.errors import ConfigError
-from ssddl_jax.requests import SIZES, attack_config, check_study
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.toml_files import read_toml
+from ssddl_jax.planning.requests import SIZES, attack_config, check_study
 
 # Fields that an attack's rounds take from the user; the others are the study's own.
 _TAKEN = ("data", "participants", "group_size", "shares", "prg", "clip", "learning_rate", "seed")
@@ -52,7 +52,7 @@ def attack(arguments: list[str]) -> int:
         sizes = [whole("sizes", part) for part in options.sizes.split(",")]
     if batch < 1:
         raise ConfigError("batch", batch, "must be at least 1")
-    from ssddl_jax.outputs import output
+    from ssddl_jax.common.outputs import output
 
     out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite
@@ -66,7 +66,7 @@ def attack(arguments: list[str]) -> int:
     targets = min(_TARGETS, config.participants) if targets is None else targets
     sizes = sizes or [size for size in SIZES if size <= config.participants]
     check_study(config, targets, sizes)
-    from ssddl_jax.checks import check
+    from ssddl_jax.planning.checks import check
 
     check(config)
     first = [f"not used of {options.config}, a study has its own: {', '.join(passed_over)}"]

@@ -12,7 +12,7 @@ from ssddl_jax.cli.options import (
     say,
     whole,
 )
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.common.errors import ConfigError
 
 _SEEDS = 4
 _HIDDEN = ["protocol", "engine", "dropout_rule", "out", "seed", "eval_every", "checkpoint_every"]
@@ -21,7 +21,7 @@ _HIDDEN += ["sinks", "dssgd_theta_u"]
 
 def compare(arguments: list[str]) -> int:
     """`ssddl compare`."""
-    from ssddl_jax.comparison.rows import DEFAULT
+    from ssddl_jax.measure.compare.rows import DEFAULT
 
     parser = Parser(
         prog="ssddl compare",
@@ -44,20 +44,20 @@ def compare(arguments: list[str]) -> int:
     out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite, options.seeds
     config = read_config(options)
-    from ssddl_jax.checks import check
-    from ssddl_jax.comparison.rows import read_rows
-    from ssddl_jax.outputs import output, write_results
+    from ssddl_jax.common.outputs import output, write_results
+    from ssddl_jax.measure.compare.rows import read_rows
+    from ssddl_jax.planning.checks import check
 
     rows = read_rows(options.protocols, config)
     for row in rows:
         check(row.config)
     with output(out, "compare", overwrite) as directory:
-        from ssddl_jax.comparison import compare as comparing
+        from ssddl_jax.measure.compare import comparison as comparing
 
         comparing.check(rows)
         result = comparing.compare(rows, seeds, say)
-        from ssddl_jax.comparison.figure import draw
-        from ssddl_jax.comparison.table import markdown
+        from ssddl_jax.measure.compare.figure import draw
+        from ssddl_jax.measure.compare.table import markdown
 
         text = markdown(result)
         write_results(directory, "compare", result, text, partial(draw, result))
@@ -73,7 +73,7 @@ def _print(text: str) -> None:
     """Markdown laid out for a terminal; elsewhere as it is, and never cut."""
     from rich.markdown import Markdown
 
-    from ssddl_jax.console import make_console
+    from ssddl_jax.cli.console import make_console
 
     console = make_console()
     if not console.is_terminal:

@@ -5,7 +5,6 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from ssddl_jax import distributed
 from ssddl_jax.cli.options import (
     Command,
     Parser,
@@ -22,8 +21,8 @@ from ssddl_jax.cli.options import (
     say,
     whole,
 )
-from ssddl_jax.errors import ConfigError
-from ssddl_jax.requests import (
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.planning.requests import (
     RoundBench,
     ShareBench,
     check_compiled,
@@ -32,9 +31,10 @@ from ssddl_jax.requests import (
     check_share_bench,
     parse_target,
 )
+from ssddl_jax.running import processes
 
 if TYPE_CHECKING:
-    from ssddl_jax.scaling import Training
+    from ssddl_jax.measure.scaling import Training
 
 # Fields that a measurement sets itself.
 _SET = ["participants", "group_size", "data", "partition", "out", "rounds", "eval_every"]
@@ -85,10 +85,10 @@ def _share(arguments: list[str]) -> int:
     check_share_bench(config, measured)
     if profile is not None:
         check_profile(config, profile)
-    from ssddl_jax.checks import check
+    from ssddl_jax.planning.checks import check
 
     check(config)
-    from ssddl_jax.bench import bench_share
+    from ssddl_jax.measure.bench import bench_share
 
     return _show("bench share", bench_share(config, measured, profile), options)
 
@@ -119,16 +119,16 @@ def _round(arguments: list[str]) -> int:
     config = read_config(options, participants=members, group_size="all")
     measured = RoundBench(**sizes)
     check_round_bench(config, measured)
-    if profile is not None and not distributed.is_worker():
+    if profile is not None and not processes.is_worker():
         check_profile(config, profile)
-    from ssddl_jax.checks import check
+    from ssddl_jax.planning.checks import check
 
     check(config)
-    if distributed.is_worker():
-        distributed.join()
+    if processes.is_worker():
+        processes.join()
     elif not cluster.alone:
-        return distributed.supervise(cluster, ["bench", "round", *arguments], None)
-    from ssddl_jax.bench import bench_round
+        return processes.supervise(cluster, ["bench", "round", *arguments], None)
+    from ssddl_jax.measure.bench import bench_round
 
     return _show("bench round", bench_round(config, measured, profile), options)
 
@@ -138,9 +138,9 @@ BENCHES: dict[str, Command] = {"share": _share, "round": _round}
 
 def _show(title: str, result: dict[str, Any], options: Namespace) -> int:
     """A flat record as JSON or as a table; of many processes one shows it."""
-    from ssddl_jax.console import print_table
+    from ssddl_jax.cli.console import print_table
 
-    if distributed.is_leader():
+    if processes.is_leader():
         if options.json:
             print_json(result)
         else:
@@ -172,8 +172,8 @@ def scale(arguments: list[str]) -> int:
     hidden = [*_SET, "batch_size", "protocol", "engine", "neighbours", "seed"]
     add_config_flags(parser, hidden=hidden)
     options = parse(parser, arguments)
-    from ssddl_jax import scaling
-    from ssddl_jax.outputs import output
+    from ssddl_jax.common.outputs import output
+    from ssddl_jax.measure import scaling, scaling_table
 
     sweep = scaling.Sweep(
         [whole("participants", part) for part in options.participants.split(",")],
@@ -197,7 +197,7 @@ def scale(arguments: list[str]) -> int:
     flags = [text for name, value in given.items() for text in (flag_of(name), str(value))]
     training = _training(options) if options.seeds is not None else None
     if training:
-        from ssddl_jax.checks import check
+        from ssddl_jax.planning.checks import check
 
         check(training.config)
 
@@ -210,7 +210,7 @@ def scale(arguments: list[str]) -> int:
     if options.json:
         print_json(result)
     elif result.get("rows"):
-        print(scaling.markdown(result))
+        print(scaling_table.markdown(result))
     say(f"written to {directory}")
     if result["interrupted"]:
         say(f"interrupted: {len(result.get('rows', []))} rows kept")
@@ -220,7 +220,7 @@ def scale(arguments: list[str]) -> int:
 
 def _training(options: Namespace) -> "Training":
     """What `ssddl scale --seeds` trains: E rows each, B in a batch, whole epochs."""
-    from ssddl_jax.scaling import Training
+    from ssddl_jax.measure.scaling import Training
 
     seeds = whole("seeds", options.seeds)
     if seeds < 1:
@@ -253,11 +253,11 @@ def compile_(arguments: list[str]) -> int:
     config = read_config(options)
     target = parse_target(options.target)
     check_compiled(config, target)
-    from ssddl_jax.checks import check
+    from ssddl_jax.planning.checks import check
 
     check(config)
     _on_cpu()
-    from ssddl_jax.ahead import compile_report
+    from ssddl_jax.measure.compile_ahead import compile_report
 
     return _show(f"compiled for {options.target}", compile_report(config, target), options)
 

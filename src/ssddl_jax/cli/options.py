@@ -9,18 +9,18 @@ import dataclasses
 import difflib
 import json
 import sys
-import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
-from ssddl_jax.config import Config
-from ssddl_jax.config_file import read_config_file
-from ssddl_jax.cores import start_pool
-from ssddl_jax.distributed import LAUNCHERS, Cluster, checked
-from ssddl_jax.errors import ConfigError
-from ssddl_jax.paths import user_path
-from ssddl_jax.text import printable
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.paths import user_path
+from ssddl_jax.common.text import printable
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.kinds import from_text, placeholder
+from ssddl_jax.config.toml_files import read_config_file
+from ssddl_jax.running.host_devices import start_pool
+from ssddl_jax.running.processes import LAUNCHERS, Cluster, checked
 
 _PATHS = ("config", "out", "directory")  # options; a config's own fields see to themselves
 
@@ -53,7 +53,7 @@ def add_config_flags(parser: argparse.ArgumentParser, hidden: Sequence[str] = ()
             flag_of(field.name),
             dest=field.name,
             default=argparse.SUPPRESS,
-            metavar=_metavar(hints[field.name]),
+            metavar=placeholder(hints[field.name]),
             help=(field.metadata["help"] + shown).replace("%", "%%"),
         )
 
@@ -141,28 +141,10 @@ def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
     given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
     hints = typing.get_type_hints(Config)
     fields = read_config_file(arguments.config) if arguments.config is not None else {}
-    fields.update({name: convert(name, text, hints[name]) for name, text in given.items()})
+    fields.update({name: from_text(text, hints[name]) for name, text in given.items()})
     config = Config(**{**fields, **fixed})
     start_pool(config, fill=True)
     return config
-
-
-def convert(name: str, text: str, kind: Any) -> Any:
-    """A flag's text as the first type of its field that takes it; else the text itself."""
-    if typing.get_origin(kind) is Literal:
-        return next((c for c in typing.get_args(kind) if str(c) == text), text)
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        for part in typing.get_args(kind):
-            value = convert(name, text, part)
-            if value != text or part is str:
-                return value
-        return text
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            return text
-    return text
 
 
 def check_flags(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:
@@ -174,11 +156,3 @@ def check_flags(arguments: Sequence[str], parser: argparse.ArgumentParser) -> No
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
             raise ConfigError(parser.prog, None, f"{name} is not an option; {hint}")
-
-
-def _metavar(kind: Any) -> str:
-    if typing.get_origin(kind) is Literal:
-        return "|".join(str(choice) for choice in typing.get_args(kind))
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return "|".join(_metavar(part) for part in typing.get_args(kind) if part is not type(None))
-    return {int: "N", float: "X", str: "TEXT"}[kind]

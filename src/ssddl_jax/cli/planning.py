@@ -26,22 +26,22 @@ def plan(arguments: list[str]) -> int:
     add_config_flags(parser)
     options = parse(parser, arguments)
     config = read_config(options)
-    from ssddl_jax.checks import check
-    from ssddl_jax.networks import NETWORKS, user_network
+    from ssddl_jax.planning.checks import check
+    from ssddl_jax.planning.network import NETWORKS, user_network
 
     own = () if options.network is None else (user_network(options.network),)
     check(config)
-    from ssddl_jax.planning import plan_report
+    from ssddl_jax.planning.report import plan_report
 
     report = plan_report(config, (*NETWORKS, *own))
     if not options.no_calibration:
-        from ssddl_jax.calibration import calibrated
+        from ssddl_jax.measure.calibration import calibrated
 
         report = calibrated(config, report, say)
     if options.json:
         print_json(report)
     else:
-        from ssddl_jax.plan_table import print_plan
+        from ssddl_jax.cli.plan_table import print_plan
 
         print_plan(report)
     return 0

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssddl_jax import distributed
 from ssddl_jax.cli.options import (
     Parser,
     add_cluster_flags,
@@ -17,16 +16,17 @@ from ssddl_jax.cli.options import (
     say,
     whole,
 )
-from ssddl_jax.requests import (
+from ssddl_jax.common.text import shown
+from ssddl_jax.planning.requests import (
     check_explained,
     check_profile,
     check_shown,
     check_transcript_file,
 )
-from ssddl_jax.text import shown
+from ssddl_jax.running import processes
 
 if TYPE_CHECKING:
-    from ssddl_jax.data import DatasetInfo
+    from ssddl_jax.data.places import DatasetInfo
 
 
 def run(arguments: list[str]) -> int:
@@ -43,21 +43,21 @@ def run(arguments: list[str]) -> int:
     cluster = read_cluster(options)
     profile = vars(options).pop("profile")
     config = read_config(options)
-    if profile is not None and not distributed.is_worker():
+    if profile is not None and not processes.is_worker():
         check_profile(config, profile)
-    from ssddl_jax.checks import check
-    from ssddl_jax.outputs import check_output, name_of, output
+    from ssddl_jax.common.outputs import check_output, name_of, output
+    from ssddl_jax.planning.checks import check
 
     if options.explain:
         check_explained(config)
         check(config)
-        from ssddl_jax.explain import explain
+        from ssddl_jax.cli.explain.screen import explain
 
         text = explain(config)
         print_json({"explain": text}) if options.json else print(text)
         return 0
-    if distributed.is_worker():
-        distributed.join()  # the parent has checked
+    if processes.is_worker():
+        processes.join()  # the parent has checked
     else:
         if cluster.process_index in (None, 0) and cluster.launcher is None:
             new = config.out is None
@@ -67,17 +67,17 @@ def run(arguments: list[str]) -> int:
             with output(config.out, name_of(config), overwrite=True) as directory:
                 if config.out is None:
                     arguments = [*arguments, "--out", str(directory)]
-                return distributed.supervise(cluster, ["run", *arguments], directory)
-    from ssddl_jax import runner
-    from ssddl_jax.console import Progress, print_summary
+                return processes.supervise(cluster, ["run", *arguments], directory)
+    from ssddl_jax.cli.console import Progress, print_summary
+    from ssddl_jax.running import runner
 
-    with Progress(config, distributed.is_leader()) as progress:
+    with Progress(config, processes.is_leader()) as progress:
         result = runner.run(
             config, overwrite=options.overwrite, watch=progress.watch, profile=profile
         )
-    if options.json and distributed.is_leader():
+    if options.json and processes.is_leader():
         print_json(result.summary)
-    elif distributed.is_leader():
+    elif processes.is_leader():
         print_summary(config, result)
     return 0
 
@@ -99,12 +99,12 @@ def transcript(arguments: list[str]) -> int:
     config = read_config(options)
     check_transcript_file(path, overwrite)
     check_shown(config, [round_])
-    from ssddl_jax.checks import check
+    from ssddl_jax.planning.checks import check
 
     check(config)
-    from ssddl_jax.hashes import words_sha256
-    from ssddl_jax.transcript import transcript as messages_of
-    from ssddl_jax.transcript import write_transcript
+    from ssddl_jax.simulation.digests import words_sha256
+    from ssddl_jax.simulation.transcript import transcript as messages_of
+    from ssddl_jax.simulation.transcript import write_transcript
 
     arrays = messages_of(config, round_)
     write_transcript(arrays, path)
@@ -125,8 +125,8 @@ def data(arguments: list[str]) -> int:
     parser = Parser(prog="ssddl data", description="Which datasets are here.")
     json_flag(parser)
     options = parse(parser, arguments)
-    from ssddl_jax.console import print_table
-    from ssddl_jax.data import list_datasets
+    from ssddl_jax.cli.console import print_table
+    from ssddl_jax.data.places import list_datasets
 
     found = list_datasets()
     inputs = {entry.name: _ranges(entry) for entry in found}
@@ -142,7 +142,8 @@ def data(arguments: list[str]) -> int:
 
 def _ranges(entry: "DatasetInfo") -> str | None:
     """The inputs of a dataset whose file is here, or what is wrong with it."""
-    from ssddl_jax.data import DataError, load_dataset, ranges
+    from ssddl_jax.common.errors import DataError
+    from ssddl_jax.data.datasets import load_dataset, ranges
 
     if entry.where is None or not Path(entry.where).exists():
         return None  # scikit-learn's takes seconds to import

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ssddl_jax.common.errors import DataError, one_line
 from ssddl_jax.data.files import SPLITS, read_idx_folder, read_npz
 from ssddl_jax.data.places import KNOWN, dataset_path, find, search_folders
-from ssddl_jax.errors import DataError, one_line
 
 Array = NDArray[Any]
 

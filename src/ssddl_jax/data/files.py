@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssddl_jax.errors import DataError
+from ssddl_jax.common.errors import DataError
 
 Array = NDArray[Any]
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ssddl_jax.common.errors import DataError
 from ssddl_jax.data.datasets import Dataset
-from ssddl_jax.errors import DataError
 
 _WORKS = "iid, dirichlet:ALPHA, shards:K, writers and resample:E work"
 _TAG = int.from_bytes(b"PART", "little")

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ssddl_jax.common.errors import DataError
 from ssddl_jax.data.files import idx_files
-from ssddl_jax.errors import DataError
 
 _HERE = Path(__file__).parent
 _CHECKOUT = _HERE.parents[2]

@@ -6,16 +6,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from ssddl_jax.config import Config
-from ssddl_jax.field import P
-from ssddl_jax.population import Data
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.arithmetic.field import P
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.privacy.attack_inputs import Played, examples_of
 from ssddl_jax.privacy.attacks.linear_layer import first_layer, input_of
 from ssddl_jax.privacy.certificate import recover
 from ssddl_jax.privacy.elimination import combined, reduce_rows, residues
 from ssddl_jax.privacy.messages import Adversary, header_of
-from ssddl_jax.privacy.surfaces import Played, examples_of
 from ssddl_jax.privacy.views import view_of
-from ssddl_jax.transcript import transcript
+from ssddl_jax.simulation.transcript import transcript
 
 
 class Recovered(NamedTuple):

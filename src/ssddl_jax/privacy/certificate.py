@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt32
 
-from ssddl_jax.errors import ConfigError
-from ssddl_jax.field import P
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.privacy.elimination import Matrix, combined, reduce_rows, residues
 from ssddl_jax.privacy.messages import Adversary, Header, Message, pairs, visible
 from ssddl_jax.privacy.secrets import known_masks

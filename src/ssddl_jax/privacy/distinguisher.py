@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float32, Float64, UInt32
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from ssddl_jax.chacha import first8, tag
-from ssddl_jax.randomness import initial_chain, public_key
-from ssddl_jax.sharing.base import Attempt, Messages, Scheme, Sharing
+from ssddl_jax.core.arithmetic.chacha import first8, tag
+from ssddl_jax.core.arithmetic.randomness import initial_chain, public_key
+from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing
 
 _BYTES = (0, 8, 16, 24)  # shifts of a word's bytes
 _SIDE_BY_SIDE = 200  # views that share in one vectorised step

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssddl_jax import graphs, randomness
-from ssddl_jax.field import P
+from ssddl_jax.core.arithmetic import randomness
+from ssddl_jax.core.arithmetic.field import P
+from ssddl_jax.core.sharing import graphs
 from ssddl_jax.privacy.certificate import certificate
 from ssddl_jax.privacy.elimination import reduce_rows
 from ssddl_jax.privacy.messages import Adversary, Header

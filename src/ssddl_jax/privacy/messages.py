@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from ssddl_jax.errors import ConfigError
+from ssddl_jax.common.errors import ConfigError
 
 SERVER = -1  # stands for the server as a sender or receiver
 

@@ -4,12 +4,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ssddl_jax.environment import device_name, versions
-from ssddl_jax.outputs import write_results
+from ssddl_jax.common.outputs import write_results
+from ssddl_jax.common.text import shown
 from ssddl_jax.privacy.attacks import images
 from ssddl_jax.privacy.scoring import Leak, Score
 from ssddl_jax.privacy.study import Study
-from ssddl_jax.text import shown
+from ssddl_jax.running.environment import device_name, versions
 
 ROUNDS_NOTE = (
     "One step of every member on its own batch; the server's update is left out, so that all "

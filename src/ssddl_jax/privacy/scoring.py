@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from ssddl_jax.privacy.attack_inputs import Played, Surface
 from ssddl_jax.privacy.attacks import images, linear_layer
-from ssddl_jax.privacy.surfaces import Played, Surface
 
 _LEVEL = 0.95
 

@@ -17,11 +17,11 @@ import numpy as np
 from jaxtyping import UInt32
 
 from ssddl_jax import reference
-from ssddl_jax.plan import load_prg
+from ssddl_jax.core.arithmetic.rings import RINGS
+from ssddl_jax.planning.plan import load_prg
 from ssddl_jax.privacy.messages import Header, Message, pairs
 from ssddl_jax.privacy.shares import streams
 from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, elements
-from ssddl_jax.rings import RINGS
 
 _TAGS = {"seed": (SELF_MASK, b"SELF"), "key": (MASK_KEY, b"MKEY")}
 Words = UInt32[np.ndarray, " W"]

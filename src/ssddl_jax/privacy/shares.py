@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt32
 
-from ssddl_jax.chacha import PRG
-from ssddl_jax.field import P
-from ssddl_jax.plan import load_prg
+from ssddl_jax.core.arithmetic.chacha import PRG
+from ssddl_jax.core.arithmetic.field import P
+from ssddl_jax.core.arithmetic.randomness import coefficient_keys, pair_keys
+from ssddl_jax.core.arithmetic.rings import RINGS
+from ssddl_jax.core.sharing.schedules.kernels import lanes_of, written
+from ssddl_jax.planning.plan import load_prg
 from ssddl_jax.privacy.messages import Header, Message, pairs
-from ssddl_jax.randomness import coefficient_keys, pair_keys
-from ssddl_jax.rings import RINGS
-from ssddl_jax.sharing.kernels import lanes_of, written
 
 _AT_ONCE = 64  # keys expanded side by side
 Words = UInt32[np.ndarray, " W"]

@@ -15,15 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from ssddl_jax.config import Config
-from ssddl_jax.population import Data, load_data
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.data.loading import load_data
+from ssddl_jax.planning.requests import check_study
 from ssddl_jax.privacy import across_rounds, exposure
+from ssddl_jax.privacy.attack_inputs import Played, Surface, check_images, play, surfaces_of
 from ssddl_jax.privacy.attacks import labels, linear_layer, matching
 from ssddl_jax.privacy.attacks.lenet import LENET
 from ssddl_jax.privacy.scoring import Guess, Leak, Score, leak_of, nearest, score_of
-from ssddl_jax.privacy.surfaces import Played, Surface, check_images, play, surfaces_of
-from ssddl_jax.requests import check_study
-from ssddl_jax.simulation import build_simulation
+from ssddl_jax.simulation.build import build_simulation
 
 DLG_STEPS, DLG_RESTARTS, INVERSION_STEPS = 150, 2, 500
 _DIFFERENCING = 1.3  # rounds for each participant, at least: then sums determine everybody

@@ -7,14 +7,7 @@ from math import floor
 
 from ssddl_jax.reference.encoding import to_values
 from ssddl_jax.reference.graph import connected
-from ssddl_jax.reference.randomness import (
-    PRIME,
-    Words,
-    chacha_block,
-    derive_key,
-    stream,
-    tag,
-)
+from ssddl_jax.reference.randomness import PRIME, Words, chacha_block, derive_key, stream, tag
 from ssddl_jax.reference.settings import Settings
 from ssddl_jax.reference.shamir import interpolate_at_zero, shamir_shares
 

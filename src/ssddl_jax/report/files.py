@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssddl_jax.config import Config
-from ssddl_jax.config_file import read_table, read_toml
-from ssddl_jax.errors import ConfigError
-from ssddl_jax.outputs import check_run, completed
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.outputs import check_run
+from ssddl_jax.common.replacing import completed
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.toml_files import read_table, read_toml
 
 _NEEDED = ("rounds", "participants", "group_size", "parameters", "neighbours", "run_sha256")
 _TIMES, _PLACES = 60, 40  # most cells of the traffic heat map: along rounds, along participants

@@ -5,10 +5,10 @@ Protocol specification sections 5 to 7, for protocols ssddl and plain.
 
 from typing import NamedTuple
 
-from ssddl_jax.protocols import facts_of
+from ssddl_jax.config.protocols import facts_of
+from ssddl_jax.planning.standing import RULES, standing_of
 from ssddl_jax.report.files import Run
 from ssddl_jax.report.html import Html, paragraph, plural, table, text
-from ssddl_jax.standing import RULES, standing_of
 
 YES, NO, ASSUMED = "covered", "not covered", "assumed"
 NOT_COVERED = (

@@ -6,10 +6,10 @@ from dataclasses import fields
 from statistics import fmean, median
 from typing import Any
 
-from ssddl_jax.config import Config
-from ssddl_jax.key_agreement import key_agreement
-from ssddl_jax.networks import NETWORKS, messages
-from ssddl_jax.protocols import SECAGG
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import SECAGG
+from ssddl_jax.planning.key_agreement import key_agreement
+from ssddl_jax.planning.network import NETWORKS, messages
 from ssddl_jax.report.files import Row, Run
 from ssddl_jax.report.html import Html, code, paragraph, plural, short, size, table, text
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from ssddl_jax.models import Params
+from ssddl_jax.core.learning.models import Params
 
 
 @jax.jit

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float32
 
-from ssddl_jax.models import Model, Params
+from ssddl_jax.core.learning.models import Model, Params
 
 _WIDTH, _PAD, _FEATURES, _CLASSES = 5, 2, 12, 10
 _STRIDES = (2, 2, 1)

@@ -12,7 +12,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float32
 
-from ssddl_jax.models import Params
+from ssddl_jax.core.learning.models import Params
 
 Kernel = Float32[jax.Array, "T rows inputs"]
 Bias = Float32[jax.Array, "T rows"]

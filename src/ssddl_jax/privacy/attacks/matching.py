@@ -16,7 +16,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float32, Int32
 
-from ssddl_jax.models import Model, Params
+from ssddl_jax.core.learning.models import Model, Params
 
 _SHAPE = (28, 28)
 _TINY, _HUGE = 1e-18, 1e15  # so that squares, and sums of them, stay finite

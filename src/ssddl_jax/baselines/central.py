@@ -1,0 +1,71 @@
+"""SGD on pooled data: what training gives if nobody keeps anything private.
+
+The data of the round's group lie at the server; it passes over all their rows in one public random
+order, in minibatches. So a round sees the same examples as a round of SSDDL. Nobody takes part, so
+nobody vanishes. The optimizer's state starts anew in each round, as a participant's does. A round
+whose weights would not be finite changes nothing.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Int32
+
+from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.core.arithmetic import randomness
+from ssddl_jax.core.learning.local_training import LocalSteps, minibatch_steps
+from ssddl_jax.core.learning.population import Data, rows_of
+from ssddl_jax.core.round import Group, Info, SelectGroup, State
+
+
+def central(parts: Parts) -> Rival:
+    """A round of central training."""
+    recipe, steps = parts.recipe, parts.steps._replace(ragged=True, padded=True)
+    train = minibatch_steps(recipe.model, parts.local, steps)
+
+    def step(state: State, data: Data) -> tuple[State, Info]:
+        group = SelectGroup(recipe, state)
+        rows, valid = pooled(state, data, group)
+        order = orders(state, valid, steps.epochs)
+        batches, held = batched(rows[order], valid[order], steps)
+        size = group.ids.shape[0]
+        most = None if steps.most is None else steps.most * size
+        after, loss = train(state.params, data, batches[:most], held[:most])
+        finite = is_finite(after)
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state.params)
+        nobody = group._replace(vanished=jnp.zeros(size, bool))
+        zeros = jnp.zeros(size, jnp.uint32)
+        info = told(state, after, nobody, jnp.full(size, finite), zeros, jnp.full(size, loss))
+        return after_round(state, after, ()), info
+
+    return Rival(step)
+
+
+def pooled(
+    state: State, data: Data, group: Group
+) -> tuple[Int32[Array, " nL"], Bool[Array, " nL"]]:
+    """All rows of the group's members, and which of them are no padding."""
+    rows = jax.vmap(lambda i: rows_of(data, state.public, i))(group.ids)
+    position = jnp.arange(data.most_rows, dtype=jnp.int32)
+    valid = position[None, :] < data.counts[group.ids][:, None]
+    return rows.reshape(-1), valid.reshape(-1)
+
+
+def orders(state: State, valid: Bool[Array, " m"], epochs: int) -> Int32[Array, "epochs m"]:
+    """A permutation for each epoch, padding last, from public words."""
+    count = valid.shape[0]
+    drawn = randomness.pool_words(state.public, state.round, epochs * count)
+    drawn = drawn.reshape(epochs, count)
+    slots = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), drawn.shape)
+    outside = jnp.broadcast_to((~valid).astype(jnp.uint32), drawn.shape)
+    return lax.sort((outside, drawn, slots), dimension=1, num_keys=2, is_stable=True)[2]
+
+
+def batched(
+    rows: Int32[Array, "epochs m"], valid: Bool[Array, "epochs m"], steps: LocalSteps
+) -> tuple[Int32[Array, "steps B"], Bool[Array, "steps B"]]:
+    """Minibatches of every epoch, one after another."""
+    spare = -rows.shape[1] % steps.batch_size
+    padding = ((0, 0), (0, spare))
+    shape = (-1, steps.batch_size)
+    return jnp.pad(rows, padding).reshape(shape), jnp.pad(valid, padding).reshape(shape)

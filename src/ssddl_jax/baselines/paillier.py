@@ -1,0 +1,131 @@
+"""Additively homomorphic encryption by Paillier's scheme, packed, as Phong et al. 2018 compare it.
+
+The arithmetic is the library `phe`'s (extra `paillier`). A plaintext holds as many *slots* as fit
+its key, each a 32-bit number with 15 bits of room to add; numbers are shifted to be positive, so a
+sum of K ciphertexts is K shifts too large, and K <= 2^15.
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from functools import reduce
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssddl_jax.baselines.traffic import PAILLIER_KEY_BITS, PAILLIER_PAD_BITS
+from ssddl_jax.common.errors import ConfigError
+
+VALUE_BITS = 32
+SLOT_BITS = VALUE_BITS + PAILLIER_PAD_BITS
+_SHIFT = 1 << (VALUE_BITS - 1)
+
+
+class Keys(NamedTuple):
+    """A key pair of `phe`."""
+
+    public: Any
+    secret: Any
+
+
+class Sealed(NamedTuple):
+    """Ciphertexts of one vector, or of the sum of `terms` vectors."""
+
+    ciphertexts: list[int]
+    terms: int
+    width: int
+
+
+def installed() -> bool:
+    """Whether the library is here."""
+    return importlib.util.find_spec("phe") is not None
+
+
+def generate(key_bits: int = PAILLIER_KEY_BITS) -> Keys:
+    """A fresh pair. Raises `ConfigError` where the library is not installed."""
+    if not installed():
+        remedy = "needs the extra paillier: pip install 'ssddl-jax[paillier]'"
+        raise ConfigError("protocol", "phong-paillier", remedy)
+    from phe import paillier
+
+    return Keys(*paillier.generate_paillier_keypair(n_length=key_bits))
+
+
+def slots(key_bits: int = PAILLIER_KEY_BITS) -> int:
+    """Numbers in a plaintext: below half the key's modulus."""
+    return (key_bits - 1) // SLOT_BITS
+
+
+def ciphertexts(width: int, key_bits: int = PAILLIER_KEY_BITS) -> int:
+    """Ciphertexts of a vector."""
+    return -(-width // slots(key_bits))
+
+
+def encrypt(keys: Keys, values: Sequence[int]) -> Sealed:
+    """A vector of signed 32-bit numbers. Raises `ConfigError` for one that is larger."""
+    for value in values:
+        if not -_SHIFT <= value < _SHIFT:
+            raise ConfigError("values", value, "must be signed numbers of 32 bits")
+    each = slots(keys.public.n.bit_length())
+    packed = [
+        sum((int(v) + _SHIFT) << (SLOT_BITS * i) for i, v in enumerate(values[at : at + each]))
+        for at in range(0, len(values), each)
+    ]
+    return Sealed([keys.public.raw_encrypt(m) for m in packed], 1, len(values))
+
+
+def add(keys: Keys, first: Sealed, second: Sealed) -> Sealed:
+    """The ciphertexts of the sum: products modulo n^2. Raises `ConfigError` past 2^15 terms, and
+    for vectors of two lengths.
+    """
+    terms, square = first.terms + second.terms, keys.public.nsquare
+    if first.width != second.width:
+        raise ConfigError("second", second.width, f"must have {first.width} values, as the first")
+    if terms > 1 << PAILLIER_PAD_BITS:
+        remedy = f"{PAILLIER_PAD_BITS} bits of room hold {1 << PAILLIER_PAD_BITS} terms"
+        raise ConfigError("additions", terms, remedy)
+    pairs = zip(first.ciphertexts, second.ciphertexts, strict=True)
+    return Sealed([a * b % square for a, b in pairs], terms, first.width)
+
+
+def decrypt(keys: Keys, sealed: Sealed) -> list[int]:
+    """The sums of the vectors that were added."""
+    each, mask = slots(keys.public.n.bit_length()), (1 << SLOT_BITS) - 1
+    plain = [keys.secret.raw_decrypt(c) for c in sealed.ciphertexts]
+    shift = sealed.terms * _SHIFT
+    return [
+        (plain[i // each] >> (SLOT_BITS * (i % each)) & mask) - shift for i in range(sealed.width)
+    ]
+
+
+def measure(width: int, key_bits: int = PAILLIER_KEY_BITS, members: int = 3) -> dict[str, Any]:
+    """Seconds of real encryption on a slice, and whether the sum of `members` decrypted exactly.
+
+    Medians over the members, of whom there must be two or more.
+    """
+    keys = generate(key_bits)
+    rng = np.random.default_rng(0)
+    values = rng.integers(-_SHIFT, _SHIFT, (members, width)).tolist()
+    sealed, encrypting = _timed(lambda row: encrypt(keys, row), [(row,) for row in values])
+    pairs = list(pairwise(sealed))
+    _, adding = _timed(lambda first, second: add(keys, first, second), pairs)
+    summed = reduce(lambda first, second: add(keys, first, second), sealed)
+    opened, decrypting = _timed(lambda sums: decrypt(keys, sums), [(summed,)] * members)
+    whole = ciphertexts(width, key_bits) * slots(key_bits)  # a last plaintext may be half empty
+    return {
+        "encrypt_seconds_per_coordinate": encrypting / whole,
+        "add_seconds_per_coordinate": adding / whole,
+        "decrypt_seconds_per_coordinate": decrypting / whole,
+        "exact": opened[-1] == np.sum(values, axis=0, dtype=np.int64).tolist(),
+    }
+
+
+def _timed(call: Callable[..., Any], each: Sequence[tuple[Any, ...]]) -> tuple[list[Any], float]:
+    """Results, and the median of the seconds that one took."""
+    results, taken = [], []
+    for arguments in each:
+        begin = time.perf_counter()
+        results.append(call(*arguments))
+        taken.append(time.perf_counter() - begin)
+    return results, float(np.median(taken))

@@ -1,0 +1,57 @@
+"""Protocol plain: the same round without sharing, the float32 mean of the updates.
+
+The server sees every update. (McMahan et al. 2017)
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ssddl_jax.baselines.base import Parts, Rival
+from ssddl_jax.core.accumulate import FloatSums, float_sums
+from ssddl_jax.core.learning.outcomes import Trained
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import Group, Info, LocalTrain, ParaUpdate, Recipe, SelectGroup, State
+
+
+def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
+    """The same round without sharing: the float32 weighted mean of the clipped updates."""
+    train = LocalTrain(recipe, float_sums(recipe.scheme))
+
+    def step(state: State, data: Data) -> tuple[State, Info]:
+        with jax.named_scope("SelectGroup"):
+            group = SelectGroup(recipe, state)
+        with jax.named_scope("LocalTrain"):
+            sums, told, _ = train(state, data, group)
+        with jax.named_scope("ParaUpdate"):
+            return finish(state, group, sums, told)
+
+    def finish(state: State, group: Group, sums: FloatSums, told: Trained) -> tuple[State, Info]:
+        """Takes the mean and applies it."""
+        alive = told.finite & ~group.vanished
+        mean = sums.total / jnp.maximum(sums.weight, jnp.uint32(1)).astype(jnp.float32)
+        void = jnp.sum(alive, dtype=jnp.int32) < recipe.scheme.least_alive
+        after = ParaUpdate(recipe, state, mean, void)
+        info = Info(
+            group=group.ids,
+            alive=alive,
+            members=told.finite,
+            attempt=jnp.uint32(0),
+            void=void,
+            exact=~void,
+            finite=told.finite,
+            clipped=told.clipped,
+            loss=told.loss,
+            aggregate=mean,
+            digest=jnp.zeros(0, jnp.uint32),
+            opened=jnp.uint32(0),
+        )
+        return after, info
+
+    return step
+
+
+def plain(parts: Parts) -> Rival:
+    """The float32 mean of the updates, without sharing."""
+    return Rival(plain_round(parts.recipe), parts.recipe.server.init)

@@ -1,0 +1,37 @@
+"""SNT, weight transmission through a server (Phong & Phuong 2019).
+
+The weights pass through the round's group in slot order; each member trains on its own data from
+what it received and sends the weights on. It is SGD over the members' data one after another. In
+the source weights travel under a key that the members share: what the server relays tells it
+nothing. Encryption and decryption cancel, so the round leaves them out; `comparison.work` times
+them. A member that vanishes, or whose update is not finite, leaves the weights as they were.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.baselines.sequential import Visit, moved, trained, visit_all
+from ssddl_jax.core.learning.models import Params
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import Info, SelectGroup, State
+
+
+def snt(parts: Parts) -> Rival:
+    """The round of SNT."""
+    recipe = parts.recipe
+
+    def step(state: State, data: Data) -> tuple[State, Info]:
+        group = SelectGroup(recipe, state)
+
+        def visit(weights: Params, each: Visit) -> tuple[Params, tuple[Array, Array, Array]]:
+            change, loss = trained(recipe, state, data, weights, each.participant)
+            finite = is_finite(change)
+            passed_on = moved(weights, change, finite & each.arrives)
+            return passed_on, (finite, jnp.uint32(0), loss)
+
+        after, visits = visit_all(visit, state.params, group)
+        info = told(state, after, group, *visits)
+        return after_round(state, after, ()), info
+
+    return Rival(step)

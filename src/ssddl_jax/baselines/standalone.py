@@ -1,0 +1,44 @@
+"""Everybody alone: what training gives without any exchange.
+
+The members of round 0's group stand for the population: each trains on its own data in every
+round, from its own parameters, and shares nothing. The run's accuracy is the mean of their models'.
+One member at a time: memory holds their parameters and no more.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.baselines.sequential import moved, trained
+from ssddl_jax.core.learning.models import Params
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import Info, SelectGroup, State
+
+
+def standalone(parts: Parts) -> Rival:
+    """A round of everybody alone; `State.server` holds the models [n, ...]."""
+    recipe = parts.recipe
+
+    def step(state: State, data: Data) -> tuple[State, Info]:
+        group = SelectGroup(recipe, state._replace(round=jnp.uint32(0)))
+
+        def alone(member: tuple[Params, Array]) -> tuple[Params, Any]:
+            params, participant = member
+            change, loss = trained(recipe, state, data, params, participant)
+            finite = is_finite(change)
+            return moved(params, change, finite), (finite, loss)
+
+        models, (finite, loss) = lax.map(alone, (state.server, group.ids))
+        nobody = group._replace(vanished=jnp.zeros_like(group.vanished))
+        zeros = jnp.zeros(finite.shape, jnp.uint32)
+        info = told(state, state.params, nobody, finite, zeros, loss)
+        return after_round(state, state.params, models), info
+
+    def memory(params: Params) -> Params:
+        size = recipe.scheme.size
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], size, axis=0), params)
+
+    return Rival(step, memory, judged=lambda state: state.server)

@@ -1,0 +1,215 @@
+"""What a person sees in the terminal: progress on stderr, closing tables on stdout.
+
+The library `rich` is imported with the first thing that is shown: not for a run that is refused.
+No text is taken for rich's markup: it may come from users, files and the system. Where the output
+is no terminal nothing is wrapped or cut.
+"""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ssddl_jax.common.text import printable
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.dropout_schedule import schedule_notes
+from ssddl_jax.config.protocols import facts_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.table import Table
+
+    from ssddl_jax.running.runner import RunResult, Watch
+    from ssddl_jax.simulation.build import Simulation
+
+_LINES = 20  # lines of progress where there is no terminal
+_WIDEST = 100_000  # characters of a line there
+
+
+class Progress:
+    """Live progress of a run: a bar on a terminal, some lines elsewhere; always on stderr, and
+    only in the process that is `shown`. The bar is there from the first word on, until the end of
+    the `with` block.
+    """
+
+    def __init__(self, config: Config, shown: bool = True) -> None:
+        self.config, self.shown = config, shown
+        self.bytes = 0
+        self.every = max(1, config.rounds // _LINES)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "bar" in vars(self):
+            self.bar.stop()
+
+    @cached_property
+    def console(self) -> "Console":
+        """Where it is shown."""
+        return make_console(stderr=True, quiet=not self.shown)
+
+    @cached_property
+    def bar(self) -> "Bar":
+        """The bar, started; its one task are the rounds."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}", markup=False),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        bar.add_task("rounds", total=self.config.rounds, told="compiling ...")
+        bar.start()
+        return bar
+
+    def show(self, **fields: Any) -> None:
+        """Shows the bar, with these fields of its task changed."""
+        self.bar.update(self.bar.task_ids[0], **fields)
+
+    @property
+    def watch(self) -> "Watch":
+        """What `run` and `resume` tell."""
+        from ssddl_jax.running.runner import Watch
+
+        return Watch(self.start, self.round, self.warn)
+
+    def warn(self, text: str) -> None:
+        """A line on what was found amiss."""
+        self.console.print(printable(f"note: {text}"), highlight=False, soft_wrap=True)
+
+    def start(self, simulation: "Simulation", done: int) -> None:
+        """Says what is about to run."""
+        self.show(completed=done)
+        if done:
+            self.warn(f"going on after {done} of {self.config.rounds} rounds")
+        for note in simulation.notes:
+            self.warn(note)
+        plan, config = simulation.plan, self.config
+        sharing = f"protocol {config.protocol}, no secure sum"
+        if config.sums_securely:
+            sharing = sharing_words(config, plan)
+        self.console.print(
+            f"{plan.participants:,} participants, {plan.size:,} a round, "
+            f"{plan.dimension:,} parameters ({printable(simulation.model.name)}); {sharing}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if simulation.recipe.schedule is not None:
+            for note in schedule_notes(config, simulation.recipe.schedule[0]):
+                self.warn(note)
+        if config.dropout > config.max_dropout and config.rule in ("retry", "reveal"):
+            self.console.print(
+                f"note: dropout {config.dropout} exceeds max_dropout {config.max_dropout}: "
+                "rounds with fewer survivors are void",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def round(self, row: dict[str, Any]) -> None:
+        """Takes one line of the metrics."""
+        self.bytes += row["bytes_up"] + row["bytes_down"]
+        accuracy, loss = row["test_accuracy"], row["loss"]
+        told = (
+            f"accuracy {accuracy:.4f}  " if accuracy is not None else ""
+        ) + f"loss {'-' if loss is None else f'{loss:.4f}'}  {row['seconds']:.3f} s"
+        told += f"  {megabytes(self.bytes)}"
+        if row["nonfinite"]:
+            told += f"  {row['nonfinite']:,} left out"
+        if row["void"]:
+            told += "  VOID"
+        self.show(advance=1, told=told)
+        number = row["round"] + 1
+        if not self.console.is_terminal and (number % self.every == 0 or number == 1):
+            self.console.print(
+                f"round {number:>4}/{self.config.rounds}  {told}", highlight=False, soft_wrap=True
+            )
+
+
+def sharing_words(config: Config, plan: Any) -> str:
+    """The sharing in a few words."""
+    graph = "complete graph" if plan.neighbours >= plan.size - 1 else f"{plan.neighbours} partners"
+    how = f"engine {config.engine}" if config.protocol == "ssddl" else config.protocol
+    return f"{how}, {graph}, {config.prg}"
+
+
+def megabytes(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+def print_summary(config: Config, result: "RunResult") -> None:
+    """The closing table of a run."""
+    summary = result.summary
+    table = what_and_value("SSDDL, simulated" if config.protocol == "ssddl" else config.protocol)
+    accuracy = summary["test_accuracy"]
+    table.add_row("test accuracy", "-" if accuracy is None else f"{accuracy:.4f}")
+    if config.sums_securely:
+        exact = f"{summary['rounds_exact']} of {summary['rounds']} rounds exact"
+        table.add_row("aggregate == sum of the updates", exact)
+        least, most = (pick(row["alive"] for row in result.metrics) for pick in (min, max))
+        each = f"{most}" if least == most else f"{least} to {most}"
+        table.add_row("the server saw", f"{each} masked uploads a round, and their sum")
+        table.add_row("withstands colluders", f"{summary['max_colluders']} with the server")
+        table.add_row("error of the mean, at most", f"{summary['error_bound']:.2g} a coordinate")
+    else:
+        table.add_row("the server learns", facts_of(config).server)
+    for what, name in (("rounds shared again", "rounds_retried"), ("void rounds", "rounds_void")):
+        if summary[name]:
+            table.add_row(what, f"{summary[name]:,}")
+    if summary["nonfinite"]:
+        left = f"{summary['nonfinite']:,} (NaN or inf), over all rounds"
+        table.add_row("updates left out", left)
+    if summary.get("inputs"):  # version one did not say
+        table.add_row("inputs", printable(summary["inputs"]))
+    table.add_row("clipped coordinates", f"{summary['clipped']:,}")
+    up, down = summary["bytes_up_per_participant"], summary["bytes_down_per_participant"]
+    table.add_row("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down")
+    table.add_row("seconds a round (median)", f"{summary['seconds_per_round_median']:.3f}")
+    total = f"{summary['seconds_total']:.1f} ({summary['compile_seconds']:.1f} compiling, "
+    table.add_row("seconds in all", total + f"{summary['compilations']} compilation)")
+    table.add_row("peak memory", f"{summary['peak_memory_mb']:,.0f} MB")
+    table.add_row("run_sha256", summary["run_sha256"])
+    table.add_row("written to", printable(result.directory))
+    show(table, *(f"note: {note}" for note in summary["notes"]))
+
+
+def print_table(title: str, values: dict[str, Any]) -> None:
+    """Any flat record as a table."""
+    table = what_and_value(title)
+    for key, value in values.items():
+        text = f"{value:,.6g}" if isinstance(value, float) else printable(value)
+        table.add_row(key, f"{value:,}" if type(value) is int else text)
+    show(table)
+
+
+def what_and_value(title: str) -> "Table":
+    """A table of two columns; what is too wide for a terminal goes on in the next line."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    table.add_column("what", style="bold", overflow="fold")
+    table.add_column("value", justify="right", overflow="fold")
+    return table
+
+
+def show(table: "Table", *sentences: str) -> None:
+    """A table and what is to be said of it, on stdout."""
+    stdout = make_console()
+    stdout.print(table)
+    for sentence in sentences:
+        stdout.print(printable(sentence), highlight=False)
+
+
+def make_console(**options: Any) -> "Console":
+    """Where all is printed that rich lays out."""
+    from rich.console import Console
+
+    made = Console(markup=False, emoji=False, **options)
+    if not made.is_terminal:
+        made.width = _WIDEST
+    return made

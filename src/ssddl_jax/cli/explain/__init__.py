@@ -1,0 +1,1 @@
+"""`ssddl run --explain`: the protocol on one screen, with the numbers of a real round."""

@@ -1,0 +1,84 @@
+"""What `ssddl plan` shows to people: a table in groups, then sentences."""
+
+from typing import Any
+
+from ssddl_jax.cli.console import megabytes, show, what_and_value
+from ssddl_jax.common.text import printable
+from ssddl_jax.config.protocols import SECURE
+
+Rows = list[tuple[str, str]]
+
+
+def print_plan(report: dict[str, Any]) -> None:
+    """The plan, on stdout."""
+    table = what_and_value("plan")
+    for rows in (_sharing(report), _numbers(report), _bytes(report), _cost(report)):
+        for row in rows:
+            table.add_row(*(printable(cell) for cell in row))
+        table.add_section()
+    show(table, *report["tolerance"], *(f"note: {note}" for note in report["notes"]))
+
+
+def _sharing(report: dict[str, Any]) -> Rows:
+    size, neighbours = report["group_size"], report["neighbours"]
+    rows = [
+        ("participants, a round", f"{report['participants']:,}, {size:,}"),
+        ("model, parameters", f"{report['model']}, {report['parameters']:,}"),
+    ]
+    if report["protocol"] not in SECURE:
+        return [*rows, ("sharing", "none"), ("protocol", report["protocol"])]
+    graph = "complete graph" if neighbours >= size - 1 else f"{neighbours} partners each"
+    how = f"engine {report['engine']}" if report["protocol"] == "ssddl" else report["protocol"]
+    rows.append(("sharing", f"{how}, {graph}, {report['prg']}"))
+    if report["dropout_rule"] in ("shamir", "secagg"):
+        rows.append(("threshold t, shares needed", f"{report['threshold']:,}"))
+    failure = report["max_colluders_failure"]
+    return [
+        *rows,
+        ("colluders with the server, at most", f"{report['max_colluders']:,}"),
+        *([("  but for a chance, in the run, of", f"{failure:.1e}")] if failure else []),
+        ("uploads needed", f"{report['least_alive']:,} of {size:,}"),
+    ]
+
+
+def _numbers(report: dict[str, Any]) -> Rows:
+    if report["protocol"] not in SECURE:
+        return []
+    return [
+        ("fraction bits", str(report["fraction_bits"])),
+        ("headroom left, bits", f"{report['headroom_bits']:.2f}"),
+        ("error of the mean, at most", f"{report['error_bound']:.2g} a coordinate"),
+        ("PRG words of an attempt, all parties", f"{report['share_words']:,}"),
+    ]
+
+
+def _bytes(report: dict[str, Any]) -> Rows:
+    up, down = report["bytes_up_per_participant"], report["bytes_down_per_participant"]
+    into, out = report["bytes_server_in"], report["bytes_server_out"]
+    rows = [
+        ("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down"),
+        ("the server, a round", f"{megabytes(into)} in, {megabytes(out)} out"),
+        ("all links together, a round", megabytes(report["bytes_total"])),
+    ]
+    keys = report["key_agreement"]
+    if keys["up"] + keys["down"]:
+        once = f"{keys['up']:,} B up, {keys['down']:,} B down"
+        each = f"{keys['bytes_a_round']:,.0f} B"
+        life = "each round, in the above" if keys["counted"] else f"once; {each} a member and round"
+        rows.append(("keys of a participant", f"{once}, {life}"))
+    for name, seconds in report["network_seconds"].items():
+        up_rate, down_rate, latency = report["networks"][name]
+        link = f"{up_rate:,g} / {down_rate:,g} Mbit/s, {latency:g} ms"
+        rows.append((f"network seconds, {name}", f"{seconds:,.3g} ({link})"))
+    return rows
+
+
+def _cost(report: dict[str, Any]) -> Rows:
+    rows = [("memory, about", f"{report['memory_mb']:,.0f} MB")]
+    for device, held in report["memory_by_device"].items():
+        rows.append((f"  on {device}", f"{held:,.0f} MB"))
+    seconds = report["seconds_per_round"]
+    if seconds is None:
+        return [*rows, ("seconds a round, simulated", "not calibrated")]
+    whole = f"{seconds * report['rounds']:,.1f} for {report['rounds']}"
+    return [*rows, ("seconds a round, simulated", f"{seconds:,.3g}, {whole}")]

@@ -1,1 +1,0 @@
-"""SSDDL and its rivals on the same data, model and seeds: accuracy, work, bytes, what leaks."""

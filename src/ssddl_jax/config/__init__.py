@@ -1,0 +1,4 @@
+"""What may be asked for: `Config`, its checks, TOML files, dropout schedules, protocols.
+
+Free of NumPy and JAX, so that a mistake is reported at once.
+"""

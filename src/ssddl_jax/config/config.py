@@ -1,0 +1,282 @@
+"""`Config`: every choice of a run in one frozen dataclass, checked before anything else happens.
+
+The command line has one flag a field, a TOML file one key a field. `Config` checks what can be
+said of the fields alone; `planning/plan.py` checks what depends on the data and the model. Free of
+NumPy and JAX, so that a mistake is told at once.
+"""
+
+import dataclasses
+import difflib
+import math
+import os
+import struct
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ssddl_jax.common.errors import ConfigError, written
+from ssddl_jax.common.paths import user_path
+from ssddl_jax.config import protocols
+from ssddl_jax.config.kinds import accepts, describe
+
+MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
+
+# What the package has by name, in tables that need JAX; and what is said of anything else.
+NAMES = {
+    "model": ("mlp", "mlp-64", "cnn", "linear"),
+    "prg": ("chacha20", "chacha12", "chacha8"),
+    "local_optimizer": ("sgd", "momentum", "adam"),
+    "server_optimizer": ("mean", "sgd", "momentum", "adam", "yogi"),
+}
+DATASETS = ("mnist-small", "mnist", "fashion-mnist", "digits")
+INPUTS = ("data", "dropout_schedule")  # fields that name a file to read
+PATHS = (*INPUTS, "out")
+_OPTAX = " of a function that returns an optax transformation"
+_OWN = {"local_optimizer": _OPTAX, "server_optimizer": _OPTAX}
+
+
+def _named(field: str) -> str:
+    return f"{', '.join(NAMES[field])}, or module:attribute"
+
+
+def _field(default: Any, text: str, least: float | None = None, most: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, "least": least, "most": most})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run. Raises `ConfigError`, a `ValueError`, if a field, or a pair, is impossible."""
+
+    data: str = _field(
+        "mnist-small", "mnist-small, mnist, fashion-mnist, digits, a .npz or an IDX folder"
+    )
+    partition: str = _field(
+        "iid", "iid, dirichlet:ALPHA, shards:K, writers, or resample:E (E rows each, from the id)"
+    )
+    model: str = _field("mlp", _named("model"))
+    protocol: str = _field("ssddl", f"one of {', '.join(protocols.PROTOCOLS)}")
+    engine: Literal["pairwise", "ideal", "reference"] = _field(
+        "pairwise", "every mask; uploads of the same distribution; or slow Python integers"
+    )
+    scale: float | Literal["auto"] = _field(
+        "auto", "divisor of the inputs; auto: 255 for uint8, none for floats"
+    )
+    participants: int = _field(100, "population N", 3)
+    group_size: int | Literal["all"] = _field(25, "members n of a round's group, or all", 3)
+    selection: Literal["random", "rotate"] = _field("random", "how a round's group is drawn")
+    neighbours: int | Literal["complete", "auto"] = _field(
+        "complete", "sharing graph: complete, auto, or an even number of partners", 2
+    )
+    shares: Literal["directed", "paired"] = _field(
+        "directed", "two shares a pair, or one (half the PRG words, equal strength)"
+    )
+    transport: Literal["seeded", "explicit"] = _field(
+        "seeded", "both ends derive a share, or the dealer sends it (same numbers, other traffic)"
+    )
+    prg: str = _field("chacha20", _named("prg"))
+    ring_bits: Literal[32, 64] = _field(32, "bits of a ring element")
+    clip: float = _field(1.0, "largest magnitude of an update's coordinate (as float32)")
+    fraction_bits: int | Literal["auto"] = _field("auto", "binary places of the encoding", 0, 24)
+    rounding: Literal["nearest", "stochastic"] = _field("nearest", "rounding of the encoding")
+    weighting: Literal["uniform", "examples"] = _field("uniform", "weight of a member's update")
+    nonfinite: Literal["exclude", "stop"] = _field("exclude", "what a NaN or inf update leads to")
+    rounds: int = _field(40, "rounds to run", 1)
+    local_epochs: int = _field(1, "passes of a member over its own data in a round", 1)
+    batch_size: int = _field(10, "examples in a local step", 1)
+    learning_rate: float = _field(0.1, "of the local optimizer")
+    local_optimizer: str = _field(
+        "sgd", f"{_named('local_optimizer')}; it, and its schedule, starts anew in every round"
+    )
+    server_optimizer: str = _field("mean", _named("server_optimizer"))
+    dropout: float = _field(0.0, "fraction of a group vanishing after sharing", 0.0, 1.0)
+    dropout_rule: Literal["retry", "reveal", "shamir"] = _field(
+        "retry", "what follows a dropout: share again, open pads, or t-of-n shares"
+    )
+    dropout_schedule: str | None = _field(None, "CSV of round,participant lines, instead of a rate")
+    threshold: int | Literal["auto"] = _field("auto", "shares that shamir and secagg need", 2)
+    max_corrupt: float = _field(0.1, "corrupt fraction gamma to withstand", 0.0, 1.0)
+    max_dropout: float = _field(0.1, "dropout fraction delta to withstand", 0.0, 1.0)
+    sigma: int = _field(40, "statistical security, bits", 1, 256)
+    eta: int = _field(30, "correctness, bits", 1, 256)
+    dssgd_theta_u: float = _field(0.1, "fraction of the coordinates that dssgd uploads", 0.0, 1.0)
+    dssgd_theta_d: float = _field(1.0, "fraction that it downloads", 0.0, 1.0)
+    dssgd_rule: Literal["largest", "random"] = _field(
+        "largest", "which coordinates it uploads: the largest, or random ones above dssgd_tau"
+    )
+    dssgd_gamma: float = _field(1.0, "largest magnitude of a coordinate that it uploads")
+    dssgd_tau: float = _field(1e-4, "least magnitude of a coordinate chosen at random", 0.0)
+    dssgd_schedule: Literal["round-robin", "random", "asynchronous"] = _field(
+        "random", "the order of its visits; asynchronous: without the last uploads"
+    )
+    dssgd_epsilon: float = _field(
+        0.0, "discrete Laplace noise: epsilon of a visit; 0 for none", 0.0
+    )
+    tile_size: int | Literal["auto"] = _field("auto", "members trained side by side", 1, 4096)
+    schedule: Literal["auto", "cpu", "gpu", "tpu"] = _field(
+        "auto", "in which steps words are made; auto: the platform's own (same numbers)"
+    )
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = _field(
+        "float32", "of matrix products on accelerators; a CPU's are float32"
+    )
+    devices: int | Literal["all"] = _field("all", "devices to use", 1)
+    threads: int | Literal["auto"] = _field(
+        "auto", "XLA's threads on a CPU, which the last bits of training depend on", 1, 1024
+    )
+    seed: int = _field(0, "0 <= seed < 2^64; replays everything", 0, 2**64 - 1)
+    eval_every: int = _field(1, "rounds between evaluations on the test set", 1)
+    checkpoint_every: int = _field(10, "rounds between checkpoints", 1)
+    sinks: str | None = _field(
+        None, "more places for metrics: tensorboard, module:attribute, several with commas"
+    )
+    out: str | None = _field(None, "run directory; by default a new one in runs/")
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _checked(field.name, getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
+            _check_range(field.name, value, field.metadata)
+        for check in (_check_numbers, _check_group, _check_features):
+            check(self)
+
+    @property
+    def group(self) -> int:
+        """n, the number of slots of a round's group."""
+        return self.participants if self.group_size == "all" else self.group_size
+
+    @property
+    def sums_securely(self) -> bool:
+        """Whether the server gets nothing but a sum of encoded updates."""
+        return self.protocol in protocols.SECURE
+
+    @property
+    def rule(self) -> str:
+        """The dropout rule in force: `dropout_rule`, or secagg's own."""
+        return "secagg" if self.protocol in protocols.SECAGG else self.dropout_rule
+
+    @property
+    def paired(self) -> bool:
+        """Whether a pair has one share, not two."""
+        return self.shares == "paired" or self.rule == "secagg"
+
+    @property
+    def graph(self) -> int | str:
+        """The sharing graph in force: secagg+ is sparse unless a number says how."""
+        if self.protocol == "secagg+" and self.neighbours == "complete":
+            return "auto"
+        return self.neighbours
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    value = pythons(value)
+    if name in PATHS and isinstance(value, str | os.PathLike):
+        value = _path(name, value)
+    if not accepts(value, kind):
+        choices = [c for c in describe(kind).split(", ") if isinstance(value, str)]
+        near = difflib.get_close_matches(str(value), choices, n=1) if choices else []
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError(name, written(value), f"must be {describe(kind)}{hint}")
+    try:
+        return float(value) if kind is float else value
+    except OverflowError:
+        raise ConfigError(name, value, "must be a finite number") from None
+
+
+def pythons(value: Any) -> Any:
+    """A scalar of NumPy's or JAX's as Python's; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+        return float(value) if hasattr(value, "dtype") else value  # a long double's is itself
+    return value
+
+
+def _path(name: str, value: str | os.PathLike[str]) -> str:
+    """A path as text; a `Path` is one also where its text is the name of a dataset."""
+    if isinstance(value, str):
+        return value if name == "data" and value in DATASETS else user_path(name, value)
+    text = user_path(name, value)
+    return text if is_path(name, text) else os.path.join(os.curdir, text)
+
+
+def _check_range(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    if not isinstance(value, int | float):
+        return
+    least, most = bounds["least"], bounds["most"]
+    if most is None and isinstance(value, int):
+        most = MOST
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(name, value, "must be a finite number")
+    if least is not None and value < least:
+        why = "; with 2 members each would learn the other's update" if name == "group_size" else ""
+        raise ConfigError(name, value, f"must be at least {least}{why}")
+    if most is not None and value > most:
+        raise ConfigError(name, value, f"must be at most {most}")
+
+
+def _check_numbers(config: Config) -> None:
+    clip = _float32(config.clip)
+    object.__setattr__(config, "clip", clip)
+    if not (clip > 0 and math.isfinite(clip)):
+        raise ConfigError("clip", config.clip, "must be a positive float32, such as 1.0")
+    if config.scale != "auto" and config.scale <= 0:
+        raise ConfigError("scale", config.scale, "must be positive, such as 255, or auto")
+    if config.learning_rate <= 0:
+        raise ConfigError("learning_rate", config.learning_rate, "must be positive, such as 0.1")
+
+
+def _float32(value: float) -> float:
+    """The nearest float32; infinity beyond the largest."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _check_group(config: Config) -> None:
+    if config.group > config.participants:
+        remedy = f"must be at most participants = {config.participants}, or all"
+        raise ConfigError("group_size", config.group, remedy)
+    if isinstance(config.neighbours, int) and config.neighbours % 2:
+        remedy = f"must be even, such as {config.neighbours + 1}, or complete, or auto"
+        raise ConfigError("neighbours", config.neighbours, remedy)
+
+
+def _check_features(config: Config) -> None:
+    """Refuses combinations without meaning."""
+    if config.protocol not in protocols.PROTOCOLS:
+        near = difflib.get_close_matches(config.protocol, protocols.PROTOCOLS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        remedy = f"must be one of {', '.join(protocols.PROTOCOLS)}{hint}"
+        raise ConfigError("protocol", config.protocol, remedy)
+    protocols.check(config)
+    if config.protocol == "ssddl" and config.engine == "ideal" and config.dropout_rule != "retry":
+        remedy = (
+            "engine ideal has no pair shares to open; use dropout_rule retry or engine pairwise"
+        )
+        raise ConfigError("dropout_rule", config.dropout_rule, remedy)
+    if config.dropout_rule == "shamir":
+        sparse = isinstance(config.neighbours, int) and config.neighbours < config.group - 1
+        if sparse or config.neighbours == "auto":
+            remedy = "dropout_rule shamir needs the complete graph; use neighbours complete"
+            raise ConfigError("neighbours", config.neighbours, remedy)
+        if config.ring_bits != 32:
+            remedy = "dropout_rule shamir shares in a 31-bit field; use ring_bits 32"
+            raise ConfigError("ring_bits", config.ring_bits, remedy)
+        if isinstance(config.threshold, int) and config.threshold > config.group:
+            remedy = f"must be at most group_size = {config.group}"
+            raise ConfigError("threshold", config.threshold, remedy)
+    if config.dropout_schedule is not None and config.dropout > 0:
+        remedy = "give either a dropout rate or a dropout_schedule; set dropout to 0"
+        raise ConfigError("dropout", config.dropout, remedy)
+
+
+def check_name(field: str, name: str) -> None:
+    """Refuses what is neither a name of the package's nor `module:attribute`."""
+    if ":" not in name and name not in NAMES[field]:
+        raise ConfigError(field, name, f"must be one of {_named(field)}{_OWN.get(field, '')}")
+
+
+def is_path(field: str, value: str) -> bool:
+    """Whether this text in one of `PATHS` is a path: of `data`, what is no dataset's name."""
+    return field != "data" or value not in DATASETS

@@ -1,0 +1,123 @@
+"""How a tile's updates are added up the moment they exist: `Adder`, one for each kind of sum.
+
+Ring sums are exact and feed the sharing schemes; the float mean is protocol plain. Nothing is kept
+of an update that has been added, so memory does not grow with the group. Updates come in pieces,
+and their sums stay in pieces until all are added.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Float32, Int32, UInt32
+
+from ssddl_jax.core.arithmetic.encoding import along, joined
+from ssddl_jax.core.arithmetic.reductions import sum_together
+from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.sharing.base import Scheme, join_devices, slot_factors, weighted_sum
+
+Pieces = tuple[Array, ...]
+
+
+class Tile(NamedTuple):
+    """The updates of one tile of slots."""
+
+    slots: Int32[Array, " T"]
+    updates: Pieces  # f32 [T, ...]
+    words: Pieces  # u32 [T, ...], encoded; zeros where not finite; the last is the weight word
+    weights: UInt32[Array, " T"]
+    present: Bool[Array, " T"]  # a slot of the group with a finite update
+    alive: Bool[Array, " T"]  # present, and not about to vanish
+
+
+class Adder(NamedTuple):
+    """`start(shapes of the updates' pieces)` gives a carry, `add(carry, tile)` the next one,
+    `join(carry)` adds the devices', `finish(carry)` gives the sums, whole.
+    """
+
+    start: Callable[[Sequence[tuple[int, ...]]], Any]
+    add: Callable[[Any, Tile], Any]
+    join: Callable[[Any], Any]
+    finish: Callable[[Any], Any]
+
+
+class RingSums(NamedTuple):
+    """Sums of encoded updates, exact."""
+
+    total: UInt32[Array, " W"]  # over the alive, or over all present (shamir)
+    digest: UInt32[Array, " W"]  # sum of (2 s + 1) * row over the alive, word by word
+
+
+class FloatSums(NamedTuple):
+    """Weighted float32 sum of clipped updates, and the sum of the weights."""
+
+    total: Float32[Array, " d"]
+    weight: UInt32[Array, ""]
+
+
+def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
+    """Adds messages in the ring; the carry is (total, digest), each in pieces."""
+    ring = scheme.ring
+
+    def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, Pieces]:
+        sums = [(*lead, ring.limbs * width) for *lead, width in (*shapes, (1,))]
+        zeros = tuple(jnp.zeros(shape, jnp.uint32) for shape in sums)
+        return zeros, zeros
+
+    def add(carry: tuple[Pieces, Pieces], tile: Tile) -> tuple[Pieces, Pieces]:
+        held = tile.present if holds_sharers else tile.alive
+        factors = slot_factors(tile.slots, tile.alive)
+        totals, digests = [], []
+        for total, digest, words in zip(*carry, tile.words, strict=True):
+            held_words = jnp.where(along(held, words), words, jnp.uint32(0))
+            if ring.limbs == 1:
+                more, weighted = sum_together([held_words, words * along(factors, words)], (0,))
+            else:
+                more, weighted = ring.sum(held_words), weighted_sum(words, factors)
+            totals.append(ring.add(total, more))
+            digests.append(digest + weighted)
+        return tuple(totals), tuple(digests)
+
+    def join(carry: tuple[Pieces, Pieces]) -> tuple[Pieces, Pieces]:
+        total, digest = carry
+        return tuple(join_devices(ring, piece, AXIS) for piece in total), lax.psum(digest, AXIS)
+
+    def finish(carry: tuple[Pieces, Pieces]) -> RingSums:
+        flat = [[piece.reshape(-1) for piece in pieces] for pieces in carry]
+        return RingSums(*(joined(pieces, scheme.encoding) for pieces in flat))
+
+    return Adder(start, add, join, finish)
+
+
+def float_sums(scheme: Scheme) -> Adder:
+    """Adds clipped updates as floats: protocol plain; the carry is (sums in pieces, weight)."""
+    clip = jnp.float32(scheme.encoding.clip)
+
+    def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, Array]:
+        return tuple(jnp.zeros(shape, jnp.float32) for shape in shapes), jnp.uint32(0)
+
+    def add(carry: tuple[Pieces, Array], tile: Tile) -> tuple[Pieces, Array]:
+        counted = jnp.where(tile.alive, tile.weights, jnp.uint32(0))
+        scales = counted.astype(jnp.float32)
+        totals = []
+        for total, updates in zip(carry[0], tile.updates, strict=True):
+            if scheme.schedule != "cpu":
+                rows = along(scales, updates) * jnp.clip(updates, -clip, clip)
+                counts = along(scales > 0, updates)
+                totals.append(total + jnp.sum(jnp.where(counts, rows, jnp.float32(0)), axis=0))
+                continue
+            for t in range(updates.shape[0]):  # row by row: a float sum over the tile is slow
+                row = scales[t] * jnp.clip(updates[t], -clip, clip)
+                total = total + jnp.where(scales[t] > 0, row, jnp.float32(0))
+            totals.append(total)
+        return tuple(totals), carry[1] + jnp.sum(counted, dtype=jnp.uint32)
+
+    def join(carry: tuple[Pieces, Array]) -> tuple[Pieces, Array]:
+        summed: tuple[Pieces, Array] = lax.psum(carry, AXIS)
+        return summed
+
+    def finish(carry: tuple[Pieces, Array]) -> FloatSums:
+        return FloatSums(jnp.concatenate([total.reshape(-1) for total in carry[0]]), carry[1])
+
+    return Adder(start, add, join, finish)

@@ -1,0 +1,84 @@
+"""Headroom: how many binary places fit before a sum could wrap (protocol section 3.3).
+
+Exact integer arithmetic on the host, before anything is compiled.
+"""
+
+import math
+from typing import NamedTuple
+
+from ssddl_jax.common.errors import ConfigError
+
+MOST_FRACTION_BITS = 24  # float32 carries no more
+_INT32_MAX = 2**31 - 1
+# Most that a sum may be. Plaintext: half of (p - 1) / 2, p = 2^48 + 1 (Phong et al.); the other
+# half is for the weights that updates are added to.
+CAPACITIES = {"ring": 2**31 - 1, "wide ring": 2**63 - 1, "field": 2**30 - 1, "plaintext": 2**46}
+
+
+class Headroom(NamedTuple):
+    """What the encoding of a round can hold, and what it costs in accuracy."""
+
+    fraction_bits: int
+    largest_sum: int  # n * m_max * ceil(c 2^f)
+    capacity: int  # M_max
+    error_bound: float  # of the mean, per coordinate: half a step, one step if stochastic
+
+    @property
+    def bits(self) -> float:
+        """Binary places to spare before the largest possible sum would wrap."""
+        return math.log2(self.capacity / self.largest_sum)
+
+
+def capacity_kind(ring_bits: int, dropout_rule: str) -> str:
+    """Which of `CAPACITIES` bounds a sum."""
+    if dropout_rule == "shamir":
+        return "field"
+    return "wide ring" if ring_bits == 64 else "ring"
+
+
+def _step_bound(clip: float, fraction_bits: int) -> int:
+    return math.ceil(clip * 2**fraction_bits)  # exact: clip is a float32, 2^f a power of two
+
+
+def _fits(clip: float, fraction_bits: int, terms: int, capacity: int) -> bool:
+    bound = _step_bound(clip, fraction_bits)
+    return bound <= _INT32_MAX and terms * bound <= capacity
+
+
+def headroom(
+    *,
+    clip: float,
+    fraction_bits: int | str,
+    group_size: int,
+    weight_max: int,
+    kind: str,
+    stochastic: bool = False,
+) -> Headroom:
+    """Checks n * m_max * ceil(c 2^f) <= M_max and ceil(c 2^f) <= 2^31 - 1; 'auto' finds f.
+
+    `weight_max` is m_max over the whole population, 1 if uniform. Raises `ConfigError` if the sum
+    could wrap, with the numbers and the nearest fraction_bits, or group size, that fits.
+    """
+    capacity = CAPACITIES[kind]
+    terms = group_size * weight_max
+    fitting = [f for f in range(MOST_FRACTION_BITS + 1) if _fits(clip, f, terms, capacity)]
+    asked = fitting[-1:] if fraction_bits == "auto" else [int(fraction_bits)]
+    if not asked or asked[0] not in fitting:
+        low = asked[0] if asked else 0
+        product = f"{group_size} members x weight {weight_max} x {_step_bound(clip, low)}"
+        problem = f"{product} could exceed {capacity}, the most that the {kind} holds"
+        if fitting:
+            remedy = f"{problem}; fraction_bits {fitting[-1]} fits"
+        else:
+            most = capacity // (weight_max * _step_bound(clip, 0))
+            wide = "ring_bits 64, " if kind == "ring" else ""
+            remedy = f"{problem}; {wide}a smaller clip, or a group of at most {most} fits"
+        raise ConfigError("fraction_bits", fraction_bits, remedy)
+    chosen = asked[0]
+    step = 2.0**-chosen
+    return Headroom(
+        fraction_bits=chosen,
+        largest_sum=terms * _step_bound(clip, chosen),
+        capacity=capacity,
+        error_bound=step if stochastic else step / 2,
+    )

@@ -1,0 +1,1 @@
+"""What a participant does alone: models, optimizers, its data, its local training."""

@@ -1,0 +1,180 @@
+"""LocalTrain: what one participant does alone, and the same for a tile of them under vmap.
+
+Every member starts from the round's parameters, runs E epochs of minibatch steps over its own
+rows, and yields its update = params_after - params_before (optax's sign).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jaxtyping import Float32, Int32, UInt32
+
+from ssddl_jax.core.arithmetic.randomness import batch_order
+from ssddl_jax.core.learning.models import Model, Params
+from ssddl_jax.core.learning.population import Data, as_float, rows_of
+
+# (params, data, public, round, ids [T]) -> updates, mean losses [T]. Updates are a tuple of pieces
+# f32 [T, ...], one or more, which `flattened` and side by side are [T, d] in `ravel_pytree` order.
+TrainTile = Callable[
+    [Params, Data, Array, Array, Int32[Array, " T"]],
+    tuple[tuple[Float32[Array, "T ..."], ...], Float32[Array, " T"]],
+]
+_SMALL = 4096  # coordinates of neighbouring leaves that are joined into one piece
+
+
+class LocalSteps(NamedTuple):
+    """The static choices of local training."""
+
+    epochs: int
+    batch_size: int
+    ragged: bool  # some batch may hold fewer than batch_size examples
+    most: int | None = None  # stop after so many steps; None: whole epochs
+    padded: bool = True  # some batch may be filled up with zeros
+
+    def in_a_round(self, rows: int) -> int:
+        """Steps of a participant with so many rows."""
+        steps = self.epochs * -(-rows // self.batch_size)
+        return steps if self.most is None else min(steps, self.most)
+
+
+def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) -> Array:
+    """Mean cross entropy over the valid examples of a batch; 0 if there are none."""
+    logits = model.apply(params, x)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    weights = valid.astype(jnp.float32)
+    return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1)
+
+
+def images_at(data: Data, index: Int32[Array, " B"], schedule: str) -> Float32[Array, "B ..."]:
+    """Images as the model takes them. Accelerators fetch them as rows: their memory is laid out in
+    registers' widths, which an image's last axis would hardly fill.
+    """
+    if schedule == "cpu":
+        return as_float(data.images[index])
+    rows = data.images.reshape(data.images.shape[0], -1)[index]
+    return as_float(rows).reshape(*index.shape, *data.images.shape[1:])
+
+
+def minibatch_steps(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    steps: LocalSteps,
+    schedule: str = "cpu",
+) -> Callable[[Params, Data, Array, Array], tuple[Params, Array]]:
+    """(params, data, rows i32 [steps, B], valid bool [steps, B]) -> (params after a step on each
+    minibatch, mean loss of the valid examples); the optimizer starts anew.
+    """
+
+    def run(params: Params, data: Data, chosen: Array, valid: Array) -> tuple[Params, Array]:
+        def step(carry: tuple[Params, Params], batch: tuple[Array, Array]) -> tuple[Params, Array]:
+            before, memory = carry
+            index, valid = batch
+            x, y = images_at(data, index, schedule), data.labels[index]
+            if steps.padded:
+                x, y = without_padding(x, y, valid)
+            loss, gradient = jax.value_and_grad(mean_loss, argnums=1)(model, before, x, y, valid)
+            moves, after_memory = optimizer.update(gradient, memory, before)
+            after = (optax.apply_updates(before, moves), after_memory)
+            if steps.ragged:  # a batch without examples is no step
+                some = jnp.any(valid)
+                after = jax.tree.map(lambda new, old: jnp.where(some, new, old), after, carry)
+            return after, loss * jnp.sum(valid.astype(jnp.float32))
+
+        start = (params, optimizer.init(params))
+        if len(chosen) == 1:  # no loop: its carry would be a copy of the parameters for each
+            (after, _), losses = step(start, (chosen[0], valid[0]))
+        else:
+            (after, _), losses = lax.scan(step, start, (chosen, valid))
+        examples = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1)
+        return after, jnp.sum(losses) / examples
+
+    return run
+
+
+def train_tile(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    steps: LocalSteps,
+    schedule: str = "cpu",
+) -> TrainTile:
+    """The updates and mean losses of a tile of participants.
+
+    The width of a tile decides which kernels XLA picks, so it is part of the numerical recipe; the
+    barriers keep what stands before and after from changing that choice. On an accelerator, whose
+    kernels for products do not depend on it, updates go straight into their encoding: two passes
+    through memory fewer.
+    """
+
+    batches_of = minibatch_steps(model, optimizer, steps, schedule)
+
+    def train_one(
+        params: Params, data: Data, public: UInt32[Array, "8"], round_: Array, participant: Array
+    ) -> tuple[Params, Array]:
+        count = data.counts[participant]
+        rows = rows_of(data, public, participant)
+        order = batch_order(public, round_, participant, count, steps.epochs, data.most_rows)
+        batches = -(-data.most_rows // steps.batch_size)
+        spare = batches * steps.batch_size - data.most_rows
+        position = jnp.arange(batches * steps.batch_size, dtype=jnp.int32)
+        valid = jnp.tile(position < count, steps.epochs).reshape(-1, steps.batch_size)
+        chosen = jnp.pad(rows[order], ((0, 0), (0, spare))).reshape(-1, steps.batch_size)
+        after, loss = batches_of(params, data, chosen[: steps.most], valid[: steps.most])
+        return jax.tree.map(jnp.subtract, after, params), loss
+
+    @jax.jit  # its shapes are asked for before it is used: traced once for both
+    def train(
+        params: Params, data: Data, public: Array, round_: Array, ids: Array
+    ) -> tuple[tuple[Array, ...], Array]:
+        params, ids = lax.optimization_barrier((params, ids))
+        updates, losses = jax.vmap(train_one, in_axes=(None, None, None, None, 0))(
+            params, data, public, round_, ids
+        )
+        if schedule == "cpu":
+            return lax.optimization_barrier((pieces_of(updates), losses))
+        leaves = jax.tree.leaves(updates)  # as they are: to flatten them is to copy
+        return tuple(x if x.ndim > 1 else x[:, None] for x in leaves), losses
+
+    return train
+
+
+def flattened(updates: tuple[Float32[Array, "T ..."], ...]) -> tuple[Float32[Array, "T _"], ...]:
+    """Pieces of one axis besides the tile's."""
+    return tuple(piece.reshape(piece.shape[0], -1) for piece in updates)
+
+
+def pieces_of(updates: Params) -> tuple[Float32[Array, "T _"], ...]:
+    """Leaves [T, ...] as pieces [T, d_p]: large ones by themselves, runs of small ones joined."""
+    runs: list[list[Array]] = []
+    for leaf in jax.tree.leaves(updates):
+        flat = leaf.reshape(leaf.shape[0], -1)
+        if runs and flat.shape[1] + sum(part.shape[1] for part in runs[-1]) <= _SMALL:
+            runs[-1].append(flat)
+        else:
+            runs.append([flat])
+    return tuple(jnp.concatenate(run, axis=1) if len(run) > 1 else run[0] for run in runs)
+
+
+def tree_of(pieces: tuple[Float32[Array, " _"], ...], like: Params) -> Params:
+    """One participant's pieces [d_p], cut anywhere, as leaves again, shaped as in `like`."""
+    leaves, structure = jax.tree.flatten(like)
+    found, left = [], list(pieces)
+    for leaf in leaves:
+        parts: list[Array] = []
+        while sum(part.size for part in parts) < leaf.size:
+            piece, missing = left.pop(0), leaf.size - sum(part.size for part in parts)
+            parts.append(piece[:missing])
+            if piece.size > missing:
+                left.insert(0, piece[missing:])
+        row = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+        found.append(row.reshape(leaf.shape))
+    return jax.tree.unflatten(structure, found)
+
+
+def without_padding(x: Array, y: Array, valid: Array) -> tuple[Array, Array]:
+    """x [B, ...] and y [B] with zeros where nothing is valid [B]."""
+    real = valid.reshape(-1, *(1,) * (x.ndim - 1))
+    return jnp.where(real, x, jnp.zeros_like(x)), jnp.where(valid, y, jnp.zeros_like(y))

@@ -1,0 +1,185 @@
+"""Models: an `(init, apply)` pair; flax modules for those of the field.
+
+`init(key, example) -> params` with example f32 [1, *shape]; `apply(params, x) -> logits`, x f32
+[batch, *shape] in [0, 1], logits f32 [batch, classes]. A user brings any such pair, or a flax
+module, or `module:attribute` of either.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.plugins import load_attribute
+
+Params = Any
+
+
+class Model(NamedTuple):
+    """Pure functions of a model, and its name for people."""
+
+    init: Callable[[Array, Array], Params]
+    apply: Callable[[Params, Array], Array]
+    name: str = "custom"
+    apart: bool = False  # each example's logits are known to depend on that example alone
+    module: Any = None  # the flax module that it is of, if it is
+
+
+class Dense(nn.Module):
+    """y = x K^T + b with the kernel K stored [features, inputs].
+
+    Of one small batch, the gradient of this layout is a faster product: its rows are long.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        start = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
+        kernel = self.param("kernel", start, (self.features, x.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return lax.dot_general(x, kernel, (((1,), (1,)), ((), ()))) + bias[None]
+
+
+class MLP(nn.Module):
+    """Dense layers with ReLU between them; `features` are the widths, the last the classes."""
+
+    features: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        for width in self.features[:-1]:
+            x = nn.relu(Dense(width)(x))
+        return Dense(self.features[-1])(x)
+
+
+class PatchConv(nn.Module):
+    """A valid convolution and a maximum over disjoint squares, as patches times a matrix.
+
+    Every participant has kernels of its own: under vmap a convolution would become a grouped one,
+    slow to differentiate, where this becomes a batched matrix product. Outputs that fill no square
+    at the far edges are never computed; the bias, the same over a square, is added after it.
+    """
+
+    features: int
+    width: int
+    pool: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        batch, height, breadth, channels = x.shape
+        rows, columns = (
+            (side - self.width + 1) // self.pool * self.pool for side in (height, breadth)
+        )
+        shape = (self.width * self.width * channels, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        patches = jnp.concatenate(
+            [
+                x[:, i : i + rows, j : j + columns, :]
+                for i in range(self.width)
+                for j in range(self.width)
+            ],
+            axis=-1,
+        )
+        out = (patches.reshape(-1, shape[0]) @ kernel).reshape(batch, rows, columns, self.features)
+        return _max_pool(out, self.pool) + bias[None, None, None, :]
+
+
+def _max_pool(x: Array, width: int) -> Array:
+    """Maximum over disjoint squares that tile x [batch, rows, columns, channels].
+
+    By elementwise maxima: a reduce over two axes is slower to differentiate.
+    """
+    batch, rows, columns, channels = x.shape
+    x = x.reshape(batch, rows // width, width, columns // width, width, channels)
+    x = functools.reduce(jnp.maximum, [x[:, :, i] for i in range(width)])
+    return functools.reduce(jnp.maximum, [x[:, :, :, i] for i in range(width)])
+
+
+class CNN(nn.Module):
+    """Shokri & Shmatikov's MNIST net on 32 x 32 inputs: 105,506 parameters, tanh.
+
+    conv 5x5 1->32, max pool 3/3, conv 5x5 32->64, max pool 2/2, 256 -> 200 -> classes. Smaller
+    images are padded with zeros to 32 x 32.
+    """
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x[..., None] if x.ndim == 3 else x
+        before = [((32 - side) // 2, (33 - side) // 2) for side in x.shape[1:3]]
+        x = jnp.pad(x, ((0, 0), *before, (0, 0)))
+        # tanh grows: taken after the maximum it gives the same, with fewer of them.
+        x = jnp.tanh(PatchConv(32, 5, 3)(x))
+        x = jnp.tanh(PatchConv(64, 5, 2)(x))
+        x = jnp.tanh(Dense(200)(x.reshape(x.shape[0], -1)))
+        return Dense(self.classes)(x)
+
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "mlp": lambda classes: MLP((128, 64, classes)),
+    "mlp-64": lambda classes: MLP((64, classes)),
+    "cnn": CNN,
+    "linear": lambda classes: MLP((classes,)),
+}
+
+
+# Compiled as a whole, their initial parameters have the bits that they have step by step; of a
+# model of the user's own nobody can know that. At level 1 compiling takes 0.6 of the time.
+_INIT_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+
+
+def as_model(model: Any, name: str = "custom") -> Model:
+    """A `Model` from a flax module, an `(init, apply)` pair, or a `Model`.
+
+    Raises `ConfigError` for anything else.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, nn.Module):
+        apply = cast("Callable[[Params, Array], Array]", model.apply)
+        return Model(model.init, apply, name, module=model)
+    if isinstance(model, tuple) and len(model) == 2 and all(callable(part) for part in model):
+        return Model(model[0], model[1], name)
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and isinstance(model, nnx.Module):
+        remedy = (
+            "is an nnx module, whose parameters are made already; give (init, apply) functions by "
+            "nnx.split and nnx.merge, as README shows"
+        )
+        raise ConfigError("model", type(model).__name__, remedy)
+    remedy = "must be a flax module or an (init, apply) pair of functions"
+    raise ConfigError("model", type(model).__name__, remedy)
+
+
+def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
+    """The model of this name for inputs of `shape` (without batch) and so many classes."""
+    if ":" in name:
+        return as_model(load_attribute("model", name), name)
+    if name not in MODELS:
+        raise ConfigError("model", name, f"must be one of {', '.join(MODELS)}, or module:attribute")
+    if name == "cnn" and not (len(shape) in (2, 3) and max(shape[:2]) <= 32):
+        remedy = f"takes images of at most 32 x 32, not inputs of shape {shape}; use mlp"
+        raise ConfigError("model", name, remedy)
+    model = as_model(MODELS[name](classes), name)
+    whole = jax.jit(model.init, compiler_options=_INIT_OPTIONS)
+
+    def init(key: jax.Array, example: jax.Array) -> Params:
+        traced = isinstance(key, jax.core.Tracer)  # inside a program no part has its own options
+        return (model.init if traced else whole)(key, example)
+
+    return model._replace(init=init, apart=True)
+
+
+def count_parameters(params: Params) -> int:
+    """d of a parameter tree, or of its shapes."""
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(params))

@@ -1,0 +1,132 @@
+"""The accelerators' schedule for masks: holder by holder, in few long steps.
+
+A step takes a batch of holders, derives the keys of all their shares at once and lets `key_sums`
+add up the words. Each share is made twice, once at either end: that is cheaper there than to keep
+it. Batches are shared out among the devices and need nothing from one another.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import UInt32
+
+from ssddl_jax.core.devices import AXIS, platform_of
+from ssddl_jax.core.sharing import graphs
+from ssddl_jax.core.sharing.base import Attempt, Scheme
+from ssddl_jax.core.sharing.partners import KeysOf, partners_of
+from ssddl_jax.core.sharing.schedules.key_sums import (
+    SIGNED_BYTES,
+    SIGNED_HALVES,
+    WEIGHTED,
+    key_sums,
+)
+from ssddl_jax.core.sharing.schedules.masks import Masks, pieces_of, settle
+from ssddl_jax.core.tiling import scan_tiles, tile_count, tile_slots, tile_starts
+
+_TERMS = {1: WEIGHTED, 2: SIGNED_HALVES, 4: SIGNED_BYTES}  # by pieces of a word
+HELD = 1 << 30  # bytes that a step's masks and keys may take
+PER_KEY = 256  # bytes: its ChaCha state while it is derived
+
+
+def _holder_bytes(scheme: Scheme) -> int:
+    masks = 64 * scheme.num_blocks * pieces_of(scheme)
+    return 2 * masks + PER_KEY * _shares_of(scheme)
+
+
+def _shares_of(scheme: Scheme) -> int:
+    """Shares that a slot deals or holds."""
+    return scheme.neighbours * (1 if scheme.shares == "paired" else 2)
+
+
+def batch_of(scheme: Scheme) -> int:
+    """Holders of a step: what fits, spread evenly over the steps."""
+    most = max(1, HELD // _holder_bytes(scheme))
+    steps = tile_count(scheme.size, most, scheme.mesh.size)
+    return -(-scheme.size // steps)
+
+
+def blocks_made(scheme: Scheme) -> int:
+    """PRG blocks that the masks of a round take, padding included."""
+    batch = batch_of(scheme)
+    holders = batch * tile_count(scheme.size, batch, scheme.mesh.size)
+    return holders * _shares_of(scheme) * scheme.num_blocks
+
+
+def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
+    """Every slot's shares, expanded from the keys that `keys_of` gives for their ends."""
+    size, batch, pieces = scheme.size, batch_of(scheme), pieces_of(scheme)
+
+    def shares_of(
+        attempt: Attempt, ring: graphs.Ring | None, source: Any, slots: Array
+    ) -> tuple[UInt32[Array, "h K 8"], UInt32[Array, "h K"]]:
+        """Keys and signs of what some slots hold and deal."""
+        partners, valid = partners_of(scheme, attempt, ring, slots)
+        here = jnp.broadcast_to(slots[:, None], partners.shape)
+        exists = valid.astype(jnp.uint32)
+        if scheme.shares == "paired":
+            deals = attempt.ids[here] < attempt.ids[partners]
+            dealers, holders = jnp.where(deals, here, partners), jnp.where(deals, partners, here)
+            sign = jnp.where(deals, jnp.uint32(0) - exists, exists)
+            return keys_of(source, dealers, holders), sign
+        dealers = jnp.concatenate([partners, here], axis=1)
+        holders = jnp.concatenate([here, partners], axis=1)
+        sign = jnp.concatenate([exists, jnp.uint32(0) - exists], axis=1)
+        return keys_of(source, dealers, holders), sign
+
+    def made(
+        attempt: Attempt, ring: graphs.Ring | None, source: Any, slots: Array
+    ) -> UInt32[Array, "h pieces 16 B"]:
+        inside = jnp.minimum(slots, size - 1)
+        with jax.named_scope("keys"):
+            keys, sign = shares_of(attempt, ring, source, inside)
+            sign = jnp.where((slots < size)[:, None], sign, jnp.uint32(0))
+        with jax.named_scope("words"):
+            return key_sums(
+                scheme.prg,
+                _TERMS[pieces],
+                keys,
+                sign[None],
+                0,
+                scheme.num_blocks,
+                platform=platform_of(scheme.mesh),
+            )
+
+    starts = tile_starts(size, batch, scheme.mesh.size)
+
+    def each(attempt: Attempt, ring: graphs.Ring | None, source: Any) -> UInt32[Array, "n W"]:
+        def body(shared: Any, carry: None, start: Array) -> tuple[None, Array]:
+            attempt, ring, source = shared
+            rows = made(attempt, ring, source, tile_slots(start, batch, size))
+            rows = rows.reshape(batch, pieces, -1)[..., : scheme.width]
+            return carry, rows[:, 0] if pieces == 1 else settle(rows)
+
+        shared = (attempt, ring, source)
+        _, rows = scan_tiles(scheme.mesh, body, lambda carry: carry, shared, None, starts)
+        return rows.reshape(-1, scheme.width)[:size]
+
+    def sums(
+        attempt: Attempt,
+        ring: graphs.Ring | None,
+        source: Any,
+        weights: UInt32[Array, "sums n"],
+    ) -> UInt32[Array, "sums W"]:
+        def body(shared: Any, total: Array, start: Array) -> tuple[Array, None]:
+            attempt, ring, source, weights = shared
+            slots = tile_slots(start, batch, size)
+            rows = made(attempt, ring, source, slots)[:, 0]
+            factors = weights[:, jnp.minimum(slots, size - 1)]
+            added = [jnp.sum(rows * w[:, None, None], axis=0, dtype=jnp.uint32) for w in factors]
+            return total + jnp.stack(added), None
+
+        def join(total: Array) -> Array:
+            summed: Array = lax.psum(total, AXIS)
+            return summed
+
+        shared = (attempt, ring, source, weights)
+        zeros = jnp.zeros((weights.shape[0], 16, scheme.num_blocks), jnp.uint32)
+        total, _ = scan_tiles(scheme.mesh, body, join, shared, zeros, starts)
+        return total.reshape(weights.shape[0], -1)[:, : scheme.width]
+
+    return Masks(each, sums)

@@ -1,0 +1,223 @@
+"""Schedules: in which steps a platform makes and adds PRG words; the words are the same.
+
+`cpu`: short steps whose buffers stay in a core's cache (`tiled`, `kernels`). `gpu` and `tpu`: few
+long steps whose sums stay in registers (`by_holder`, `key_sums`). A scheme names its schedule;
+everything else asks `schedule_of`. A schedule runs on every platform, so that tests compare the
+accelerators' with the CPU's where there is only a CPU.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, UInt32
+
+from ssddl_jax.core.arithmetic import field
+from ssddl_jax.core.arithmetic.chacha import PRG, rolled
+from ssddl_jax.core.arithmetic.field import MERSENNE31, P
+from ssddl_jax.core.arithmetic.rings import MOST, from_halves
+from ssddl_jax.core.devices import platform_of
+from ssddl_jax.core.sharing.base import Scheme
+from ssddl_jax.core.sharing.partners import KeysOf
+from ssddl_jax.core.sharing.schedules import by_holder, kernels, tiled
+from ssddl_jax.core.sharing.schedules.key_sums import (
+    DRAWN_HALVES,
+    FIELD_HALVES,
+    HALVES,
+    WEIGHTED,
+    WEIGHTED_TWICE,
+    Terms,
+    key_sums,
+)
+from ssddl_jax.core.sharing.schedules.masks import Masks
+from ssddl_jax.core.tiling import tile_count
+
+_KEYS_OF_A_ROW = 32  # enough rows to fill a chip, few enough sums to add up afterwards
+_HELD = 1 << 28  # bytes of sums of rows
+
+
+class Schedule(NamedTuple):
+    """How a platform makes words.
+
+    Sums are over at most `keys_at_once(scheme, items)` keys u32 [K, 8], of them `counted` bool [K].
+    """
+
+    masks: Callable[[Scheme, KeysOf], Masks]
+    blocks_made: Callable[[Scheme], int]  # PRG blocks of a round's masks, padding included
+    keys_at_once: Callable[[Scheme, int], int]  # of a list of so many keys, over all devices
+    key_sums: Callable[[Scheme, Array, Array], Array]  # (keys, counted) -> ring sum u32 [W]
+    # (keys, counted, factors u32 [K]) -> ring sum, and sum of factor * word, word by word
+    drawn_sums: Callable[[Scheme, Array, Array, Array], tuple[Array, Array]]
+    rows: Callable[[Scheme, Array, Array], Array]  # (keys, factor) -> factor * words, u32 [K, W]
+    # (keys, members, first block) -> sums of uniform field elements, u32 [16, count]
+    coefficients: Callable[[Scheme, Array, Array, Array, int], Array]
+    coefficient_blocks: Callable[[Scheme], int]  # blocks of a message done at a time
+
+
+def schedule_of(scheme: Scheme) -> Schedule:
+    """The schedule that a scheme names."""
+    return SCHEDULES[scheme.schedule]
+
+
+def _cpu_key_sums(
+    scheme: Scheme, keys: UInt32[Array, "K 8"], counted: Bool[Array, " K"]
+) -> UInt32[Array, " W"]:
+    return kernels.key_sums(scheme.prg, scheme.ring, scheme.width, keys, counted)
+
+
+def _cpu_drawn_sums(
+    scheme: Scheme,
+    keys: UInt32[Array, "K 8"],
+    counted: Bool[Array, " K"],
+    factors: UInt32[Array, " K"],
+) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
+    return kernels.drawn_sums(scheme.prg, scheme.ring, scheme.width, keys, counted, factors)
+
+
+def _cpu_rows(
+    scheme: Scheme, keys: UInt32[Array, "K 8"], factor: UInt32[Array, " K"]
+) -> UInt32[Array, "K W"]:
+    words = kernels.written(scheme.prg, list(keys.T), factor, jnp.uint32(0), scheme.num_blocks)
+    lanes = jnp.swapaxes(kernels.lanes_of(words), 0, 1)
+    return lanes.reshape(keys.shape[0], -1)[:, : scheme.width]
+
+
+def _cpu_coefficients(
+    scheme: Scheme, keys: Array, members: Array, first: Array, count: int
+) -> UInt32[Array, "16 count"]:
+    return kernels.coefficient_sums(scheme.prg, keys, members, first, count)
+
+
+def _summed(
+    scheme: Scheme, terms: Terms, keys: UInt32[Array, "K 8"], *weights: UInt32[Array, " K"]
+) -> list[UInt32[Array, " W"]]:
+    """Sums of each term over all keys, as messages."""
+    sums = _over_keys(scheme, terms, keys, weights, jnp.uint32(0), scheme.num_blocks)
+    return [lanes.reshape(-1)[: scheme.width] for lanes in sums]
+
+
+def _over_keys(
+    scheme: Scheme,
+    terms: Terms,
+    keys: UInt32[Array, "K 8"],
+    weights: tuple[UInt32[Array, " K"], ...],
+    first: Array,
+    count: int,
+) -> UInt32[Array, "terms 16 count"]:
+    """Keys in rows, rows summed."""
+    spare = -keys.shape[0] % min(_KEYS_OF_A_ROW, keys.shape[0])
+    each = min(_KEYS_OF_A_ROW, keys.shape[0])
+    in_rows = jnp.pad(keys, ((0, spare), (0, 0))).reshape(-1, each, 8)
+    given = jnp.stack([jnp.pad(weight, (0, spare)).reshape(-1, each) for weight in weights])
+    platform = platform_of(scheme.mesh)
+    sums = key_sums(scheme.prg, terms, in_rows, given, first, count, platform=platform)
+    return jnp.sum(sums, axis=0, dtype=jnp.uint32)
+
+
+def _key_sums(
+    scheme: Scheme, keys: UInt32[Array, "K 8"], counted: Bool[Array, " K"]
+) -> UInt32[Array, " W"]:
+    one = counted.astype(jnp.uint32)
+    if scheme.ring.limbs == 1:
+        return _summed(scheme, WEIGHTED, keys, one)[0]
+    return from_halves(*_summed(scheme, HALVES, keys, one))
+
+
+def _drawn_sums(
+    scheme: Scheme,
+    keys: UInt32[Array, "K 8"],
+    counted: Bool[Array, " K"],
+    factors: UInt32[Array, " K"],
+) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
+    one = counted.astype(jnp.uint32)
+    if scheme.ring.limbs == 1:
+        total, digest = _summed(scheme, WEIGHTED_TWICE, keys, one, factors)
+        return total, digest
+    low, high, digest = _summed(scheme, DRAWN_HALVES, keys, one, factors)
+    return from_halves(low, high), digest
+
+
+def _rows(
+    scheme: Scheme, keys: UInt32[Array, "K 8"], factor: UInt32[Array, " K"]
+) -> UInt32[Array, "K W"]:
+    made = key_sums(
+        scheme.prg,
+        WEIGHTED,
+        keys[:, None],
+        factor[None, :, None],
+        0,
+        scheme.num_blocks,
+        platform=platform_of(scheme.mesh),
+    )
+    return made.reshape(keys.shape[0], -1)[:, : scheme.width]
+
+
+def _keys_at_once(scheme: Scheme, items: int) -> int:
+    """What fits, spread evenly over the devices' steps."""
+    rows = max(1, _HELD // (128 * scheme.num_blocks))
+    steps = tile_count(max(1, items), min(rows * _KEYS_OF_A_ROW, MOST), scheme.mesh.size)
+    return -(-max(1, items) // steps)
+
+
+def _coefficients(
+    scheme: Scheme, keys: UInt32[Array, "n 8"], members: Bool[Array, " n"], first: Array, count: int
+) -> UInt32[Array, "16 count"]:
+    def few(
+        prg: PRG, keys: Array, members: Array, first: Array, count: int
+    ) -> UInt32[Array, "16 count"]:
+        one = members.astype(jnp.uint32)
+        low, high, rejected = _over_keys(scheme, FIELD_HALVES, keys, (one,), first, count)
+        total = field.from_halves(low, high)
+        return lax.cond(
+            jnp.any(rejected > 0),
+            lambda: MERSENNE31.add(total, _stand_ins(rolled(prg), keys, one, first, count)),
+            lambda: total,
+        )
+
+    return kernels.coefficient_sums(scheme.prg, keys, members, first, count, few)
+
+
+def _stand_ins(
+    prg: PRG, keys: UInt32[Array, "n 8"], one: UInt32[Array, " n"], first: Array, count: int
+) -> UInt32[Array, "16 count"]:
+    """What stands in for rejected words, summed in the field, one member after another."""
+    counter = first + jnp.arange(count, dtype=jnp.uint32)
+
+    def drawn(key: Array, nonce_word: int) -> UInt32[Array, "16 count"]:
+        nonce = [jnp.full((1,), word, jnp.uint32) for word in (nonce_word, 0, 0)]
+        made = prg.block([word[None] for word in key], counter, nonce)
+        return (made if prg.in_memory else jnp.stack(made)) & jnp.uint32(P)
+
+    def step(total: Array, member: tuple[Array, Array]) -> tuple[Array, None]:
+        key, counted = member
+        zero, (a, b, c) = jnp.uint32(0), (drawn(key, nonce) for nonce in range(3))
+        c = jnp.where(c == jnp.uint32(P), zero, c)
+        instead = jnp.where(a == jnp.uint32(P), jnp.where(b == jnp.uint32(P), c, b), zero)
+        return MERSENNE31.add(total, instead * counted), None
+
+    total, _ = lax.scan(step, jnp.zeros((16, count), jnp.uint32), (keys, one))
+    return total
+
+
+CPU = Schedule(
+    masks=tiled.pair_masks,
+    blocks_made=tiled.blocks_made,
+    keys_at_once=lambda scheme, items: 64,
+    key_sums=_cpu_key_sums,
+    drawn_sums=_cpu_drawn_sums,
+    rows=_cpu_rows,
+    coefficients=_cpu_coefficients,
+    coefficient_blocks=lambda scheme: 256,
+)
+_LONG = Schedule(
+    masks=by_holder.pair_masks,
+    blocks_made=by_holder.blocks_made,
+    keys_at_once=_keys_at_once,
+    key_sums=_key_sums,
+    drawn_sums=_drawn_sums,
+    rows=_rows,
+    coefficients=_coefficients,
+    coefficient_blocks=lambda scheme: max(256, _HELD // (256 * scheme.size)),
+)
+SCHEDULES = {"cpu": CPU, "gpu": _LONG, "tpu": _LONG}

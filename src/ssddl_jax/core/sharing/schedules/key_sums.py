@@ -1,0 +1,284 @@
+"""Sums of PRG words over many keys in one long step: the accelerators' kernel, in three forms.
+
+`key_sums` is given K keys for each of h rows and adds up, for every row, what `Terms` makes of the
+keys' words. Sums stay in registers while the keys go by, so nothing but the sums is written: no
+small tiles, no buffer of shares. The forms give the same words:
+
+- `plain`: jnp only, one key of every row a step of a scan; works on every platform.
+- `gpu`: a Pallas kernel (by way of Triton); a program holds 128 blocks of one row, one a thread.
+- `tpu`: a Pallas kernel (Mosaic); a program holds 2,048 blocks of one row, two registers' width.
+
+The kernels need a PRG of the package; a PRG of the user's own goes through `plain`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import UInt32
+
+from ssddl_jax.core.arithmetic.chacha import PRG, PRGS, rolled
+from ssddl_jax.core.arithmetic.field import P
+
+THREADS = 128  # blocks of a GPU program: one for each of its threads
+SUBLANES, LANES = 16, 128  # blocks of a TPU program: two registers, whose steps interleave
+KEYS = 512  # of a row in a TPU's scalar memory at a time
+
+
+class Terms(NamedTuple):
+    """What is added of every word: `of(word, weights)` gives `number` arrays of the word's shape.
+
+    `weights` are a key's own words, so many; they broadcast against the word.
+    """
+
+    name: str
+    weights: int
+    number: int
+    of: Callable[[Array, Sequence[Array]], Sequence[Array]]
+
+
+def _low(word: Array) -> Array:
+    return word & jnp.uint32(0xFFFF)
+
+
+def _high(word: Array) -> Array:
+    return word >> jnp.uint32(16)
+
+
+def _signed_bytes(word: Array, sign: Sequence[Array]) -> list[Array]:
+    shifted = [(word >> jnp.uint32(bits)) & jnp.uint32(0xFF) for bits in (8, 16, 24)]
+    return [sign[0] * part for part in (word, *shifted)]
+
+
+def _field_halves(word: Array, weights: Sequence[Array]) -> list[Array]:
+    element = (word & jnp.uint32(P)) * weights[0]
+    return [_low(element), _high(element), (element == jnp.uint32(P)).astype(jnp.uint32)]
+
+
+WEIGHTED = Terms("weighted", 1, 1, lambda word, w: [w[0] * word])
+WEIGHTED_TWICE = Terms("weighted_twice", 2, 2, lambda word, w: [w[0] * word, w[1] * word])
+# In the wide ring, so that carries are known: of signed words, and of words that are only added.
+SIGNED_HALVES = Terms("signed_halves", 1, 2, lambda word, w: [w[0] * word, w[0] * _high(word)])
+SIGNED_BYTES = Terms("signed_bytes", 1, 4, _signed_bytes)
+HALVES = Terms("halves", 1, 2, lambda word, w: [w[0] * _low(word), w[0] * _high(word)])
+DRAWN_HALVES = Terms("drawn_halves", 2, 3, lambda word, w: [*HALVES.of(word, w), w[1] * word])
+# Of field elements: their halves, and whether one is p, which adds nothing.
+FIELD_HALVES = Terms("field_halves", 1, 3, _field_halves)
+TERMS = {
+    terms.name: terms
+    for terms in (
+        *(WEIGHTED, WEIGHTED_TWICE, SIGNED_HALVES, SIGNED_BYTES),
+        *(HALVES, DRAWN_HALVES, FIELD_HALVES),
+    )
+}
+
+
+def _form_of(prg: PRG, platform: str) -> str:
+    """The form that runs on a platform."""
+    return platform if platform in KERNELS and prg == PRGS.get(prg.name) else "plain"
+
+
+def kernel_name(prg: PRG, terms: Terms) -> str:
+    """As it stands in a compiled program."""
+    return f"key_sums_{prg.name}_{terms.name}"
+
+
+def key_sums(
+    prg: PRG,
+    terms: Terms,
+    keys: UInt32[Array, "h K 8"],
+    weights: UInt32[Array, "m h K"],
+    first: Array | int,
+    count: int,
+    *,
+    platform: str,
+    form: str | None = None,
+) -> UInt32[Array, "h terms 16 count"]:
+    """Sum over each row's keys of the terms of words of blocks first..first+count-1, mod 2^32.
+
+    `platform` cpu, gpu or tpu, where it will run; `form` names another form than that platform's
+    own: a kernel on a CPU is interpreted.
+    """
+    form = form or _form_of(prg, platform)
+    first = jnp.asarray(first, jnp.uint32)
+    if form == "plain":
+        prg = rolled(prg) if platform == "cpu" else prg  # compiles in a twentieth of the time
+        return _plain(prg, terms, keys, weights, first, count)
+    kernel = KERNELS[form]
+    return kernel(prg, terms, keys, weights, first, count, platform == "cpu")
+
+
+def _plain(
+    prg: PRG,
+    terms: Terms,
+    keys: UInt32[Array, "h K 8"],
+    weights: UInt32[Array, "m h K"],
+    first: Array,
+    count: int,
+) -> UInt32[Array, "h terms 16 count"]:
+    """A scan over the keys; the sums are 16 arrays [h, count] for every term, or, of a PRG that
+    writes to memory, one [16, h, count].
+    """
+    rows = keys.shape[0]
+    counter = first + jnp.arange(count, dtype=jnp.uint32)[None]
+    nonce = [jnp.zeros((1, 1), jnp.uint32)] * 3
+    lead, parts = ((16,), 1) if prg.in_memory else ((), 16)
+
+    def step(sums: list[list[Array]], item: tuple[Array, Array]) -> tuple[list[list[Array]], None]:
+        key, given = item
+        made: Any = prg.block([key[:, i, None] for i in range(8)], counter, nonce)
+        words = [made] if prg.in_memory else made
+        own = [weight.reshape(*(1,) * len(lead), rows, 1) for weight in given]
+        added = [terms.of(word, own) for word in words]
+        return jax.tree.map(jnp.add, sums, [list(more) for more in added]), None
+
+    zeros = jnp.zeros((*lead, rows, count), jnp.uint32)
+    start = [[zeros] * terms.number for _ in range(parts)]
+    sums, _ = lax.scan(step, start, (jnp.moveaxis(keys, 1, 0), jnp.moveaxis(weights, 2, 0)))
+    if prg.in_memory:
+        return jnp.moveaxis(jnp.stack(sums[0], axis=1), 2, 0).swapaxes(1, 2)
+    return jnp.stack([jnp.stack(lane, axis=1) for lane in sums], axis=2)
+
+
+def _in_registers(
+    prg: PRG,
+    terms: Terms,
+    key_of: Callable[[Array, int], Array],
+    weights_of: Callable[[Array], list[Array]],
+    keys: int,
+    counter: Array,
+) -> tuple[Array, ...]:
+    """The sums of a kernel's blocks, term by term, each in its 16 lanes."""
+    nonce = [jnp.zeros(counter.shape, jnp.uint32)] * 3
+
+    def add(j: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
+        words = prg.block([key_of(j, i) for i in range(8)], counter, nonce)
+        weights = weights_of(j)
+        added = [terms.of(word, weights) for word in words]
+        by_term = [added[lane][term] for term in range(terms.number) for lane in range(16)]
+        return tuple(s + a for s, a in zip(sums, by_term, strict=True))
+
+    zero = jnp.zeros(counter.shape, jnp.uint32)
+    sums: tuple[Array, ...] = lax.fori_loop(0, keys, add, (zero,) * (16 * terms.number))
+    return sums
+
+
+def _gpu(
+    prg: PRG,
+    terms: Terms,
+    keys: UInt32[Array, "h K 8"],
+    weights: UInt32[Array, "m h K"],
+    first: Array,
+    count: int,
+    interpret: bool,
+) -> UInt32[Array, "h terms 16 count"]:
+    """A Pallas kernel: grid (row, 128 blocks); keys and weights are read as scalars."""
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+
+    rows, num_keys = keys.shape[:2]
+    num_weights = weights.shape[0]
+    groups = -(-count // THREADS)
+
+    def kernel(keys_ref: Any, weights_ref: Any, first_ref: Any, out_ref: Any) -> None:
+        row, group = pl.program_id(0), pl.program_id(1)
+        at = lax.broadcasted_iota(jnp.uint32, (THREADS,), 0)
+        counter = at + (group.astype(jnp.uint32) * jnp.uint32(THREADS) + first_ref[0])
+        sums = _in_registers(
+            prg,
+            terms,
+            lambda j, i: keys_ref[row, j, i],
+            lambda j: [weights_ref[m, row, j] for m in range(num_weights)],
+            num_keys,
+            counter,
+        )
+        for place, lanes in enumerate(sums):
+            out_ref[row, place // 16, place % 16, pl.ds(group * THREADS, THREADS)] = lanes
+
+    made: Array = pl.pallas_call(
+        kernel,
+        grid=(rows, groups),
+        out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, groups * THREADS), jnp.uint32),
+        compiler_params=triton.CompilerParams(num_warps=THREADS // 32),
+        interpret=interpret,
+        name=kernel_name(prg, terms),
+    )(keys, weights, first[None])
+    return made[..., :count]
+
+
+def _tpu(
+    prg: PRG,
+    terms: Terms,
+    keys: UInt32[Array, "h K 8"],
+    weights: UInt32[Array, "m h K"],
+    first: Array,
+    count: int,
+    interpret: bool,
+) -> UInt32[Array, "h terms 16 count"]:
+    """A Pallas kernel: grid (row, blocks, keys); keys and weights are scalars in SMEM, as many at a
+    time as fit there, and the sums of one grid step go on in the next.
+    """
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import tpu as pltpu
+
+    rows, num_keys = keys.shape[:2]
+    num_weights = weights.shape[0]
+    side = SUBLANES if count > LANES * SUBLANES // 2 else SUBLANES // 2
+    groups = -(-count // (side * LANES))
+    steps = -(-num_keys // KEYS)
+    each = -(-num_keys // steps)
+    spare = steps * each - num_keys  # keys of weight 0
+    keys = jnp.pad(keys, ((0, 0), (0, spare), (0, 0))).reshape(rows * steps, each, 8)
+    weights = jnp.pad(jnp.moveaxis(weights, 0, 1), ((0, 0), (0, 0), (0, spare)))
+    weights = jnp.swapaxes(weights.reshape(rows, num_weights, steps, each), 1, 2)
+    weights = weights.reshape(rows * steps, num_weights, each)
+
+    def kernel(keys_ref: Any, weights_ref: Any, first_ref: Any, out_ref: Any) -> None:
+        group, step = pl.program_id(1), pl.program_id(2)
+        shape = (side, LANES)
+        at = lax.broadcasted_iota(jnp.uint32, shape, 0) * jnp.uint32(LANES)
+        at = at + lax.broadcasted_iota(jnp.uint32, shape, 1)
+        counter = at + (group.astype(jnp.uint32) * jnp.uint32(side * LANES) + first_ref[0])
+        sums = _in_registers(
+            prg,
+            terms,
+            lambda j, i: keys_ref[0, j, i],
+            lambda j: [weights_ref[0, m, j] for m in range(num_weights)],
+            each,
+            counter,
+        )
+        if steps > 1:
+
+            @pl.when(step == 0)
+            def _() -> None:
+                out_ref[...] = jnp.zeros_like(out_ref)
+
+        for place, lanes in enumerate(sums):
+            term, lane = place // 16, place % 16
+            out_ref[0, term, lane] = lanes if steps == 1 else out_ref[0, term, lane] + lanes
+
+    made: Array = pl.pallas_call(
+        kernel,
+        grid=(rows, groups, steps),
+        in_specs=[
+            pl.BlockSpec(
+                (1, each, 8), lambda i, g, s: (i * steps + s, 0, 0), memory_space=pltpu.SMEM
+            ),
+            pl.BlockSpec(
+                (1, num_weights, each),
+                lambda i, g, s: (i * steps + s, 0, 0),
+                memory_space=pltpu.SMEM,
+            ),
+            pl.BlockSpec(memory_space=pltpu.SMEM),
+        ],
+        out_specs=pl.BlockSpec((1, terms.number, 16, side, LANES), lambda i, g, s: (i, 0, 0, g, 0)),
+        out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, groups * side, LANES), jnp.uint32),
+        interpret=interpret,
+        name=kernel_name(prg, terms),
+    )(keys, weights, first[None])
+    return made.reshape(rows, terms.number, 16, -1)[..., :count]
+
+
+KERNELS: dict[str, Callable[..., Array]] = {"gpu": _gpu, "tpu": _tpu}

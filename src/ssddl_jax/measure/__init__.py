@@ -1,0 +1,1 @@
+"""Measurements: timed rounds, growth with the group, comparisons, other machines' compilers."""

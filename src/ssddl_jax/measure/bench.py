@@ -1,0 +1,188 @@
+"""`ssddl bench`: one timed measurement through the very code of `run`.
+
+- `bench share`: ParaShare and the server's sum alone. Local training is replaced by cheap synthetic
+  updates (one random vector, scaled by a factor of each participant's own); everything after it,
+  from the encoding to the server's update, is what `run` runs.
+- `bench round`: whole rounds in which everybody takes part, over a fixed pool of random images of
+  MNIST's shape. A participant is E rows of the pool, computed from its id.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ssddl_jax.common.paths import user_path
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.learning.local_training import LocalSteps
+from ssddl_jax.core.learning.models import Model, load_model
+from ssddl_jax.core.learning.optimizers import local_optimizer
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import Info
+from ssddl_jax.core.sharing.schemes import words_made
+from ssddl_jax.data.loading import check_population
+from ssddl_jax.planning.plan import traffic
+from ssddl_jax.planning.requests import RoundBench, ShareBench, check_round_bench, check_share_bench
+from ssddl_jax.running.environment import device_name, peak_memory_mb, versions
+from ssddl_jax.running.profiling import profiled
+from ssddl_jax.simulation.build import Simulation, build_simulation, place
+from ssddl_jax.simulation.compiling import compile_once, named
+from ssddl_jax.simulation.digests import words_sha256
+
+POOL = 10_000  # images of bench round
+
+
+class Timed(NamedTuple):
+    """Repetitions of one compiled round."""
+
+    seconds: list[float]
+    compile_seconds: float
+    exact: bool  # in every repetition
+    info: Info  # of the last
+
+
+def bench_share(
+    config: Config, bench: ShareBench, profile: str | Path | None = None
+) -> dict[str, Any]:
+    """One timed measurement; keys as `interface.md` says. `profile` is a new folder for a trace of
+    one more round. Raises `ConfigError`.
+    """
+    check_share_bench(config, bench)
+    check_population(config)
+    size, dimension = bench.group_size, bench.dimension
+    model = Model(lambda _, __: jnp.zeros(dimension, jnp.float32), lambda params, x: x, "synthetic")
+    data = Data(
+        images=np.zeros((1, 1), np.uint8),
+        labels=np.zeros(1, np.int32),
+        rows=np.zeros((size, 1), np.int32),
+        counts=np.ones(size, np.int32),
+        test_images=np.zeros((1, 1), np.uint8),
+        test_labels=np.zeros(1, np.int32),
+    )
+
+    def train(
+        params: Any, data: Data, public: Array, round_: Array, ids: Array
+    ) -> tuple[tuple[Array, ...], Array]:
+        factors = jnp.sin(ids.astype(jnp.float32))
+        updates = base[None, :] * factors[:, None]
+        return jax.lax.optimization_barrier(((updates,), jnp.zeros_like(factors)))
+
+    simulation = build_simulation(config, model, data, train=train)
+    rng = np.random.default_rng(config.seed)  # only now: whether it fits has been checked
+    base = jnp.asarray(rng.normal(0.0, 0.3, dimension).astype(np.float32))
+    timed = _time(simulation, data, bench.repeats, profile)
+    made = words_made(config.engine, simulation.recipe.scheme)
+    plan = simulation.plan
+    ends = 1 if config.paired else 2
+    median = float(np.median(timed.seconds))
+    return {
+        "seconds_median": median,
+        "seconds": timed.seconds,
+        "share_words": made,
+        "share_words_delivered": ends * plan.size * plan.neighbours * plan.width,
+        "share_words_per_second": made / median,
+        "compile_seconds": timed.compile_seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "exact": timed.exact,
+        "uploads_sha256": words_sha256(timed.info.digest),
+        "group_size": plan.size,
+        "parameters": plan.dimension,
+        "neighbours": plan.neighbours,
+        "shares": "paired" if config.paired else "directed",
+        "prg": config.prg,
+        "engine": config.engine,
+        "device": device_name(),
+        "versions": versions(),
+    }
+
+
+def bench_round(
+    config: Config, bench: RoundBench, profile: str | Path | None = None
+) -> dict[str, Any]:
+    """One timed measurement; keys as `interface.md` says. `profile` is a new folder for a trace of
+    one more round. Raises `ConfigError`.
+    """
+    simulation, data = round_simulation(config, bench)
+    timed = _time(simulation, data, bench.repeats, profile)
+    plan, secure = simulation.plan, config.sums_securely
+    moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
+    return {
+        "seconds_per_round_median": float(np.median(timed.seconds)),
+        "seconds_per_round": timed.seconds,
+        "compile_seconds": timed.compile_seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "parameters": plan.dimension,
+        "participants": plan.size,
+        "share_words": words_made(config.engine, simulation.recipe.scheme) if secure else 0,
+        "exact": timed.exact if secure else None,
+        "uploads_sha256": words_sha256(timed.info.digest) if secure else None,
+        "bytes_up_per_participant": moved.up // plan.size,
+        "bytes_down_per_participant": moved.down // plan.size,
+        **bench._asdict(),
+        "model": simulation.model.name,
+        "protocol": config.protocol,
+        "engine": config.engine,
+        "neighbours": plan.neighbours,
+        "prg": config.prg,
+        "tile_size": plan.tile_size,
+        "device": device_name(),
+        "versions": versions(),
+    }
+
+
+def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Data]:
+    """The simulation that `bench round` times, and its data, on the host. Raises `ConfigError`."""
+    check_round_bench(config, bench)
+    check_population(config)
+    pool = image_pool(bench.participants, bench.examples)
+    model = load_model(config.model, pool.shape, 10)
+    batch = min(bench.batch_size, bench.examples)
+    steps = LocalSteps(
+        epochs=-(-bench.local_steps // -(-bench.examples // batch)),
+        batch_size=batch,
+        ragged=bench.examples % batch != 0,
+        padded=bench.examples % batch != 0,
+        most=bench.local_steps,
+    )
+    optimizer = local_optimizer(config.local_optimizer, config.learning_rate)
+    return build_simulation(config, model, pool, local=optimizer, steps=steps), pool
+
+
+def image_pool(participants: int, examples: int) -> Data:
+    """POOL random images, of which every participant has so many rows, computed from its id."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (POOL, 28, 28), np.uint8)
+    labels = rng.integers(0, 10, POOL, np.int32)
+    return Data(
+        images=images,
+        labels=labels,
+        rows=np.zeros((0, examples), np.int32),
+        counts=np.full(participants, examples, np.int32),
+        test_images=images[:10],
+        test_labels=np.arange(10, dtype=np.int32),
+    )
+
+
+def _time(
+    simulation: Simulation, data: Data, repeats: int, profile: str | Path | None = None
+) -> Timed:
+    placed = place(data, simulation.recipe)
+    state = place(simulation.init(), simulation.recipe)
+    folder = None if profile is None or jax.process_index() else user_path("profile", profile)
+    compiled = compile_once(named(simulation.step), state, placed, traceable=folder is not None)
+    seconds, exact = [], True
+    info: Any = None
+    for _ in range(repeats + 1):  # the first warms up
+        del info  # what it tells of a million members is not kept beside the next
+        begin = time.perf_counter()
+        state, info = jax.block_until_ready(compiled.call(state, placed))
+        seconds.append(time.perf_counter() - begin)
+        exact &= bool(info.exact)
+    if folder is not None:
+        step = profiled(compiled, Path(folder), 1)
+        state, info = jax.block_until_ready(step.call(state, placed))
+    return Timed(seconds[1:], compiled.seconds, exact, info)

@@ -1,0 +1,1 @@
+"""SSDDL and its rivals on the same data, model and seeds: accuracy, work, bytes, leakage."""

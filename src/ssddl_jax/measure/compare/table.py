@@ -1,0 +1,155 @@
+"""A comparison for people: Markdown, which the terminal shows, too."""
+
+from typing import Any
+
+from ssddl_jax.common.text import literal
+
+_GIVES = (
+    "| protocol | accuracy | exact | up kB | down kB | keys kB | keys kB a round | messages "
+    "| dropouts survived |"
+)
+_WORK = (
+    "| protocol | member s | of it training | server s | in turn | round s "
+    "| PRG words, member + server | multiplications |"
+)
+_LEAKS = "| protocol | the server learns | a participant learns | with colluders |"
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The whole comparison as Markdown."""
+    made = [row for row in result["rows"] if "left_out" not in row]
+    parameters = f", {made[0]['parameters']:,} parameters" if made else ""
+    lines = [
+        f"{result['participants']:,} participants, {result['group_size']:,} a round, "
+        f"{result['rounds']} rounds; {literal(result['model'])}{parameters} on "
+        f"{literal(result['data'])} "
+        f"({result['partition']}); dropout {result['dropout']:g}; "
+        f"accuracy: mean of {result['seeds']} seeds, +- half the 95 % interval.",
+        "",
+        _GIVES,
+        "|---|---:|---|---:|---:|---:|---:|---:|---|",
+        *(_gives(row) for row in result["rows"]),
+        "",
+        _WORK,
+        "|---|" + "---:|" * 7,
+        *(_work(row) for row in made),
+        "",
+        _LEAKS,
+        "|---|---|---|---|",
+        *(_leak(row) for row in made),
+        "",
+        *_reading(made),
+        *(_lens(found) for found in result["lens"]),
+        f"- {literal(result['device'])}, jax {result['versions']['jax']}; "
+        f"{result['seconds']:.0f} s.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _gives(row: dict[str, Any]) -> str:
+    """Accuracy, and what it takes on the network."""
+    if "left_out" in row:
+        return f"| {row['name']} | left out: {literal(row['left_out'])} | | | | | | | |"
+    half, keys = row["half_width_95"], row["key_agreement"]
+    inside = 1 if keys["counted"] else 0
+    cells = [
+        row["name"],
+        f"{row['accuracy']:.4f}" + ("" if half is None else f" +- {half:.4f}"),
+        _exact(row),
+        f"{(row['bytes_up'] - inside * keys['up']) / 1e3:,.1f}",
+        f"{(row['bytes_down'] - inside * keys['down']) / 1e3:,.1f}",
+        f"{(keys['up'] + keys['down']) / 1e3:,.1f}",
+        f"{keys['bytes_a_round'] / 1e3:,.1f}",
+        f"{row['exchanges']:,}",
+        row["survives"],
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _work(row: dict[str, Any]) -> str:
+    """Computation by role."""
+    member, server = row["participant"], row["server"]
+    words = [count(role["prg_words"]) for role in (member, server)]
+    operations = member["operations"] + server["operations"]
+    cells = [
+        row["name"],
+        seconds(member["seconds"]),
+        seconds(member["train_seconds"]),
+        seconds(server["seconds"]),
+        f"{row['serial_depth']:,}",
+        seconds(row["seconds_a_round"]),
+        "-" if words == ["0", "0"] else " + ".join(words),
+        count(operations) if operations else "-",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _exact(row: dict[str, Any]) -> str:
+    if row["rounds_exact"] is not None:
+        return f"{row['rounds_exact']:,} of {row['rounds_in_all']:,}"
+    if row["ciphertexts_exact"] is not None:
+        return "slice" if row["ciphertexts_exact"] else "NO"
+    return "-"
+
+
+def _leak(row: dict[str, Any]) -> str:
+    most = row["max_colluders"]
+    colluders = "" if most is None else f"the same up to {most}"
+    return f"| {row['name']} | {row['server_learns']} | {row['participant_learns']} | {colluders} |"
+
+
+def _reading(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "- Seconds: real computation of one round on this machine, by role: one participant, and "
+        "the server; `round s` = in turn x member + server, without the network; under Phong's "
+        "protocols one member's new encryption of the model, too. In central and standalone nobody "
+        "waits for another participant.",
+        "- Bytes: of a member and round, without keys. `keys kB`: of a participant in its keys' "
+        "life, which is one round for SecAgg and the run for others; `a round`: the same spread "
+        "over the rounds that a member takes part in. `messages`: each after the one before. "
+        "`exact`: rounds (of all seeds) whose sum was right word for word; slice: ciphertexts of a "
+        "slice decrypted to the exact sum.",
+    ]
+    if any(row["serial_depth"] > 1 for row in rows):
+        lines.append(
+            "- `in turn`: members train one after another, each from what the last one left, so a "
+            "round is as many steps of SGD as members; where it is 1 they train side by side and a "
+            "round is one mean step. Accuracy after equal rounds compares these as they are."
+        )
+    once = [f"{row['name']} {row['bytes_once'] / 1e6:,.1f} MB" for row in rows if row["bytes_once"]]
+    if once:
+        lines.append(f"- Moved once, by all together, and not in the table: {', '.join(once)}.")
+    for row in rows:
+        if row["rounds_void"]:
+            lines.append(
+                f"- {row['name']}: {row['rounds_void']:,} of {row['rounds_in_all']:,} rounds were "
+                "void: fewer members stayed than it needs, so they changed nothing."
+            )
+        if row["updates_left_out"]:
+            lines.append(
+                f"- {row['name']}: {row['updates_left_out']:,} updates were left out, over all "
+                "seeds and rounds: they held NaN or infinities."
+            )
+        lines += [f"- {row['name']}: {note}." for note in row["notes"]]
+    return lines
+
+
+def _lens(found: dict[str, Any]) -> str:
+    whose = f"{found['determined']} of {found['honest']} honest updates"
+    return (
+        f"- Privacy lens, ssddl, {found['members']} members: the server with {found['colluders']} "
+        f"of them determines {whose}."
+    )
+
+
+def seconds(value: float) -> str:
+    """Seconds in three digits."""
+    return "-" if not value else f"{value:.3g}" if value >= 1e-3 else f"{value:.1e}"
+
+
+def count(value: int) -> str:
+    """A large number in few digits."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)

@@ -1,0 +1,200 @@
+"""`ssddl compile`: the round compiled ahead of time for devices that are not here.
+
+A TPU's own compiler (the optional extra `tpu`) turns the whole round, local training included, into
+the executable of a named topology; for CUDA, which has no such compiler without a GPU, the round is
+exported as StableHLO. A report says what the compiler says: memory, collectives, operations, and
+how long it expects a round to take (`estimate`). Nothing has run, and no time is measured.
+"""
+
+import re
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.data.loading import load_data
+from ssddl_jax.measure.estimate import CHIPS, estimate
+from ssddl_jax.measure.tpu_topology import tpu_devices
+from ssddl_jax.planning.requests import Target, check_compiled
+from ssddl_jax.running.environment import versions
+from ssddl_jax.simulation.build import Simulation, build_simulation
+from ssddl_jax.simulation.compiling import lower, named
+
+# Memory of one device, bytes (Google Cloud's TPU documentation; a v2 or v3 device is one core).
+_MEMORY = {
+    "TPU v2": 8 << 30,
+    "TPU v3": 16 << 30,
+    "TPU v4": 32 << 30,
+    "TPU v5 lite": 16 << 30,
+    "TPU v5": 95 << 30,
+    "TPU v6 lite": 32 << 30,
+}
+_COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+_NOT = "compiled, never run: no time is measured here; an estimate is the compiler's"
+
+
+def compile_report(config: Config, target: Target, *, fit: bool = True) -> dict[str, Any]:
+    """The JSON report of `ssddl compile`; `fit`: with how many participants fit, which takes two
+    more compilations. Raises `ConfigError`.
+    """
+    check_compiled(config, target)
+    data = load_data(config)
+    if target.platform == "cuda":
+        return _export_cuda(config, data)
+    devices = tpu_devices(str(target.topology))
+    mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+    simulation = build_simulation(config, None, data, mesh=mesh)
+    compiled, seconds = _compile(simulation, data, mesh)
+    text, memory = compiled.as_text() or "", _memory(compiled)
+    report = {
+        "target": f"{target.platform}:{target.topology}",
+        "devices": len(devices),
+        "device_kind": devices[0].device_kind,
+        "compile_seconds": seconds,
+        **_bytes(memory),
+        "collectives": _collectives(text),
+        **_operations(compiled),
+        **_forbidden(text),
+        "code_bytes": memory.generated_code_size_in_bytes,
+        **_about(config, simulation),
+        "note": _NOT,
+    }
+    if report["device_kind"] in CHIPS:
+        report["estimate"] = estimate(text, report["device_kind"])
+    return {**report, **_fit(config, data, mesh, report)} if fit else report
+
+
+def _compile(simulation: Simulation, data: Data, mesh: Mesh) -> tuple[jax.stages.Compiled, float]:
+    begin = time.perf_counter()
+    lowered = lower(named(simulation.step), *_shapes(simulation, data, mesh))
+    return lowered.compile(), time.perf_counter() - begin
+
+
+def _shapes(simulation: Simulation, data: Data, mesh: Mesh) -> tuple[Any, Any]:
+    """State and data as shapes, whole on every device."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
+
+    return jax.tree.map(shape, (jax.eval_shape(simulation.init), data))
+
+
+def _memory(compiled: jax.stages.Compiled) -> Any:
+    return compiled.memory_analysis()
+
+
+def _bytes(memory: Any) -> dict[str, int]:
+    """Of one device."""
+    return {
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "donated_bytes": memory.alias_size_in_bytes,
+    }
+
+
+def _collectives(text: str) -> dict[str, int]:
+    """How often each kind stands in the program's text; one in a loop counts once."""
+    pattern = r"\s(" + "|".join(_COLLECTIVES) + r")(?:-start)?\("
+    return dict(Counter(re.findall(pattern, text)))
+
+
+def _operations(compiled: jax.stages.Compiled) -> dict[str, float | None]:
+    """What the compiler counts for one device; it may count a loop's body once."""
+    cost = compiled.cost_analysis() or {}
+    return {"flops": cost.get("flops"), "bytes_accessed": cost.get("bytes accessed")}
+
+
+def _forbidden(text: str) -> dict[str, Any]:
+    """64-bit types and calls to the host: there must be none."""
+    hlo = re.findall(r"\b([suf]64|c128)\[", text)
+    stablehlo = re.findall(r"[x<](u?i64|f64)>", text)
+    wide = dict(Counter([*hlo, *stablehlo]))
+    calls = re.findall(r"callback|infeed|outfeed|is_host_transfer=true", text)
+    return {"types_64_bit": wide, "host_callbacks": len(calls)}
+
+
+def _about(config: Config, simulation: Simulation) -> dict[str, Any]:
+    plan = simulation.plan
+    return {
+        "participants": plan.participants,
+        "group_size": plan.size,
+        "parameters": plan.dimension,
+        "model": simulation.model.name,
+        "protocol": config.protocol,
+        "engine": config.engine,
+        "neighbours": plan.neighbours,
+        "prg": config.prg,
+        "tile_size": plan.tile_size,
+        "versions": versions(),
+    }
+
+
+def _used(report: dict[str, Any]) -> int:
+    total = report["argument_bytes"] + report["output_bytes"] + report["temporary_bytes"]
+    return int(total - report["donated_bytes"])
+
+
+def _fit(config: Config, data: Data, mesh: Mesh, report: dict[str, Any]) -> dict[str, Any]:
+    """How many participants fit if all take part: from the memory that the compiler plans for two
+    sizes, along a line (complete graph: a parabola). An estimate.
+    """
+    memory = _MEMORY.get(report["device_kind"])
+    # Every pair of members has its keys in a complete graph; a sparse one grows with its members.
+    power, sizes = 1, (1 << 16, 1 << 17)
+    if config.engine == "pairwise" and config.sums_securely:
+        sparse = config.graph != "complete"
+        power, sizes = (1, (1 << 12, 1 << 14)) if sparse else (2, (512, 1024))
+    used = []
+    for n in sizes:
+        counts = np.full(n, data.most_rows, np.int32)
+        bags = data._replace(rows=np.zeros((0, data.most_rows), np.int32), counts=counts)
+        grown = replace(
+            config, participants=n, group_size="all", fraction_bits="auto", dropout_schedule=None
+        )
+        other = build_simulation(grown, None, bags, mesh=mesh)
+        compiled, _ = _compile(other, bags, mesh)
+        used.append(_used(_bytes(_memory(compiled))))
+    each = (used[1] - used[0]) / (sizes[1] ** power - sizes[0] ** power)
+    fixed = used[0] - each * sizes[0] ** power
+    fits = None if memory is None or each <= 0 else int(((memory - fixed) / each) ** (1 / power))
+    return {
+        "memory_bytes_per_device": memory,
+        "bytes_of_a_large_round": dict(zip(map(str, sizes), used, strict=True)),
+        "bytes_grow_as": f"participants^{power}",
+        "participants_that_fit": fits,
+        "participants_per_device": None if fits is None else fits // report["devices"],
+    }
+
+
+def _export_cuda(config: Config, data: Data) -> dict[str, Any]:
+    """StableHLO of the round for one CUDA device; what its compiler makes of it is not known."""
+    from jax import export
+
+    mesh = Mesh(np.array(jax.devices()[:1]), (AXIS,), axis_types=(AxisType.Auto,))
+    if config.schedule == "auto":
+        config = replace(config, schedule="gpu")
+    simulation = build_simulation(config, None, data, mesh=mesh)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _shapes(simulation, data, mesh)
+    )
+    begin = time.perf_counter()
+    exported = export.export(jax.jit(named(simulation.step)), platforms=["cuda"])(*shapes)
+    text = exported.mlir_module()
+    return {
+        "target": "cuda",
+        "devices": 1,
+        "export_seconds": time.perf_counter() - begin,
+        "stablehlo_bytes": len(exported.mlir_module_serialized),
+        **_forbidden(text),
+        **_about(config, simulation),
+        "note": "exported as StableHLO, not compiled and never run: CUDA's compiler needs a GPU",
+    }

@@ -1,0 +1,207 @@
+"""`ssddl scale`: how a round grows with the number of participants, and what privacy costs.
+
+Every row is one `ssddl bench round` in a process of its own, so that its peak memory is its own and
+a row that fails leaves the others alone. What is measured is written after every row. With seeds,
+accuracy after some rounds of training follows, every number of participants one program.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.outputs import write_results
+from ssddl_jax.config.config import Config
+from ssddl_jax.measure.scaling_table import STEADY, markdown, plot
+
+# What a curve adds to the command, and how its time grows with participants.
+CURVES: dict[str, tuple[list[str], int]] = {
+    "plain": (["--protocol", "plain"], 1),
+    "ideal": (["--engine", "ideal"], 1),
+    "auto": (["--engine", "pairwise", "--neighbours", "auto"], 1),
+    "complete": (["--engine", "pairwise", "--neighbours", "complete"], 2),
+}
+_MACHINE = ("device", "versions")  # the same for all rows; asked of them, not of JAX here
+_UNTOLD = (*_MACHINE, "refused")
+
+
+class Sweep(NamedTuple):
+    """What is swept."""
+
+    participants: list[int]
+    curves: list[str]
+    flags: list[str]  # of `ssddl bench round`, for every row
+    budget: float  # seconds that a row may be expected to take
+
+
+class Training(NamedTuple):
+    """What is trained besides, with seeds 0..seeds-1."""
+
+    config: Config
+    seeds: int
+
+
+class Progress(NamedTuple):
+    """Where a sweep stands, before its next row."""
+
+    done: int
+    total: int
+    curve: str
+    participants: int
+    seconds_left: float | None
+
+
+def check_sweep(sweep: Sweep) -> None:
+    """Raises `ConfigError` for a sweep that cannot be."""
+    if not sweep.participants or min(sweep.participants) < 3:
+        raise ConfigError("participants", sweep.participants, "must be numbers of at least 3")
+    for curve in sweep.curves:
+        if curve not in CURVES:
+            raise ConfigError("curves", curve, f"must be some of {', '.join(CURVES)}")
+    if not sweep.budget > 0:
+        raise ConfigError("budget", sweep.budget, "must be a positive number of seconds")
+
+
+def scale(
+    sweep: Sweep, directory: Path, tell: Callable[[Progress], None], training: Training | None
+) -> dict[str, Any]:
+    """Measures row by row; writes `scale.json`, `scale.md` and `scale.png` into `directory`.
+
+    `tell` is called before every row. Ctrl-C ends the sweep early and loses nothing measured.
+    """
+    rows: list[dict[str, Any]] = []
+    tasks = [(curve, n) for n in sorted(set(sweep.participants)) for curve in sweep.curves]
+    result: dict[str, Any] = {}
+    interrupted = False
+    try:
+        for done, (curve, n) in enumerate(tasks):
+            expected = [_expected(rows, *task) for task in tasks[done:]]
+            known = [seconds for seconds in expected if seconds is not None]
+            left = sum(min(seconds, sweep.budget) for seconds in known) if known else None
+            tell(Progress(done, len(tasks), curve, n, left))
+            row: dict[str, Any] = {"curve": curve, "participants": n}
+            if expected[0] is not None and expected[0] > sweep.budget:
+                row["left_out"] = f"would take about {expected[0]:,.0f} s: more than the budget"
+            else:
+                row |= _measure(curve, n, sweep.flags)
+            rows.append(row)
+            if not all("refused" in row for row in rows):
+                result = _write(rows, [], directory, len(tasks))
+            elif done + 1 == len(tasks):  # nothing of it is possible, and nothing is written
+                raise rows[0]["refused"]
+        trained: list[dict[str, Any]] = []
+        if training is not None:
+            counts = sorted(set(sweep.participants))
+            for done, n in enumerate(counts):
+                tell(Progress(done, len(counts), "training", n, None))
+                trained.append(_accuracy(training, n))
+                result = _write(rows, trained, directory, len(tasks))
+    except KeyboardInterrupt:
+        interrupted = True
+    if result:
+        write_results(directory, "scale", result, markdown(result), partial(plot, result))
+    return {**result, "interrupted": interrupted}
+
+
+def _measure(curve: str, participants: int, flags: Sequence[str]) -> dict[str, Any]:
+    """One row: what `ssddl bench round --json` says, or why it says nothing."""
+    command = ["bench", "round", "--participants", str(participants), *CURVES[curve][0], *flags]
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ssddl_jax", *command, "--json"],  # P: not from this folder
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    wall = time.perf_counter() - begin
+    if done.returncode == 0:
+        return {**json.loads(done.stdout), "wall_seconds": wall}
+    said = [*done.stderr.strip().splitlines(), f"ended with status {done.returncode}"]
+    line = said[-2] if len(said) > 1 else said[-1]
+    refused = {"refused": _refusal(line)} if done.returncode == 2 else {}
+    return {"left_out": line, **refused}
+
+
+def _refusal(line: str) -> ConfigError:
+    """The error that another process told in a line."""
+    field, _, rest = line.removeprefix("error: ").partition(" = ")
+    value, _, remedy = rest.partition(": ")
+    if not remedy:  # it named no value
+        field, _, remedy = line.removeprefix("error: ").partition(": ")
+    return ConfigError(field, value if rest else None, remedy)
+
+
+def _expected(rows: Sequence[dict[str, Any]], curve: str, participants: int) -> float | None:
+    """Seconds that a row will take in all, from the curve's last measured row."""
+    measured = [row for row in rows if row["curve"] == curve and "wall_seconds" in row]
+    if not measured:
+        return None
+    last = measured[-1]
+    times = (participants / last["participants"]) ** CURVES[curve][1]
+    rounds = (len(last["seconds_per_round"]) + 1) * last["seconds_per_round_median"]
+    return float(last["wall_seconds"] - rounds + rounds * times)
+
+
+def _accuracy(training: Training, participants: int) -> dict[str, Any]:
+    """Test accuracy over seeds, every participant a member: aggregates are those of any engine."""
+    from ssddl_jax.simulation.seeds import run_seeds
+
+    config = replace(training.config, participants=participants, group_size="all", engine="ideal")
+    result = run_seeds(config, range(training.seeds))
+    mean, half = result.band()
+    return {
+        "participants": participants,
+        "accuracy": float(mean[-1]),
+        "half_width_95": None if training.seeds < 2 else float(half[-1]),
+        "of_each_seed": result.accuracy[:, -1].tolist(),
+        "rounds": config.rounds,
+        "exact": bool(result.exact.all()),
+        "run_sha256": result.run_sha256,
+    }
+
+
+def fitted(rows: Sequence[dict[str, Any]], curve: str) -> dict[str, float] | None:
+    """seconds ~ participants^exponent over a curve's rows from 100 participants on; None for fewer
+    than two of them.
+    """
+    points = [
+        (row["participants"], row["seconds_per_round_median"])
+        for row in rows
+        if row["curve"] == curve and "wall_seconds" in row and row["participants"] >= STEADY
+    ]
+    if len(points) < 2:
+        return None
+    from scipy.stats import linregress
+
+    counts, seconds = np.log(np.array(points)).T
+    line = linregress(counts, seconds)
+    each = [s / n for n, s in points]
+    return {
+        "exponent": float(line.slope),
+        "standard_error": float(line.stderr),
+        "seconds_each_max_over_min": max(each) / min(each),
+    }
+
+
+def _write(
+    rows: list[dict[str, Any]], trained: list[dict[str, Any]], directory: Path, total: int
+) -> dict[str, Any]:
+    fits = {curve: fitted(rows, curve) for curve in dict.fromkeys(row["curve"] for row in rows)}
+    measured = [row for row in rows if "wall_seconds" in row]
+    result = {
+        "rows": [{k: v for k, v in row.items() if k not in _UNTOLD} for row in rows],
+        "growth": {curve: fit for curve, fit in fits.items() if fit},
+        "rows_planned": total,
+        "training": trained,
+        **{key: measured[0][key] if measured else None for key in _MACHINE},
+    }
+    write_results(directory, "scale", result, markdown(result))
+    return result

@@ -1,0 +1,179 @@
+"""What a run's counters will say: its bytes, its void rounds, before anything compiles.
+
+Who vanishes, who shares with whom and who is in the group follow from public randomness, so they
+are replayed here, on the host; every update is taken to be finite. Nothing of the secret chain is
+touched.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ssddl_jax import reference
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.dropout_schedule import read_schedule
+from ssddl_jax.planning.plan import Plan, Traffic, traffic
+
+_SELE, _DROP, _GRPH = (int.from_bytes(tag, "little") for tag in (b"SELE", b"DROP", b"GRPH"))
+_REPLAYED = 2000  # most rounds whose opened keys are counted one by one
+_NOBODY = 0xFFFFFFFF  # the nonce word of what belongs to no participant
+
+
+class Outcome(NamedTuple):
+    """What happens to a round besides its numbers."""
+
+    vanished: int
+    attempt: int  # the final one
+    opened: int  # pair keys, or shares of secrets, opened to the server
+    void: bool
+
+
+class Forecast(NamedTuple):
+    """A run's rounds together; bytes are all members'."""
+
+    rounds: int
+    up: int
+    down: int
+    peers: int
+    void: int  # rounds
+    most_vanished: int  # members of one round
+    attempts: int  # of the rounds together; one each if nobody vanishes
+    absent: int  # entries of the dropout schedule for who is not in that round's group
+    replayed: int | None  # rounds that stand for all, where they differ and are too many to replay
+
+    def each(self, total: int, members: int) -> int | float:
+        """A total per member and round; whole where it is."""
+        count = members * self.rounds
+        return total // count if total % count == 0 else total / count
+
+
+def forecast(config: Config, plan: Plan) -> Forecast:
+    """The counters of `run`: exact, if every update is finite."""
+    outcomes, absent = _outcomes(config, plan)
+    known = sum(times for _, times in outcomes)
+
+    def total(count: Callable[[Outcome], int]) -> int:
+        return sum(times * count(outcome) for outcome, times in outcomes) * config.rounds // known
+
+    return Forecast(
+        rounds=config.rounds,
+        up=total(lambda outcome: _traffic(config, plan, outcome).up),
+        down=total(lambda outcome: _traffic(config, plan, outcome).down),
+        peers=total(lambda outcome: _traffic(config, plan, outcome).peers),
+        void=total(lambda outcome: outcome.void),
+        most_vanished=max(outcome.vanished for outcome, _ in outcomes),
+        attempts=total(lambda outcome: outcome.attempt + 1),
+        absent=absent,
+        replayed=known if known < config.rounds else None,
+    )
+
+
+def _traffic(config: Config, plan: Plan, outcome: Outcome) -> Traffic:
+    return traffic(
+        config,
+        plan,
+        members=plan.size,
+        alive=plan.size - outcome.vanished,
+        attempt=outcome.attempt,
+        opened=outcome.opened,
+        void=outcome.void,
+    )
+
+
+def _outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], int]:
+    """What the rounds come to, with how many of them come to that; and `absent`."""
+    sparse = plan.neighbours < plan.size - 1
+    replays = config.sums_securely and config.rule in ("reveal", "secagg")
+    public = reference.public_key(config.seed)
+    rounds, absent = config.rounds, 0
+    if config.dropout_schedule is not None:
+        listed = {r: ids for r, ids in sorted(read_schedule(config).items()) if r < rounds}
+        gone = {r: _scheduled(config, public, r, ids) for r, ids in listed.items()}
+        absent = sum(len(ids) - len(gone[r]) for r, ids in listed.items())
+    elif replays and sparse and plan.vanishing:
+        rounds = min(rounds, _REPLAYED)
+        gone = {r: _dropped(config, plan, public, r) for r in range(rounds)}
+    else:  # whoever vanishes, it costs the same
+        return [(_outcome(config, plan, public, 0, np.arange(plan.vanishing)), rounds)], 0
+    told = [(_outcome(config, plan, public, r, slots), 1) for r, slots in gone.items()]
+    quiet = rounds - len(told)
+    told += [(_outcome(config, plan, public, 0, np.arange(0)), quiet)] * (quiet > 0)
+    return told, absent
+
+
+def _outcome(
+    config: Config, plan: Plan, public: list[int], round_: int, gone: np.ndarray
+) -> Outcome:
+    """A round in which the slots `gone` vanish after sharing."""
+    lost, alive = len(gone), plan.size - len(gone)
+    if config.protocol == "plain":
+        return Outcome(lost, 0, 0, alive < plan.least_alive)
+    if config.protocol in ("central", "standalone"):
+        return Outcome(0, 0, 0, False)
+    if not config.sums_securely:
+        return Outcome(lost, 0, 0, not alive)
+    if config.rule == "secagg":
+        return _secagg(config, plan, public, round_, gone)
+    void = alive < plan.least_alive
+    if config.rule == "shamir":
+        return Outcome(lost, 0, 0, void)
+    if config.rule == "retry":
+        return Outcome(lost, int(lost > 0), 0, void)
+    ends = 1 if config.paired else 2
+    if plan.neighbours >= plan.size - 1 or not lost:
+        return Outcome(lost, 0, ends * lost * alive, void)
+    words = _words(public, (round_, 0, _GRPH), plan.size)
+    away = np.isin(np.argsort(words, kind="stable"), gone)  # by position in the ring
+    edges = sum(
+        int(np.sum(away != np.roll(away, distance)))
+        for distance in range(1, plan.neighbours // 2 + 1)
+    )
+    return Outcome(lost, 0, ends * edges, void or _cut(away, plan.neighbours // 2))
+
+
+def _secagg(
+    config: Config, plan: Plan, public: list[int], round_: int, gone: np.ndarray
+) -> Outcome:
+    """SecAgg opens one secret of everybody: t of its holders must be left, and one sum."""
+    lost, alive, need = len(gone), plan.size - len(gone), plan.threshold
+    if plan.neighbours >= plan.size - 1 or not lost:
+        void = alive < plan.least_alive
+        return Outcome(lost, 0, 0 if void else (plan.neighbours + 1) * alive, void)
+    words = _words(public, (round_, 0, _GRPH), plan.size)
+    here = ~np.isin(np.argsort(words, kind="stable"), gone)  # by position in the ring
+    reach = range(-(plan.neighbours // 2), plan.neighbours // 2 + 1)  # 0: itself
+    holders = sum(np.roll(here, distance).astype(int) for distance in reach)
+    void = bool(np.min(holders) < need) or alive < plan.least_alive
+    void = void or _cut(~here, plan.neighbours // 2)
+    return Outcome(lost, 0, 0 if void else int(np.sum(holders)), void)
+
+
+def _cut(away: np.ndarray, reach: int) -> bool:
+    """Whether a ring without those away falls apart: two gaps wider than `reach`."""
+    standing = np.flatnonzero(~away)
+    gaps = np.diff(np.append(standing, standing[:1] + len(away)))
+    return bool(np.sum(gaps > reach) > 1)
+
+
+def _dropped(config: Config, plan: Plan, public: list[int], round_: int) -> np.ndarray:
+    """Slots that the rate takes."""
+    words = _words(public, (round_, _NOBODY, _DROP), config.group)
+    return np.argsort(words, kind="stable")[: plan.vanishing]
+
+
+def _scheduled(config: Config, public: list[int], round_: int, ids: set[int]) -> np.ndarray:
+    """Slots of the round's group that the schedule names."""
+    everybody, size = config.participants, config.group
+    if size == everybody:
+        return np.array(sorted(ids))
+    draw, turn = round_, 0
+    if config.selection == "rotate":
+        draw, turn = divmod(round_, everybody // size)
+    order = np.argsort(_words(public, (draw, _NOBODY, _SELE), everybody), kind="stable")
+    return np.flatnonzero(np.isin(order[turn * size : (turn + 1) * size], sorted(ids)))
+
+
+def _words(public: list[int], nonce: tuple[int, int, int], count: int) -> np.ndarray:
+    """Public words, u32 [count]."""
+    return np.array(reference.stream(public, nonce, count), np.uint32)

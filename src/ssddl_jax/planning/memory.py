@@ -1,0 +1,164 @@
+"""Predicted memory of a run: arithmetic on what it holds, nothing compiled.
+
+A model of a few terms, meant to be within 1.5x of the peak that `run` reports (as the files in
+benchmarks/results/ show for what was tried). On a CPU all devices live in one process; what JAX and
+its compiler take there is a constant of the versions that were measured.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.devices import available_bytes
+from ssddl_jax.core.learning.models import Model
+from ssddl_jax.core.sharing.schedules.by_holder import HELD, PER_KEY
+from ssddl_jax.data.datasets import Dataset
+from ssddl_jax.data.loading import PER_PARTICIPANT
+from ssddl_jax.planning.plan import Plan
+
+# Measured: a CPU process that has imported everything and compiled a round, MiB.
+_PROCESS = 500.0
+_MIB = 2.0**20
+_EVALUATED = 1000  # test images at a time, see `loop.evaluator`
+_LIVE = 2.5  # of the largest intermediate of a model: what is live at once
+_CHUNK = 1 << 19  # bytes of shares at a time, on a device
+_PER_MEMBER = 256  # ids, flags, losses, clipped counts; times the devices that exchange them
+_PER_SHARE = 80  # its key, its sign, and a copy of both on the way
+
+
+class Memory(NamedTuple):
+    """Bytes: what every device holds, and what the host keeps besides."""
+
+    device: float
+    host: float
+    devices: int
+    cpu: bool
+
+    @property
+    def peak_mb(self) -> float:
+        """MiB, as `peak_memory_mb`: of the process on CPU, of one device elsewhere."""
+        if self.cpu:
+            return _PROCESS + (self.host + self.devices * self.device) / _MIB
+        return self.device / _MIB
+
+    def by_device(self, mesh: Mesh) -> dict[str, float]:
+        """MiB of each device, and of the host's process."""
+        held = {f"{d.platform}:{d.id}": self.device / _MIB for d in mesh.devices.flat}
+        return {**held, "host": _PROCESS + self.host / _MIB}
+
+
+def predict_memory(
+    config: Config, plan: Plan, model: Model, dataset: Dataset, most_rows: int, mesh: Mesh
+) -> Memory:
+    """`most_rows` L of the largest participant; the table of rows is [N, L], none for resample."""
+    images = float(dataset.x_train.nbytes + dataset.x_test.nbytes)
+    if dataset.x_train.dtype == jnp.uint8 and dataset.divisor(config.scale) != 255:
+        images *= 4  # floats by then
+    table = 0 if config.partition.startswith("resample") else 4 * plan.participants * most_rows
+    shape = tuple(dataset.x_train.shape[1:])
+    batch = plan.tile_size * min(config.batch_size, most_rows)
+    activations = _LIVE * max(
+        _largest(model, shape, _EVALUATED),
+        3 * _largest(model, shape, batch),  # forwards and backwards
+    )
+    # Of the parameters: a tile's, gradients, messages, sums; an accelerator keeps the gradients.
+    copies = (8 if plan.schedule == "cpu" else 2) * plan.tile_size + 8
+    shared = _PER_MEMBER * plan.size + _sharing(config, plan)
+    device = images + table + activations + 4 * plan.dimension * copies + _CHUNK
+    device += PER_PARTICIPANT * float(plan.participants)
+    # Keys and choices are dealt to the devices of a CPU once; an accelerator holds its own.
+    cpu = mesh.devices.flat[0].platform == "cpu"
+    return Memory(
+        device=device if cpu else device + shared,
+        host=images + table + (shared if cpu else 0),
+        devices=mesh.size,
+        cpu=cpu,
+    )
+
+
+def check_memory(config: Config, mb: float, again: Callable[[Config], float]) -> None:
+    """Refuses what would not fit, with the largest group that does.
+
+    `mb` is predicted for `config`, and `again` predicts for another; `ConfigError`s of its count as
+    too much.
+    """
+    limit = available_bytes() / _MIB
+    if mb <= limit:
+        return
+    problem = f"would take about {mb:,.0f} MB of the {limit:,.0f} MB here"
+    remedies = [f"group_size {size}" for size in [_largest_group(config, limit, again)] if size]
+    opens = not config.sums_securely or config.rule != "retry"
+    if not opens and again(replace(config, engine="ideal")) <= limit:
+        remedies.append("engine ideal")
+    nearest = " or ".join(remedies) or "fewer participants"
+    raise ConfigError("group_size", config.group_size, f"{problem}; {nearest} fits")
+
+
+def _largest_group(config: Config, limit: float, again: Callable[[Config], float]) -> int | None:
+    """Greatest group size that fits, or None; by bisection."""
+
+    def fits(size: int) -> bool:
+        try:
+            return again(replace(config, group_size=size)) <= limit
+        except ConfigError:
+            return False
+
+    low, high = 3, config.group
+    if not fits(low):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def models_kept(config: Config, plan: Plan) -> int:
+    """Models that a run carries from round to round besides the server's."""
+    if config.protocol == "standalone":
+        return 2 * plan.size  # before a round, and after it
+    if config.protocol == "dssgd" and config.dssgd_theta_d < 1:
+        return plan.participants
+    return 0
+
+
+def _sharing(config: Config, plan: Plan) -> float:
+    """Bytes of a round's keys, and of the rows that cannot be added up at once."""
+    row = 4.0 * plan.width
+    if not config.sums_securely:
+        return 8 * row + 4.0 * plan.dimension * models_kept(config, plan)
+    if config.engine == "ideal":
+        return 8 * row
+    if config.engine == "reference":  # lists of Python integers: a pointer and the number
+        return 40 * plan.width * (3.0 * plan.size + 8)
+    if config.rule == "shamir":
+        return 3.0 * _CHUNK // 32 * plan.size + 8 * row  # 256 blocks of every upload
+    shares = plan.size * plan.neighbours / (2 if config.paired else 1)
+    kept = 9.0 * plan.size * row if config.ring_bits == 64 else 0.0
+    if plan.schedule != "cpu":  # a step's masks and keys
+        return min(HELD, 2 * (plan.size * row + PER_KEY * shares)) + kept + 8 * row
+    return _PER_SHARE * shares + kept + 8 * row
+
+
+def _largest(model: Model, shape: tuple[int, ...], batch: int) -> float:
+    """Bytes of the largest intermediate of the model on a batch; by tracing."""
+    example = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(model.init, key, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    traced = jax.make_jaxpr(model.apply)(params, example)
+    return max(_sizes(traced.jaxpr), default=0.0)
+
+
+def _sizes(jaxpr: Any) -> Iterator[float]:
+    """Bytes of everything that a traced function computes."""
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            if hasattr(value, "jaxpr"):
+                yield from _sizes(value.jaxpr)
+        for variable in equation.outvars:
+            yield float(variable.aval.size * variable.aval.dtype.itemsize)

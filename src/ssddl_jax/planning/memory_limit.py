@@ -1,0 +1,82 @@
+"""Does a round fit this machine? A lower bound, so that what cannot be is refused, not attempted.
+
+It counts the arrays that every round of this kind must hold at once, and none that a compiler might
+do without: a round that passes may still need more.
+"""
+
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.devices import available_bytes
+from ssddl_jax.planning.memory import models_kept
+from ssddl_jax.planning.plan import WORD, Plan
+
+
+class Need(NamedTuple):
+    """Bytes that one choice costs, and what would cost less."""
+
+    field: str
+    value: object
+    bytes: int
+    remedy: str
+
+
+def check_least_memory(config: Config, plan: Plan, rows: int, mesh: Mesh) -> None:
+    """Refuses a round that holds more than the machine has; `rows` L of the largest participant.
+
+    Raises `ConfigError` naming what costs most. Devices that are not here are not asked.
+    """
+    limit = device_memory(mesh)
+    needs = least_needs(config, plan, rows)
+    total = sum(need.bytes for need in needs)
+    if limit is not None and total > limit:
+        most = max(needs, key=lambda need: need.bytes)
+        problem = f"a round holds at least {_gib(total)}, this machine has {_gib(limit)}"
+        raise ConfigError(most.field, most.value, f"{problem}; {most.remedy}")
+
+
+def least_needs(config: Config, plan: Plan, rows: int) -> list[Need]:
+    """What a round holds at the very least, by what is to blame for it."""
+    population = 4 * plan.participants  # counts; words that order it, their order
+    model = (2 + 2 * plan.tile_size) * plan.dimension + 2 * plan.width  # a tile's params, updates
+    batches = 2 * plan.tile_size * config.local_epochs * rows  # words, and the order that they give
+    return [
+        Need("participants", plan.participants, WORD * population, "use fewer participants"),
+        Need("model", f"{plan.dimension:,} parameters", WORD * model, "use a smaller one"),
+        Need("local_epochs", config.local_epochs, WORD * batches, "use fewer, or fewer examples"),
+        Need("group_size", plan.size, WORD * _sharing_words(config, plan), _smaller(config)),
+    ]
+
+
+def _sharing_words(config: Config, plan: Plan) -> int:
+    """A key of 8 words and a sign for every share; rows where they are kept side by side."""
+    if not config.sums_securely:
+        return plan.size + models_kept(config, plan) * plan.dimension
+    if config.engine == "ideal":
+        return plan.size
+    if config.rule == "shamir":
+        return 8 * plan.size * (plan.threshold - 1)
+    pairs = plan.size * plan.neighbours // (2 if config.paired else 1)
+    return 9 * pairs + (2 * plan.size * plan.width if config.ring_bits == 64 else 0)
+
+
+def _smaller(config: Config) -> str:
+    if config.protocol != "ssddl" or config.rule == "shamir" or config.graph != "complete":
+        return "use a smaller group"
+    return "use neighbours auto, engine ideal, or a smaller group"
+
+
+def device_memory(mesh: Mesh) -> int | None:
+    """Bytes of one device, or of the host for CPUs; None where that is not known."""
+    device = mesh.devices.flat[0]
+    if device.platform != jax.default_backend():
+        return None
+    return int(available_bytes())
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"

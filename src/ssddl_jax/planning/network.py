@@ -1,0 +1,65 @@
+"""Time on the network: a computation from bytes, bandwidth and latency, never a measurement."""
+
+from math import inf
+from typing import Any, NamedTuple
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.protocols import SECAGG
+
+
+class Network(NamedTuple):
+    """A member's link to the server. Megabits are 10^6 bits; `latency_ms` is one way."""
+
+    name: str
+    up_mbit: float
+    down_mbit: float
+    latency_ms: float
+
+    def seconds(self, up: float, down: float, messages: int) -> float:
+        """Seconds of a member's round: `up` and `down` bytes, `messages` of them one after another.
+
+        The server's own link is taken to be wide enough for all members at once.
+        """
+        transfer = 8e-6 * (up / self.up_mbit + down / self.down_mbit)
+        return transfer + messages * self.latency_ms / 1e3
+
+
+# Round figures of ours for three classes of link, not anybody's measurement.
+NETWORKS = (
+    Network("mobile", 10, 40, 50),
+    Network("home", 20, 100, 20),
+    Network("data centre", 10_000, 10_000, 0.5),
+)
+
+
+def user_network(text: str) -> Network:
+    """UP,DOWN,LATENCY in Mbit/s, Mbit/s and ms (one way). Raises `ConfigError`."""
+    remedy = "must be UP,DOWN,LATENCY in Mbit/s, Mbit/s, ms, such as 20,100,15"
+    try:
+        up, down, latency = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError("network", text, remedy) from None
+    if not (0 < up < inf and 0 < down < inf and 0 <= latency < inf):
+        raise ConfigError("network", text, f"{remedy}; both rates above 0, latency 0 or more")
+    return Network("yours", up, down, latency)
+
+
+def messages(config: Any, *, lost: bool, void: bool = False) -> int:
+    """Messages of a member's round that wait for one another: the model down, the update up, and
+    what the protocol adds. `lost`: somebody vanished after sharing; `void`: nothing came of it.
+    """
+    if config.protocol in ("central", "standalone"):
+        return 0
+    if not config.sums_securely:
+        return 2
+    if void and not lost:
+        return 1  # too few can share: the model, and nothing more
+    if config.protocol in SECAGG:
+        upload = 6  # the model; keys up, others' down; shares up, others' down; the upload
+        return upload if void else upload + 2  # who is left; opened shares
+    travels = config.dropout_rule == "shamir" or config.transport == "explicit"
+    attempt = 2 if travels else 1  # shares to partners, all at once; the upload
+    if void or not lost or config.dropout_rule == "shamir":
+        return 1 + attempt
+    # Who is gone, and their keys; or who is left, and all of it again.
+    return 1 + attempt + (2 if config.dropout_rule == "reveal" else 1 + attempt)

@@ -1,0 +1,273 @@
+"""`Plan`: every static number of a run, worked out and checked before anything compiles.
+
+What a user sees in `ssddl plan` is what the round is built from, and what the counters of a run
+must agree with.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from math import floor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssddl_jax.baselines import secagg_bytes
+from ssddl_jax.baselines import traffic as rivals
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.plugins import load_attribute, shapes_of
+from ssddl_jax.config.config import Config, check_name
+from ssddl_jax.config.dropout_schedule import read_schedule
+from ssddl_jax.config.protocols import ENCRYPTED, ONE_BY_ONE
+from ssddl_jax.core.arithmetic.chacha import MOST_WORDS, PRG, PRGS
+from ssddl_jax.core.arithmetic.encoding import Encoding
+from ssddl_jax.core.arithmetic.headroom import Headroom
+from ssddl_jax.core.devices import own_schedule
+from ssddl_jax.core.learning.models import Model, count_parameters
+from ssddl_jax.planning.checks import room
+from ssddl_jax.planning.standing import Standing, standing_of
+
+WORD = 4  # bytes
+KEY = 32  # bytes of an opened pair key, and of an opened share of a secret
+
+
+class Plan(NamedTuple):
+    """The static facts of a run's rounds."""
+
+    participants: int  # N
+    size: int  # n
+    dimension: int  # d
+    encoding: Encoding
+    headroom: Headroom
+    weight_max: int  # m_max
+    standing: Standing
+    vanishing: int  # the most members vanishing in a round
+    schedule: str  # cpu, gpu or tpu
+    tile_size: int
+    prg: PRG
+
+    @property
+    def width(self) -> int:
+        """W, words of a message."""
+        return self.encoding.words(self.dimension)
+
+    @property
+    def neighbours(self) -> int:
+        """k; n - 1 if complete."""
+        return self.standing.neighbours
+
+    @property
+    def threshold(self) -> int:
+        """t."""
+        return self.standing.threshold
+
+    @property
+    def max_colluders(self) -> int:
+        """With the server, in every round that stands."""
+        return self.standing.max_colluders
+
+    @property
+    def least_alive(self) -> int:
+        """Uploads without which a round is void."""
+        return self.standing.least_alive
+
+
+class Traffic(NamedTuple):
+    """Bytes of one round, all members together.
+
+    What members send (`up`) and receive (`down`), to and from the server and each other; `peers` of
+    them go from member to member, and so are in both.
+    """
+
+    up: int
+    down: int
+    peers: int = 0
+
+
+def make_plan(
+    config: Config, model: Model, shape: tuple[int, ...], counts: np.ndarray, platform: str
+) -> Plan:
+    """Works out and checks the numbers of a run.
+
+    `shape` of one example, `counts` i32 [N] the rows of every participant, `platform` cpu, gpu or
+    tpu. Raises `ConfigError`.
+    """
+    dimension = model_dimension(model, shape)
+    size = config.group
+    weight_max = int(np.max(counts)) if config.weighting == "examples" else 1
+    fits = room(config, weight_max)
+    encoding = Encoding(config.clip, fits.fraction_bits, _ring_bits(config))
+    if encoding.words(dimension) > MOST_WORDS:
+        remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
+        raise ConfigError("model", config.model, remedy)
+    schedule = schedule_on(config, platform)
+    return Plan(
+        participants=config.participants,
+        size=size,
+        dimension=dimension,
+        encoding=encoding,
+        headroom=fits,
+        weight_max=weight_max,
+        standing=standing_of(config),
+        vanishing=_vanishing(config),
+        schedule=schedule,
+        tile_size=tile_size(config, schedule, dimension),
+        prg=load_prg(config.prg),
+    )
+
+
+def _ring_bits(config: Config) -> int:
+    """Under encryption sums are followed in the wide ring."""
+    return 64 if config.protocol in ENCRYPTED else config.ring_bits
+
+
+def model_dimension(model: Model, shape: tuple[int, ...]) -> int:
+    """d, by tracing the model; nothing is compiled. Raises `ConfigError` for one that fails."""
+    return count_parameters(model_shapes(model, shape)[0])
+
+
+def model_shapes(model: Model, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Shapes of a model's parameters and of its logits of one example."""
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = shapes_of("model", model.name, "init", model.init, key, example)
+    if model.module is not None and isinstance(params, Mapping):
+        others = sorted(set(params) - {"params"})
+        if others:
+            remedy = (
+                f"keeps {', '.join(others)} besides its parameters, which local training would "
+                "move and share as if they were some; GroupNorm and LayerNorm keep nothing"
+            )
+            raise ConfigError("model", model.name, remedy)
+    leaves = jax.tree.leaves(params)
+    if not leaves or any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        raise ConfigError("model", model.name, "its init must give arrays of floats")
+    logits = shapes_of("model", model.name, "apply", model.apply, params, example)
+    if getattr(logits, "ndim", None) != 2 or logits.shape[0] != 1:
+        raise ConfigError("model", model.name, "its apply must give logits [batch, classes]")
+    return params, logits
+
+
+def load_prg(name: str) -> PRG:
+    """A PRG by name, or `module:attribute` of the user's own."""
+    if ":" in name:
+        prg = load_attribute("prg", name)
+        if not isinstance(prg, PRG):
+            raise ConfigError("prg", name, "must be an ssddl_jax.PRG")
+        word = jax.ShapeDtypeStruct((1,), jnp.uint32)
+        made = shapes_of("prg", name, "block", prg.block, [word] * 8, word, [word] * 3)
+        wanted = [word] * 16 if not prg.in_memory else [jax.ShapeDtypeStruct((16, 1), jnp.uint32)]
+        if [(w.shape, w.dtype) for w in jax.tree.leaves(made)] != [
+            (w.shape, w.dtype) for w in wanted
+        ]:
+            kind = "one array [16, ...]" if prg.in_memory else "16 arrays"
+            raise ConfigError("prg", name, f"its block must give {kind} of uint32")
+        return prg
+    check_name("prg", name)
+    return PRGS[name]
+
+
+def _vanishing(config: Config) -> int:
+    if config.dropout_schedule is not None:
+        table = read_schedule(config)
+        return min(config.group, max((len(ids) for ids in table.values()), default=0))
+    return floor(Decimal(repr(config.dropout)) * config.group)
+
+
+def schedule_on(config: Config, platform: str) -> str:
+    """The schedule that words are made by on a platform."""
+    return own_schedule(platform) if config.schedule == "auto" else config.schedule
+
+
+# Members, where their updates have no more coordinates than the second figure. Measured on an H100,
+# compiled for a v5e (benchmarks/NOTES.md).
+_SIDE_BY_SIDE = {"gpu": (4096, 1 << 28), "tpu": (512, 1 << 25)}
+
+
+def tile_size(config: Config, schedule: str, dimension: int) -> int:
+    """Members trained side by side: a number of the platform, the model and the group alone, never
+    of the memory that happens to be free.
+    """
+    if config.protocol in ONE_BY_ONE:
+        return 1
+    if config.tile_size != "auto":
+        return config.tile_size
+    if schedule == "cpu":
+        # Measured (benchmarks/NOTES.md): updates that stay in cache; a convolution's patches are
+        # large.
+        return 2 if config.model == "cnn" else 4
+    most, coordinates = _SIDE_BY_SIDE[schedule]
+    fitting = max(1, coordinates // dimension)
+    most = min(most, 1 << (fitting.bit_length() - 1))
+    if config.model == "cnn":
+        most = min(most, 128)  # patches
+    return min(most, config.group)
+
+
+def _secagg_traffic(config: Config, plan: Plan, members: int, alive: int, opened: int) -> Traffic:
+    """Keys and shares of all who share; uploads of those who stay, and the shares they open."""
+    levels = 2 * (plan.headroom.largest_sum // plan.size) + 1
+    words, holders = plan.width // (config.ring_bits // 32), plan.neighbours + 1
+    bits = secagg_bytes.secagg_bits(holders, words, levels, plan.size)
+    up = rivals.to_bytes(bits.shared_up) * members + rivals.to_bytes(bits.upload) * alive
+    down = WORD * plan.dimension * plan.size + rivals.to_bytes(bits.shared_down) * members
+    return Traffic(up + KEY * opened, down)
+
+
+def share_words(config: Config, plan: Plan) -> int:
+    """PRG words of one attempt by all parties: protocol section 8."""
+    size, width = plan.size, plan.width
+    if not config.sums_securely:
+        return 0
+    if config.engine == "ideal":
+        return size * width
+    if config.rule == "shamir":
+        return size * (plan.threshold - 1) * width
+    if config.rule == "secagg":  # a mask at both ends; a self-mask at its member and the server
+        return size * (plan.neighbours + 2) * width
+    pairs = size * plan.neighbours * width
+    ends = 2 if config.transport == "seeded" else 1
+    return pairs * ends // 2 if config.paired else pairs * ends
+
+
+def traffic(
+    config: Config,
+    plan: Plan,
+    *,
+    members: int,
+    alive: int,
+    attempt: int,
+    opened: int = 0,
+    void: bool = False,
+) -> Traffic:
+    """Bytes of one round. `members` took part in attempt 0, `alive` uploaded; `opened` pair
+    keys, or (secagg) shares of secrets, went to the server.
+
+    A retried attempt costs its words again: in attempt 0 every member shares and the survivors
+    upload, in attempt 1 the survivors share and upload. A void secure sum ends as its views do:
+    after the uploads of attempt 0, with nothing opened; or, if nobody vanished, before any share,
+    since too few could share in the first place.
+    """
+    model = WORD * plan.dimension
+    down = model * plan.size
+    if not config.sums_securely:
+        each = rivals.member(config, plan.dimension)
+        return Traffic(each.up * alive, each.down * plan.size)
+    if void:
+        if alive == members:
+            return Traffic(0, down)
+        attempt = opened = 0
+    if config.rule == "secagg":
+        return _secagg_traffic(config, plan, members, alive, opened)
+    message = WORD * plan.width
+    up = message * alive * (attempt + 1)
+    parties = [members] if attempt == 0 else [members, alive]
+    peers = 0
+    if config.rule == "shamir":
+        peers = sum(m * (plan.size - 1) for m in parties)
+    elif config.transport == "explicit":
+        shares = [m * min(plan.neighbours, m - 1) for m in parties]
+        peers = sum(s // 2 if config.paired else s for s in shares)
+    between = peers * message
+    return Traffic(up + between + KEY * opened, down + between, between)

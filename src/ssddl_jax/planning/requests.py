@@ -1,0 +1,190 @@
+"""What commands are asked for besides a config: records, and checks that need no model.
+
+Free of JAX, so that the command line refuses in the time that Python takes to start; those who come
+from Python meet the same checks in the functions that do the work.
+"""
+
+import os
+import re
+from collections.abc import Collection
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.paths import check_path, user_path
+from ssddl_jax.config.config import MOST, Config
+from ssddl_jax.core.arithmetic.headroom import headroom
+
+# Transcripts, and what is shown of a round
+
+
+def check_shown(config: Config, rounds: Collection[int]) -> None:
+    """Refuses transcripts of rounds without shares, or that are not there."""
+    if not config.sums_securely:
+        raise ConfigError("protocol", config.protocol, "has no shares to show; use ssddl")
+    for round_ in rounds:
+        if not 0 <= round_ < config.rounds:
+            remedy = f"must be 0..{config.rounds - 1} (rounds count from 0)"
+            raise ConfigError("round", round_, remedy)
+
+
+def check_transcript_file(path: str, overwrite: bool) -> None:
+    """Refuses a transcript file that is there already, or that could not be written."""
+    target = Path(path)
+    check_path("out", target)
+    part = target.with_name(f".part-{target.name}") if target.name else target
+    check_path("out", part)
+    if target.is_dir():
+        raise ConfigError("out", path, "is a folder; name a file ending in .npz")
+    if part.exists() or part.is_symlink():
+        remedy = f"is written as {part} first, which exists already; move that away"
+        raise ConfigError("out", path, remedy)
+    if target.exists() and not target.is_file():
+        raise ConfigError("out", path, "is a device; name a file ending in .npz")
+    if target.exists() and not overwrite:
+        raise ConfigError("out", path, "exists already; choose another, or --overwrite")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError("out", path, f"its folder {target.parent} does not exist")
+    if not os.access(target.absolute().parent, os.W_OK):
+        raise ConfigError("out", path, f"its folder {target.parent} may not be written to")
+
+
+def check_explained(config: Config) -> None:
+    """Refuses what `explain` cannot show."""
+    if config.protocol not in ("ssddl", "plain"):
+        remedy = "is not shown in one screen; ssddl and plain are"
+        raise ConfigError("protocol", config.protocol, remedy)
+
+
+# Measurements
+
+
+def check_profile(config: Config, path: str | Path) -> None:
+    """Refuses a folder for a trace that holds something, or a round that is no program."""
+    target = Path(user_path("profile", path))
+    check_path("profile", target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError("profile", path, "exists already; name a new folder")
+    if config.engine == "reference" and config.sums_securely:
+        raise ConfigError("profile", path, "engine reference is no compiled program; use pairwise")
+
+
+class ShareBench(NamedTuple):
+    """What `bench share` measures, besides the config's own fields."""
+
+    group_size: int = 64
+    dimension: int = 50_890
+    repeats: int = 5
+
+
+class RoundBench(NamedTuple):
+    """What `bench round` measures: S steps of batch B over E examples of each of N participants."""
+
+    participants: int = 1000
+    examples: int = 20
+    local_steps: int = 1
+    batch_size: int = 20
+    repeats: int = 5
+
+
+def check_share_bench(config: Config, bench: ShareBench) -> None:
+    """Refuses shares that cannot be timed."""
+    _check_sizes(bench)
+    if not config.sums_securely:
+        raise ConfigError("protocol", config.protocol, "has no shares to time; use ssddl")
+    _check_engine(config)
+
+
+def check_round_bench(config: Config, bench: RoundBench) -> None:
+    """Refuses rounds that cannot be timed."""
+    _check_sizes(bench)
+    _check_engine(config)
+
+
+def _check_sizes(bench: ShareBench | RoundBench) -> None:
+    for name, value in zip(bench._fields, bench, strict=True):
+        if value < 1:
+            raise ConfigError(name, value, "must be at least 1")
+        if value > MOST:
+            raise ConfigError(name, value, f"must be at most {MOST}")
+
+
+def _check_engine(config: Config) -> None:
+    if config.engine == "reference":
+        raise ConfigError("engine", "reference", "is not a kernel to time; use pairwise or ideal")
+
+
+# Compiling ahead of time
+
+
+class Target(NamedTuple):
+    """What to compile for: tpu:v5e:16x16, or cuda."""
+
+    platform: str
+    topology: str | None
+
+
+def parse_target(text: str) -> Target:
+    """A target by name, or `ConfigError`."""
+    platform, _, topology = text.partition(":")
+    if platform == "cuda" and not topology:
+        return Target("cuda", None)
+    if platform == "tpu" and re.fullmatch(r"v\d+\w*:\d+(x\d+)+", topology):
+        return Target("tpu", topology)
+    raise ConfigError("target", text, "must be tpu:VERSION:SHAPE, such as tpu:v5e:2x2, or cuda")
+
+
+def check_compiled(config: Config, target: Target) -> None:
+    """Refuses what is never compiled, and a target whose compiler is not here."""
+    if config.engine == "reference":
+        raise ConfigError("engine", "reference", "is not compiled; use pairwise or ideal")
+    if target.platform == "tpu" and find_spec("libtpu") is None:
+        remedy = "needs the TPU compiler: pip install 'ssddl-jax[tpu]'"
+        raise ConfigError("target", f"tpu:{target.topology}", remedy)
+
+
+# Studies of attacks
+
+SIZES = (2, 3, 5, 10, 25, 50, 100)  # members of the sums attacked
+_MOST_STUDIED = 500  # participants
+
+
+def check_study(config: Config, targets: int, sizes: list[int]) -> None:
+    """Refuses what cannot be studied."""
+    if config.participants > _MOST_STUDIED:
+        remedy = f"must be at most {_MOST_STUDIED}: a study keeps everybody's update"
+        raise ConfigError("participants", config.participants, remedy)
+    if not 2 <= targets <= config.participants:
+        remedy = f"must be 2..{config.participants} (participants): intervals need two"
+        raise ConfigError("targets", targets, remedy)
+    for size in sizes:
+        if not 2 <= size <= config.participants:
+            remedy = f"must be 2..{config.participants} (participants)"
+            raise ConfigError("sizes", size, remedy)
+    if config.group >= config.participants:
+        remedy = f"must be below participants = {config.participants}: groups must change"
+        raise ConfigError("group_size", config.group, remedy)
+
+
+def attack_config(config: Config, batch: int = 1) -> Config:
+    """The config of a study's rounds: E = `batch` examples each, one local step, and as many
+    binary places as a sum of everybody leaves room for.
+    """
+    room = headroom(
+        clip=config.clip,
+        fraction_bits="auto",
+        group_size=config.participants,
+        weight_max=1,
+        kind="ring",
+    )
+    return replace(
+        config,
+        fraction_bits=room.fraction_bits,
+        model="mlp",
+        partition=f"resample:{batch}",
+        batch_size=batch,
+        local_epochs=1,
+        rounds=max(100, 10 * config.participants),
+    )

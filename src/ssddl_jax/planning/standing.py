@@ -1,0 +1,145 @@
+"""Which rounds of a configuration stand, and how many members may collude in every one of them.
+
+A round is void, and nothing of it is opened, if its sum would hold too few updates; members that
+are excluded before they share count as gone. Server and colluders learn the honest members' sum and
+nothing else in every round that stands if two honest updates are in it, if the colluders are fewer
+than the shares that open a secret, and if the honest survivors of a sparse graph are connected by
+masks that nobody opens. Free of JAX: `plan`, the round, the forecast and the report ask here.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor, inf, log2
+from typing import Literal
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.config import Config
+from ssddl_jax.planning import graph_search
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What makes a round under a dropout rule void, and what opens more than its sum."""
+
+    dropouts: Literal["always", "sparse", "never"]  # void below n - floor(max_dropout n) survivors
+    shares: bool = False  # t shares open a secret; void below t survivors
+    sharers: bool = False  # the sum holds all who shared, not only the survivors
+    attempts: int = 1  # of a round, at most
+
+
+RULES = {
+    "retry": Rule("always", attempts=2),
+    "reveal": Rule("always"),
+    "shamir": Rule("never", shares=True, sharers=True),
+    "secagg": Rule("sparse", shares=True),  # a ring is made for so many dropouts and no more
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The sharing graph of a config, when its rounds are void, and how many may collude."""
+
+    neighbours: int  # k; n - 1 if complete
+    threshold: int  # t
+    least_alive: int  # uploads without which a round is void
+    least_summed: int  # updates without which it is void: in the sum, so who shares, too
+    max_colluders: int  # with the server, in every round that stands
+    attempts: int  # of a round, at most
+    log2_failure: float  # of the chance, for the whole run, that the last but one does not hold
+
+    @property
+    def failure(self) -> float:
+        """The chance, at most, that in some attempt of the run so many colluders, fixed before the
+        graphs are drawn, learn more. Above 0 on sparse graphs only.
+        """
+        return 2.0 ** max(self.log2_failure, -1074.0) if self.log2_failure > -inf else 0.0
+
+    def odds(self, rounds: int) -> str:
+        """`failure` in words, rounded up."""
+        tries = f", up to {self.attempts} attempts each" if self.attempts > 1 else ""
+        power = floor(-10 * self.log2_failure) / 10
+        return f"at most 2^-{power:.1f} for the run of {rounds:,} rounds{tries} (union bound)"
+
+
+def standing_of(config: Config) -> Standing:
+    """Raises `ConfigError` for a graph or a threshold that cannot be."""
+    rule, size = RULES[config.rule], config.group
+    neighbours, threshold = _graph(config)
+    sparse = neighbours < size - 1
+    if not config.sums_securely:
+        least = _left(config) if config.protocol == "plain" else 1
+        return Standing(neighbours, threshold, least, least, 0, 1, -inf)
+    bounds = [3]
+    if rule.dropouts == "always" or (rule.dropouts == "sparse" and sparse):
+        bounds.append(_left(config))
+    if rule.shares:
+        bounds.append(threshold)
+    least = max(bounds)
+    most = min(least - 2, threshold - 1) if rule.shares else least - 2
+    chance = -inf
+    if sparse:
+        most, chance = _connected(config, neighbours, most)
+    tries = config.rounds * rule.attempts
+    return Standing(
+        neighbours=neighbours,
+        threshold=threshold,
+        least_alive=threshold if rule.sharers else least,
+        least_summed=least,
+        max_colluders=most,
+        attempts=rule.attempts,
+        log2_failure=min(0.0, chance + log2(tries)),
+    )
+
+
+def _left(config: Config) -> int:
+    """Survivors, if as many vanish as max_dropout allows; at least three."""
+    return max(3, config.group - floor(Fraction(repr(config.max_dropout)) * config.group))
+
+
+def _graph(config: Config) -> tuple[int, int]:
+    """(k, t). On secagg's complete graph the automatic t is the most that max_dropout leaves to
+    answer: any feasible t recovers from that many dropouts, and min(t - 1, max(3, t) - 2), how many
+    may collude, grows with t; so none withstands more. A smaller one, given by hand, costs less.
+    """
+    size = config.group
+    rates = repr(config.max_corrupt), repr(config.max_dropout)
+    if config.graph == "auto":
+        try:
+            found = graph_search.smallest_graph(size, *rates, config.sigma, config.eta)
+        except ValueError as error:
+            raise ConfigError("neighbours", "auto", str(error)) from error
+        neighbours, threshold = found.neighbours, found.threshold
+    else:
+        asked = size - 1 if config.graph == "complete" else int(config.graph)
+        neighbours, threshold = min(asked, size - 1), 2
+        if RULES[config.rule].shares and config.threshold == "auto":
+            try:
+                threshold, _ = graph_search.threshold_for(
+                    size, neighbours, *rates, config.sigma, config.eta
+                )
+            except ValueError as error:
+                raise ConfigError("threshold", "auto", str(error)) from error
+    if config.threshold != "auto":
+        threshold = config.threshold
+        if threshold > size:
+            raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
+    elif config.rule == "secagg" and neighbours == size - 1:
+        threshold = min(_left(config), neighbours)
+    if config.rule == "secagg" and threshold > neighbours:
+        raise ConfigError("threshold", threshold, f"must be at most the {neighbours} partners")
+    return neighbours, threshold
+
+
+def _connected(config: Config, neighbours: int, most: int) -> tuple[int, float]:
+    """(how many of `most` a sparse graph withstands, log2 of the chance in one attempt that they
+    cut it): max_corrupt of the group, or fewer if the graph is too thin.
+    """
+    if max(config.max_corrupt, config.max_dropout) >= 1:
+        return 0, -inf  # nobody honest need be left
+    rates = repr(config.max_corrupt), repr(config.max_dropout)
+    held = graph_search.max_colluders(config.group, neighbours, *rates, config.sigma)
+    most = min(most, held)
+    if most == 0:
+        return 0, -inf  # a round whose survivors are not connected is void
+    vanished = floor(Fraction(rates[1]) * config.group)
+    return most, graph_search.log2_cut(config.group, neighbours, most + vanished)

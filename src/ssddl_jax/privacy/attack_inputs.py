@@ -1,0 +1,167 @@
+"""Surfaces: the vectors that an attack is tried on, from the views of real rounds.
+
+Every member holds its own few examples and takes one step, so that its update is minus the learning
+rate times one gradient; the server's update is left out, so that all rounds start from the same
+parameters (the best case for the attacker, and one set of parameters for all targets).
+
+    plain update     what a protocol without sharing would send: the float32 update itself
+    one upload       a target's upload in the server's view, read as if it were an update
+    sum of n         the mean that the aggregate of a group of n holds
+    server + n-2     the mean of the two honest members of a group, all others colluding
+    server + n-1     the update of the only honest member
+
+The sum of the config's group is the aggregate of the round that was played. Sums of other sizes are
+ring sums of the same members' encoded updates, which is what such a group's aggregate is, word for
+word (the tests' first property); no group of that size is played.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float32, Int32, UInt32
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.arithmetic.randomness import model_key, public_key, resampled_rows
+from ssddl_jax.core.learning.models import Model, Params, load_model
+from ssddl_jax.core.learning.population import Data, as_float
+from ssddl_jax.privacy.certificate import known_sums, recover
+from ssddl_jax.privacy.messages import SERVER, Adversary, Message, header_of
+from ssddl_jax.privacy.views import view_of
+from ssddl_jax.simulation.transcript import Arrays, transcripts
+
+SHAPE, CLASSES = (28, 28), 10
+ONLY_THE_SUM = "only the sum"
+
+
+class Surface(NamedTuple):
+    """What is attacked: one vector a target, read as a mean update."""
+
+    name: str
+    members: int  # updates in each vector's sum
+    claim: str  # what the protocol's claim says of it
+    vectors: Float32[np.ndarray, "T d"]
+    groups: list[list[int]]  # whose updates are in it
+
+
+class Played(NamedTuple):
+    """Rounds as they were played, and the truth that only the simulator knows."""
+
+    model: Model
+    params: Params
+    images: Float32[np.ndarray, "N E 28 28"]
+    labels: Int32[np.ndarray, "N E"]
+    first: dict[int, Arrays]  # by participant: the transcript of the first round it is in
+    groups: list[Int32[np.ndarray, " n"]]
+    aggregates: list[UInt32[np.ndarray, " W"]]
+
+
+def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
+    """Plays a config with partition resample:E, from unchanging parameters, until everybody has
+    been in a group; at least so many rounds, at most the config's.
+    """
+    check_images(config, data)
+    model = load_model(model, SHAPE, data.classes) if isinstance(model, str) else model
+    first: dict[int, Arrays] = {}
+    groups, aggregates = [], []
+    rounds = range(config.rounds)
+    for shown in transcripts(config, rounds, data=data, model=model, server=optax.set_to_zero()):
+        groups.append(shown["group"])
+        aggregates.append(shown["aggregate"])
+        for participant in shown["group"].tolist():
+            first.setdefault(participant, shown)
+        if len(first) == config.participants and len(groups) >= least:
+            break
+    images, labels = examples_of(config, data)
+    params = model.init(model_key(config.seed), jnp.zeros((1, *SHAPE), jnp.float32))
+    return Played(model, params, images, labels, first, groups, aggregates)
+
+
+def check_images(config: Config, data: Data) -> None:
+    """Refuses data that are not images of 28 x 28."""
+    if tuple(data.shape) != SHAPE:
+        remedy = "attacks are shown on images of 28 x 28, such as mnist-small, mnist, fashion-mnist"
+        raise ConfigError("data", config.data, remedy)
+    if data.classes != CLASSES:
+        remedy = f"has {data.classes} classes; the attacked nets have {CLASSES}"
+        raise ConfigError("data", config.data, remedy)
+
+
+def examples_of(config: Config, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Every participant's own examples: images f32 [N, E, 28, 28] in [0, 1], labels i32 [N, E]."""
+    public, total = public_key(config.seed), len(data.labels)
+
+    @jax.jit
+    def rows_of(ids: jax.Array) -> jax.Array:
+        return jax.vmap(lambda i: resampled_rows(public, i, data.most_rows, total))(ids)
+
+    rows = np.asarray(rows_of(jnp.arange(config.participants, dtype=jnp.uint32)))
+    return np.asarray(as_float(jnp.asarray(data.images[rows]))), np.asarray(data.labels)[rows]
+
+
+def surfaces_of(played: Played, targets: list[int], sizes: list[int], seed: int) -> list[Surface]:
+    """All surfaces for these targets; sizes are those of the sums."""
+    missing = [i for i in targets if i not in played.first]
+    if missing:
+        raise ValueError(f"Argument 'targets' must have been in a group; {missing} were not.")
+    rng = np.random.default_rng([seed, len(targets)])
+    group = len(played.groups[0])
+    plain, uploads, pairs, singles = [], [], [], []
+    partners, everybody, aggregates = [], [], []
+    for target in targets:
+        shown = played.first[target]
+        header = header_of(shown)
+        others = [i for i in header.sharers if i != target]
+        clip = shown["clip"]  # without sharing an update is clipped, too
+        plain.append(np.clip(shown["updates"][header.slot(target)], -clip, clip))
+        bits = int(shown["fraction_bits"])
+        server = view_of(shown, Adversary(server=True))
+        aggregates.append(server.words[Message("aggregate", 0, SERVER, SERVER)])
+        uploads.append(decoded(server.words[Message("upload", 0, target, SERVER)], bits, 1))
+        all_but_two = Adversary(server=True, coalition=frozenset(others[1:]))
+        (both,) = known_sums(view_of(shown, all_but_two))
+        pairs.append(decoded(both.words, bits, 2))
+        all_others = Adversary(server=True, coalition=frozenset(others))
+        singles.append(decoded(recover(view_of(shown, all_others))[target], bits, 1))
+        partners.append([target, others[0]])
+        everybody.append(header.sharers)
+    alone = [[target] for target in targets]
+    found = [
+        Surface("plain update", 1, "no claim", np.stack(plain), alone),
+        Surface("one upload", 1, "tells nothing", np.stack(uploads), alone),
+    ]
+    for size in sorted(set(sizes)):
+        if size == group:
+            members = everybody
+            sums = aggregates
+        else:
+            members = [_with_others(t, size, played, rng) for t in targets]
+            sums = [_sum_of(group_ids, played) for group_ids in members]
+        means = np.stack([decoded(total, bits, size) for total in sums])
+        found.append(Surface(f"sum of {size}", size, ONLY_THE_SUM, means, members))
+    found.append(Surface("server + n-2", 2, ONLY_THE_SUM, np.stack(pairs), partners))
+    found.append(Surface("server + n-1", 1, "beyond the claim", np.stack(singles), alone))
+    return found
+
+
+def decoded(words: UInt32[np.ndarray, " D"], fraction_bits: int, members: int) -> np.ndarray:
+    """Words read as the mean of so many updates, f32 [d]: without the weight word."""
+    signed = words[:-1].view(np.int32).astype(np.float32)
+    return signed * np.float32(2.0**-fraction_bits) / np.float32(members)
+
+
+def _with_others(target: int, size: int, played: Played, rng: np.random.Generator) -> list[int]:
+    """The target and size - 1 others at random."""
+    others = np.array([i for i in played.first if i != target])
+    return [target, *(int(i) for i in rng.choice(others, size - 1, replace=False))]
+
+
+def _sum_of(members: list[int], played: Played) -> np.ndarray:
+    rows = []
+    for member in members:
+        shown = played.first[member]
+        rows.append(shown["encoded"][int(np.flatnonzero(shown["group"] == member)[0])])
+    return np.asarray(np.sum(rows, axis=0, dtype=np.uint32))

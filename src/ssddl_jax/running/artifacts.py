@@ -1,0 +1,67 @@
+"""What a run writes while it goes on: metrics, checkpoints, and at its end the model, the summary
+and the report.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ssddl_jax.common.atomic import write_whole
+from ssddl_jax.core.round import State
+from ssddl_jax.report.page import write_report
+from ssddl_jax.running.checkpoints import Checkpoints
+from ssddl_jax.running.loop import Prepared, recipe_of
+from ssddl_jax.running.model_files import write_model
+from ssddl_jax.running.sinks import Csv, Guarded, JsonLines, Row, Sink
+
+
+class RunFiles:
+    """All that a run writes while it goes on; `closing` closes it. `rows`: of the rounds that are
+    done.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        directory: Path,
+        sinks: Sequence[Sink],
+        resumed_from: list[int],
+        closing: ExitStack,
+        rows: list[Row],
+    ) -> None:
+        self.directory, self.config = directory, prepared.config
+        self.prepared = prepared
+        self.resumed_from = resumed_from
+        self.log = JsonLines()
+        self.sinks: list[Sink] = [self.log, Csv(), *(Guarded(sink) for sink in sinks)]
+        self.checkpoints = Checkpoints(directory, recipe_of(prepared))
+        self.saved = resumed_from[-1] if resumed_from else 0  # rounds of the newest checkpoint
+        closing.callback(self.checkpoints.close)
+        for sink in self.sinks:
+            sink.start(directory, self.config, rows)
+            closing.callback(sink.close)
+
+    def round(self, row: Row) -> None:
+        """A round's metrics."""
+        for sink in self.sinks:
+            sink.round(row)
+
+    def save(self, done: int, state: State, seconds: float) -> None:
+        """A checkpoint after so many rounds, unless it is there already."""
+        if done != self.saved:
+            tree = state.params, state.server
+            self.checkpoints.save(done, tree, self.log, seconds, self.resumed_from)
+            self.saved = done
+
+    def finish(self, summary: dict[str, Any], state: State) -> None:
+        """The model, the summary and the report, once everything else is written."""
+        self.checkpoints.wait()
+        for sink in self.sinks:
+            sink.finish(summary)
+        config, simulation, data, *_ = self.prepared
+        if config.protocol != "standalone":  # which has a model of everybody's own
+            write_model(self.directory, config, simulation.model, data, state.params)
+        write_whole(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_report(self.directory)

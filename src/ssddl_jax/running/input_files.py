@@ -1,0 +1,114 @@
+"""A run's input files: recorded by absolute path and SHA-256, and found again by them."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ssddl_jax.common.errors import ConfigError, DataError
+from ssddl_jax.common.paths import user_path
+from ssddl_jax.common.text import shown
+from ssddl_jax.config.config import INPUTS, Config, is_path
+from ssddl_jax.data.places import check_dataset, dataset_files
+
+
+def absolute(config: Config) -> Config:
+    """The config with absolute paths of its input files: the same from any folder."""
+    named: dict[str, Any] = {name: os.path.abspath(path) for name, path in _paths(config)}
+    return replace(config, **named) if named else config
+
+
+def record(config: Config, without: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+    """Absolute path and SHA-256 of every input that is a file, or of a folder's IDX files."""
+    found = {}
+    for name in INPUTS:
+        value = getattr(config, name)
+        files = [] if value is None or name in without else _files(name, value)
+        if files:
+            lies = files[0] if len(files) == 1 else files[0].parent
+            found[name] = {"path": shown(os.path.abspath(lies)), "sha256": _sha256(files)}
+    return found
+
+
+def found_again(config: Config, about: Mapping[str, Any], directory: Path) -> Config:
+    """A recorded config with its input files where they are now: where they were, in the run
+    directory, or where a relative path leads from the working directory.
+
+    Of several, the first whose SHA-256 is the recorded one, else the first. Raises `ConfigError`
+    if there is none.
+    """
+    recorded = about.get("inputs")
+    moved: dict[str, Any] = {}
+    for name in INPUTS:
+        value, entry = getattr(config, name), {}
+        if value is None or name in about.get("given", ()):
+            continue
+        if isinstance(recorded, dict) and isinstance(recorded.get(name), dict):
+            entry = recorded[name]
+        places = _places(name, value, entry, directory)
+        moved[name] = _first(name, value, places, entry.get("sha256"))
+    return replace(config, **moved)
+
+
+def _places(name: str, value: str, entry: Mapping[str, Any], directory: Path) -> list[str]:
+    """Where an input may lie, the likeliest first."""
+    was = [user_path(name, str(entry["path"]))] if "path" in entry else []
+    if not is_path(name, value):
+        return [value, *was]
+    own = [directory / Path(value).name, directory / value]
+    places = [Path(value), *own] if os.path.isabs(value) else [*map(Path, was), *own, Path(value)]
+    return list(dict.fromkeys(os.path.abspath(place) for place in places))
+
+
+def _first(name: str, value: str, places: Sequence[str], sha256: str | None) -> str:
+    """The first place that holds what has this SHA-256, or else anything."""
+    there = [place for place in places if _is_there(name, place)]
+    if not there:
+        remedy = f"is in none of {', '.join(places)}; put it into one of them"
+        raise ConfigError(name, value, remedy)
+    if len(there) == 1 or sha256 is None:
+        return there[0]
+    return next((place for place in there if _digest(name, place) == sha256), there[0])
+
+
+def _is_there(name: str, place: str) -> bool:
+    if is_path(name, place):
+        return os.path.exists(place)
+    try:
+        check_dataset(place)
+    except DataError:
+        return False
+    return True
+
+
+def _digest(name: str, place: str) -> str | None:
+    try:
+        return _sha256(_files(name, place))
+    except (OSError, DataError):
+        return None
+
+
+def _paths(config: Config) -> Iterator[tuple[str, str]]:
+    """The inputs that are named by a path."""
+    for name in INPUTS:
+        value = getattr(config, name)
+        if value is not None and is_path(name, value):
+            yield name, value
+
+
+def _files(name: str, value: str) -> list[Path]:
+    """The files that an input is read from; none of a dataset that lies in no file of its own."""
+    return dataset_files(value) if name == "data" else [Path(value)]
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    """Of a file its content's; of several, that of theirs, one after the other."""
+    digests = []
+    for path in files:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256"))
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()

@@ -1,0 +1,163 @@
+"""The loop around the compiled round: what `run`, `resume` and `verify` share."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssddl_jax.common.errors import RunError
+from ssddl_jax.common.plugins import load_attribute, source_sha256
+from ssddl_jax.config.config import INPUTS, Config
+from ssddl_jax.core.arithmetic import randomness
+from ssddl_jax.core.devices import platform_of
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import State
+from ssddl_jax.data.loading import load_data
+from ssddl_jax.running.checkpoints import Checkpoint
+from ssddl_jax.running.environment import conditions, versions
+from ssddl_jax.running.host_devices import pool, start_pool
+from ssddl_jax.running.metrics import metrics_row
+from ssddl_jax.running.processes import agree
+from ssddl_jax.simulation.build import Simulation, build_simulation, place
+from ssddl_jax.simulation.compiling import Compiled, compile_once, named
+from ssddl_jax.simulation.digests import arrays_sha256
+from ssddl_jax.simulation.evaluate import evaluator
+from ssddl_jax.simulation.reference_engine import reference_round
+
+_NOT_THE_RECIPE = (
+    *("out", "devices", "schedule", "precision"),
+    *("rounds", "checkpoint_every", "eval_every", "sinks"),
+)
+_VERSIONS = ("ssddl-jax", "jax", "jaxlib", "flax", "optax")
+
+
+class WrongSumError(RunError):
+    """A round's aggregate is not the sum of the updates that it must hold; it was not applied.
+
+    `state`: as it was before that round, but for the chain.
+    """
+
+    def __init__(self, round_: int, state: State) -> None:
+        self.state = state
+        super().__init__(
+            f"round {round_}: the aggregate is not the sum of the encoded updates; it was not "
+            "applied, and the run ends here: mend the sharing scheme"
+        )
+
+
+class Prepared(NamedTuple):
+    """A run that has been checked: nothing is compiled yet."""
+
+    config: Config
+    simulation: Simulation
+    data: Data  # on the host
+    given: list[str]  # parts that came from Python instead of the config
+    sources: dict[str, str]  # SHA-256 of the code of every part that is the user's own
+    found: Config  # the config with its input files where they were read
+
+
+class Loop(NamedTuple):
+    """A run that is compiled."""
+
+    config: Config
+    simulation: Simulation
+    data: Data  # on the devices
+    step: Compiled
+    evaluate: Callable[[State, Data], float]
+
+
+def prepare(config: Config, parts: dict[str, Any], found: Config | None = None) -> Prepared:
+    """Checks everything. `parts`: `data`, `model` and what `build_simulation` takes, if any;
+    `found`: the same config with its input files where they lie now, if they have moved.
+    """
+    start_pool(config, fill=False)
+    found = found or config
+    given = sorted(name for name, part in parts.items() if part is not None)
+    rest = {name: part for name, part in parts.items() if name not in ("data", "model")}
+    data = parts.get("data")
+    data = load_data(found) if data is None else data
+    simulation = build_simulation(found, parts.get("model"), data, **rest)
+    own = {name: part for name, part in parts.items() if part is not None and name != "data"}
+    for name in ("model", "prg", "local_optimizer", "server_optimizer"):
+        if ":" in getattr(config, name) and name not in own:
+            own[name] = load_attribute(name, getattr(config, name))
+    sources = {name: source_sha256(part) for name, part in sorted(own.items())}
+    prepared = Prepared(config, simulation, data, given, sources, found)
+    if jax.process_count() > 1:
+        agree({**recipe_of(prepared), **conditions(), "sources of own parts": sources})
+    return prepared
+
+
+def recipe_of(prepared: Prepared) -> dict[str, Any]:
+    """All that the bits of a run depend on."""
+    fields = {
+        name: value
+        for name, value in vars(prepared.config).items()
+        if name not in (*_NOT_THE_RECIPE, *INPUTS)  # digests of what they hold stand for inputs
+    }
+    plan, found = prepared.simulation.plan, versions()
+    platform = platform_of(prepared.simulation.recipe.scheme.mesh)
+    schedule = prepared.simulation.recipe.schedule
+    if platform != "cpu":
+        fields["precision"] = prepared.config.precision
+    return {
+        **fields,
+        "tile_size": plan.tile_size,
+        "fraction_bits": plan.encoding.fraction_bits,
+        "data_sha256": arrays_sha256(prepared.data),
+        "dropout_schedule_sha256": None if schedule is None else arrays_sha256(schedule),
+        "given": prepared.given,
+        "platform": platform,
+        "threads": pool() if platform == "cpu" else None,
+        **{f"version of {name}": found[name] for name in _VERSIONS},
+    }
+
+
+def first_state(simulation: Simulation, checkpoint: Checkpoint | None) -> State:
+    """The state of round 0, or the one after a checkpoint's rounds, on the devices."""
+    state = simulation.init()
+    if checkpoint is not None:
+        params, server = checkpoint.tree
+        done = jnp.uint32(checkpoint.done)
+        chain = jax.jit(randomness.chain_at)(state.chain, done)
+        state = State(params, server, chain, state.public, done)
+    return place(state, simulation.recipe)
+
+
+def compile_loop(prepared: Prepared, state: State, traceable: bool = False) -> Loop:
+    """Places the data and compiles the round for states like this one: once."""
+    config, simulation, data, *_ = prepared
+    placed = place(data, simulation.recipe)
+    if config.engine == "reference" and config.sums_securely:
+        whole = reference_round(config, simulation.recipe)
+        step = Compiled(lambda state, data: whole(state, data)[:2], 0.0, 1)
+    else:
+        step = compile_once(named(simulation.step), state, placed, traceable=traceable)
+    return Loop(config, simulation, placed, step, evaluator(simulation))
+
+
+def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any], State]]:
+    """Runs rounds done..rounds-1; after each, its line of metrics and the state it led to.
+
+    A state is donated to the next round: copy what is to be kept. Raises `WrongSumError`, and
+    `FloatingPointError` where `nonfinite = stop` says so.
+    """
+    config = loop.config
+    for index in range(done, config.rounds):
+        begin = time.perf_counter()
+        state, info = jax.block_until_ready(loop.step.call(state, loop.data))
+        seconds = time.perf_counter() - begin
+        row = metrics_row(config, loop.simulation, index, info, seconds)
+        del info  # not kept beside the next round's
+        if row["exact"] is False and not row["void"]:
+            raise WrongSumError(index, state)
+        if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:
+            row["test_accuracy"] = loop.evaluate(state, loop.data)
+        if row["nonfinite"] and config.nonfinite == "stop":
+            raise FloatingPointError(
+                f"round {index}: {row['nonfinite']} members' updates are not finite; "
+                "lower learning_rate, or set nonfinite = exclude"
+            )
+        yield row, state

@@ -1,0 +1,145 @@
+"""What a run tells: a line of metrics a round, and the summary."""
+
+from typing import Any
+
+import numpy as np
+
+from ssddl_jax.common.text import shown
+from ssddl_jax.config import protocols
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.dropout_schedule import schedule_notes
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import Info
+from ssddl_jax.data.datasets import doubts, ranges
+from ssddl_jax.planning.plan import Traffic, traffic
+from ssddl_jax.running.environment import device_name, peak_memory_mb, versions
+from ssddl_jax.simulation.build import Simulation
+from ssddl_jax.simulation.compiling import Compiled
+from ssddl_jax.simulation.digests import VOID, run_sha256, words_sha256
+
+
+def metrics_row(
+    config: Config, simulation: Simulation, index: int, info: Info, seconds: float
+) -> dict[str, Any]:
+    """One line of metrics.jsonl."""
+    finite, alive = np.asarray(info.finite), np.asarray(info.alive)
+    losses = np.asarray(info.loss, np.float64)[finite]
+    void, secure = bool(info.void), config.sums_securely
+    moved: Traffic = traffic(
+        config,
+        simulation.plan,
+        members=int(finite.sum()),
+        alive=int(alive.sum()),
+        attempt=int(info.attempt),
+        opened=int(info.opened),
+        void=void,
+    )
+    return {
+        "round": index,
+        "group": [int(i) for i in np.asarray(info.group)],
+        "alive": int(alive.sum()),
+        "attempt": int(info.attempt),
+        "void": void,
+        "exact": bool(info.exact) if secure else None,
+        "loss": float(losses.mean()) if np.isfinite(losses).all() and len(losses) else None,
+        "test_accuracy": None,
+        "clipped": int(np.asarray(info.clipped, np.uint64).sum()),
+        "nonfinite": int((~finite).sum()),
+        "seconds": seconds,
+        "bytes_up": moved.up,
+        "bytes_down": moved.down,
+        "aggregate_sha256": VOID if void else words_sha256(info.aggregate),
+        "uploads_sha256": None if not secure else VOID if void else words_sha256(info.digest),
+    }
+
+
+def summarise(
+    config: Config,
+    simulation: Simulation,
+    data: Data,
+    metrics: list[dict[str, Any]],
+    params: Any,
+    step: Compiled,
+    seconds_total: float,
+    resumed_from: list[int],
+) -> dict[str, Any]:
+    """summary.json. `resumed_from`: the rounds from which the run was gone on with; `data` on the
+    host.
+    """
+    plan = simulation.plan
+    member_rounds, secure = plan.size * len(metrics), config.sums_securely
+    seconds = [row["seconds"] for row in metrics]
+    notes = protocols.notes(config, len(metrics), plan.dimension)
+    if secure and plan.prg.rounds < 20:
+        notes.append(f"{plan.prg.name}: fewer than 20 rounds; a smaller security margin")
+    if secure and config.engine == "ideal":
+        notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
+    notes += simulation.notes
+    if simulation.recipe.schedule is not None:
+        schedule = simulation.recipe.schedule
+        notes += schedule_notes(config, schedule[0], _absent(schedule, metrics))
+    notes += _amiss(config, metrics)
+    notes += doubts(data.images, data.test_images)
+    return {
+        "test_accuracy": metrics[-1]["test_accuracy"],
+        "rounds": len(metrics),
+        "participants": config.participants,
+        "group_size": plan.size,
+        "parameters": plan.dimension,
+        "data": shown(config.data),
+        "inputs": ranges(data.images, data.test_images),
+        "model": simulation.model.name,
+        "protocol": config.protocol,
+        "engine": config.engine,
+        "prg": config.prg,
+        "neighbours": plan.neighbours,
+        "max_colluders": plan.max_colluders if secure else None,
+        "fraction_bits": plan.encoding.fraction_bits,
+        "error_bound": plan.headroom.error_bound if secure else None,
+        "clipped": sum(row["clipped"] for row in metrics),
+        "nonfinite": sum(row["nonfinite"] for row in metrics),
+        "compilations": step.compilations,
+        "compile_seconds": step.seconds,
+        "seconds_per_round_median": float(np.median(seconds)),
+        "seconds_total": seconds_total,
+        "bytes_up_per_participant": _mean([row["bytes_up"] for row in metrics], member_rounds),
+        "bytes_down_per_participant": _mean([row["bytes_down"] for row in metrics], member_rounds),
+        "rounds_exact": sum(bool(row["exact"]) for row in metrics) if secure else None,
+        "rounds_void": sum(row["void"] for row in metrics),
+        "rounds_retried": sum(row["attempt"] > 0 for row in metrics),
+        "run_sha256": run_sha256([row["aggregate_sha256"] for row in metrics], params),
+        "tile_size": plan.tile_size,
+        "peak_memory_mb": peak_memory_mb(),
+        "device": device_name(),
+        "versions": versions(),
+        "seed": config.seed,
+        "resumed_from": resumed_from,
+        "notes": notes,
+    }
+
+
+def _absent(schedule: tuple[np.ndarray, np.ndarray], metrics: list[dict[str, Any]]) -> int:
+    """Entries of a dropout schedule whose participant was not in that round's group."""
+    rounds, ids = schedule
+    listed = ((ids[rounds == row["round"]], row["group"]) for row in metrics)
+    return sum(int((~np.isin(those, group)).sum()) for those, group in listed if len(those))
+
+
+def _amiss(config: Config, metrics: list[dict[str, Any]]) -> list[str]:
+    """What changed nothing in the model, and why."""
+    nonfinite = sum(row["nonfinite"] for row in metrics)
+    void = sum(row["void"] for row in metrics)
+    notes = []
+    if nonfinite:
+        notes.append(
+            f"{nonfinite:,} updates were left out, over all rounds: they held NaN or infinities; a "
+            f"lower learning_rate than {config.learning_rate:g} may help"
+        )
+    if void:
+        notes.append(f"{void:,} of {len(metrics):,} rounds were void and changed nothing")
+    return notes
+
+
+def _mean(values: list[int], count: int) -> float | int:
+    total = sum(values)
+    return total // count if total % count == 0 else total / count

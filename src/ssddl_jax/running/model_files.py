@@ -1,0 +1,100 @@
+"""The trained model, for use elsewhere: `model/` in a run directory.
+
+params.npz       parameters by name (`params/Dense_0/kernel`), float32
+params.msgpack   the same tree in flax's own format (`flax.serialization.msgpack_restore`)
+model.json       which model, shapes, classes, scale of the inputs
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.serialization
+import jax
+import numpy as np
+from jax import Array
+
+from ssddl_jax.common.atomic import beside, write_whole
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.paths import user_path
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.learning.models import Model, Params, as_model
+from ssddl_jax.core.learning.models import load_model as model_of
+from ssddl_jax.core.learning.population import Data, as_float
+from ssddl_jax.planning.plan import model_shapes
+from ssddl_jax.running.directory import read_config
+from ssddl_jax.running.trust import check_trust
+
+FOLDER = "model"
+
+
+class Trained(NamedTuple):
+    """A run's model: `apply(params, x)` gives logits [batch, classes] of inputs x [batch, *shape]
+    as the run's data had them, uint8 or floats.
+    """
+
+    apply: Callable[[Params, Any], Array]
+    params: Params
+
+
+def write_model(directory: Path, config: Config, model: Model, data: Data, params: Params) -> None:
+    """Writes the folder, each file whole or not at all."""
+    folder = directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    named = {name: np.asarray(leaf) for name, leaf in _by_name(params).items()}
+    with beside(folder / "params.npz") as part, part.open("wb") as file:
+        np.savez(file, **named)  # type: ignore[arg-type]
+    with beside(folder / "params.msgpack") as part:
+        part.write_bytes(flax.serialization.to_bytes(jax.tree.map(np.asarray, params)))
+    about = {
+        "model": model.name,
+        "shape": list(data.shape),
+        "classes": data.classes,
+        "inputs": "uint8, divided by 255" if data.images.dtype == np.uint8 else "float32",
+        "scale": asdict(config)["scale"],
+        "parameters": {name: list(array.shape) for name, array in named.items()},
+    }
+    write_whole(folder / "model.json", json.dumps(about, indent=2) + "\n")
+
+
+def load_model(directory: str | Path, *, model: Any = None, trust: bool = False) -> Trained:
+    """The trained model of a finished run.
+
+    `model`: the one that `run` was given in Python, if it was; one that the directory names as
+    `module:attribute` is imported only if `trust` says so. Raises `ConfigError`.
+    """
+    directory = Path(user_path("directory", directory))
+    config, about = read_config(directory)
+    if model is None and "model" in about.get("given", []):
+        remedy = "the run had its model from Python; give it again: model=..."
+        raise ConfigError("directory", directory, remedy)
+    check_trust({"model": config.model}, trust, {"model": model})
+    folder = directory / FOLDER
+    try:
+        told = json.loads((folder / "model.json").read_text("utf-8"))
+        shape, classes = tuple(map(int, told["shape"])), int(told["classes"])
+        with np.load(folder / "params.npz", allow_pickle=False) as archive:
+            named = {name: archive[name] for name in archive.files}
+    except Exception as error:  # a damaged archive can raise almost anything
+        remedy = f"holds no trained model ({error}); is the run finished?"
+        raise ConfigError("directory", directory, remedy) from error
+    made = model_of(config.model, shape, classes) if model is None else as_model(model)
+    like = model_shapes(made, shape)[0]
+    wanted = {name: leaf.shape for name, leaf in _by_name(like).items()}
+    if wanted != {name: array.shape for name, array in named.items()}:
+        remedy = "its parameters are not those of this model"
+        raise ConfigError("model", made.name, remedy)
+    leaves = [named[name] for name in wanted]
+    params = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return Trained(lambda params, x: made.apply(params, as_float(jax.numpy.asarray(x))), params)
+
+
+def _by_name(tree: Params) -> dict[str, Any]:
+    """Leaves by their path, in the order of the tree."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/") or "params": leaf
+        for path, leaf in leaves
+    }

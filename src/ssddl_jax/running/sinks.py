@@ -1,0 +1,204 @@
+"""Where metrics go, round by round: the contract of a sink, and the sinks that the package has.
+
+A run writes JSONL and CSV always. `sinks = "tensorboard,yours:Sink"` adds others: a name of `SINKS`
+or any `module:attribute` that, called without arguments, gives a `Sink`.
+"""
+
+import csv
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from ssddl_jax.common.atomic import beside
+from ssddl_jax.common.errors import ConfigError, RunError, one_line
+from ssddl_jax.common.plugins import load_attribute
+from ssddl_jax.config.config import Config
+from ssddl_jax.running.trust import resume_command
+
+Row = dict[str, Any]  # one line of metrics.jsonl
+
+
+class Sink(Protocol):
+    """Takes a run's metrics. Only the process that writes the run directory has sinks.
+
+    `start` comes once, before any round: `directory` exists, `rows` are the rounds that are done
+    already (of a resumed run; what a sink had of later rounds is void and comes again). `round`
+    comes after each round, with the row as in metrics.jsonl; it should be quick. `finish` comes
+    with the summary if the run ends well, `close` in any case if `start` came through. An exception
+    ends the run in one line that names the sink; the run can be gone on with.
+    """
+
+    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+        """Opens what the sink writes to."""
+
+    def round(self, row: Row) -> None:
+        """Takes one round."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Takes the summary."""
+
+    def close(self) -> None:
+        """Lets go of everything."""
+
+
+class JsonLines:
+    """metrics.jsonl: a line a round, whole after every round; knows the SHA-256 of its lines."""
+
+    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+        """Opens the file with the lines of the rounds that are done."""
+        self.digest, self.size = hashlib.sha256(), 0
+        self.file = _reopened(directory / "metrics.jsonl", self._write, rows)
+
+    def round(self, row: Row) -> None:
+        """Adds a line."""
+        self._write(self.file, row)
+        self.file.flush()
+
+    def _write(self, file: IO[str], row: Row) -> None:
+        line = json.dumps(row) + "\n"
+        file.write(line)
+        self.digest.update(line.encode())
+        self.size += len(line)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Nothing: the summary has its own file."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+
+class Csv:
+    """metrics.csv: the same without the ids of the group."""
+
+    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+        """Opens the file with the lines of the rounds that are done."""
+        self.header = False
+        self.file = _reopened(directory / "metrics.csv", self._write, rows)
+
+    def round(self, row: Row) -> None:
+        """Adds a line."""
+        self._write(self.file, row)
+        self.file.flush()
+
+    def _write(self, file: IO[str], row: Row) -> None:
+        kept = {key: value for key, value in row.items() if key != "group"}
+        writer = csv.DictWriter(file, kept, lineterminator="\n")
+        if not self.header:
+            writer.writeheader()
+            self.header = True
+        writer.writerow(kept)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Nothing: the summary has its own file."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+
+class TensorBoard:
+    """tensorboard/ in the run directory: every number of a row as a curve; an example of a sink."""
+
+    def __init__(self) -> None:
+        try:
+            self.library: Any = importlib.import_module("tensorboardX")
+        except ImportError as error:
+            remedy = "needs the extra: pip install 'ssddl-jax[tensorboard]'"
+            raise ConfigError("sinks", "tensorboard", remedy) from error
+
+    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+        """Opens an event file; curves from a resumed run's first round on are drawn anew."""
+        self.writer = self.library.SummaryWriter(
+            str(directory / "tensorboard"), purge_step=len(rows)
+        )
+
+    def round(self, row: Row) -> None:
+        """Adds a point to every curve that has a number in this round."""
+        for key, value in row.items():
+            if key != "round" and isinstance(value, int | float):
+                self.writer.add_scalar(key, float(value), row["round"])
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Adds the summary as a text."""
+        self.writer.add_text("summary", json.dumps(summary, indent=2))
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self.writer.close()
+
+
+class Guarded:
+    """A sink that is not the package's own: what it raises ends the run in one line naming it."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+
+    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+        """Opens it."""
+        self.directory = directory
+        self._call("start", directory, config, rows)
+
+    def round(self, row: Row) -> None:
+        """Hands on a copy of the row."""
+        self._call("round", dict(row))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Hands on a copy of the summary."""
+        self._call("finish", dict(summary))
+
+    def close(self) -> None:
+        """Closes it."""
+        self._call("close")
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        try:
+            getattr(self.sink, method)(*arguments)
+        except Exception as error:
+            why = one_line(error, 300)
+            told = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {why}"
+            remedy = "mend it, or take it out of config.toml; the run is good, go on with"
+            raise RunError(f"sinks: {told}; {remedy}: {resume_command(self.directory)}") from error
+
+
+SINKS: dict[str, Callable[[], Sink]] = {"tensorboard": TensorBoard}
+
+
+def load_sinks(names: str | None) -> list[Sink]:
+    """The sinks that a config names, with commas between. Raises `ConfigError`."""
+    found: list[Sink] = []
+    for name in (part.strip() for part in names.split(",")) if names else ():
+        if name not in SINKS and ":" not in name:
+            remedy = f"must be {', '.join(SINKS)} or module:attribute, with commas between several"
+            raise ConfigError("sinks", repr(names), remedy)
+        maker = SINKS[name] if name in SINKS else load_attribute("sinks", name)
+        try:
+            sink = maker() if callable(maker) else maker
+        except ConfigError:
+            raise
+        except Exception as error:
+            remedy = f"cannot be made: {type(error).__name__}: {error}"
+            raise ConfigError("sinks", name, remedy) from error
+        missing = [
+            part
+            for part in ("start", "round", "finish", "close")
+            if not callable(getattr(sink, part, None))
+        ]
+        if missing:
+            raise ConfigError("sinks", name, f"gives no sink: it lacks {', '.join(missing)}")
+        found.append(sink)
+    return found
+
+
+def _reopened(path: Path, write: Callable[[IO[str], Row], None], rows: Sequence[Row]) -> IO[str]:
+    """The file with these rows and no others, open for more; the old one is kept until then."""
+    with beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        for row in rows:
+            write(file, row)
+        file.flush()
+        os.fsync(file.fileno())
+    return path.open("a", encoding="utf-8", newline="")

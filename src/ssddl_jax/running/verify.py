@@ -1,0 +1,97 @@
+"""`verify`: a finished run replayed from its config, and compared hash by hash."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.paths import user_path
+from ssddl_jax.running.directory import read_config, read_rows, read_summary
+from ssddl_jax.running.environment import differences
+from ssddl_jax.running.input_files import found_again
+from ssddl_jax.running.loop import compile_loop, first_state, prepare, recipe_of, rounds
+from ssddl_jax.running.metrics import summarise
+from ssddl_jax.running.runner import same_parts
+from ssddl_jax.running.trust import check_trust, resume_command
+
+# What a replay cannot know: how long it took then, where, and what interrupted it.
+_NOT_COMPARED = ("seconds",)
+_OF_ITS_TIME = (
+    "compilations",
+    "compile_seconds",
+    "seconds_per_round_median",
+    "seconds_total",
+    "peak_memory_mb",
+    "device",
+    "versions",
+    "resumed_from",
+)
+
+
+class VerifyResult(NamedTuple):
+    """What a replay found."""
+
+    equal: bool
+    rounds: int  # replayed
+    first_difference: str | None  # where the replay and the record part
+    may_explain: list[str]  # differences of version, device and data
+    run_sha256: str | None  # of the replay; None if it was not run to its end
+    recorded_sha256: str
+
+
+def verify(
+    directory: str | Path,
+    *,
+    trust: bool = False,
+    on_round: Callable[[dict[str, Any]], None] = lambda row: None,
+    **parts: Any,
+) -> VerifyResult:
+    """Replays a finished run; writes nothing. Stops at the first round that differs.
+
+    Parts that `run` was given must be given again; code that the directory names is imported only
+    if `trust` says so. Raises `ConfigError` where there is no finished
+    run to verify.
+    """
+    directory = Path(user_path("directory", directory))
+    config, about = read_config(directory)
+    summary = read_summary(directory, config)
+    if summary is None:
+        raise ConfigError("directory", directory, f"is not finished: {resume_command(directory)}")
+    recorded = read_rows(directory)
+    if len(recorded) != config.rounds:
+        remedy = f"metrics.jsonl has {len(recorded)} rounds, the config {config.rounds}"
+        raise ConfigError("directory", directory, remedy)
+    check_trust(vars(config), trust, parts)
+    parts = same_parts(directory, about, parts)
+    prepared = prepare(config, parts, found_again(config, about, directory))
+    explain = differences(about, prepared.sources)
+    old, new = about.get("data_sha256"), recipe_of(prepared)["data_sha256"]
+    if old != new:
+        explain.append(f"data: recorded {old}, here {new}")
+    state = first = first_state(prepared.simulation, None)
+    loop = compile_loop(prepared, first)
+    rows: list[dict[str, Any]] = []
+    claimed = str(summary["run_sha256"])
+    for row, state in rounds(loop, first, 0):  # noqa: B007
+        on_round(row)
+        old = recorded[row["round"]]
+        differing = [n for n in row if n not in _NOT_COMPARED and old.get(n) != row[n]]
+        rows.append(row)
+        if differing:
+            where = f"round {row['round']}: {', '.join(differing)}"
+            return VerifyResult(False, len(rows), where, explain, None, claimed)
+    made_of = config, prepared.simulation, prepared.data
+    made = summarise(*made_of, rows, state.params, loop.step, 0.0, [])
+    made = json.loads(json.dumps(made))
+    fields = [name for name in {**made, **summary} if name not in _OF_ITS_TIME]
+    differing = [name for name in fields if made.get(name) != summary.get(name)]
+    difference = f"summary.json: {', '.join(differing)}" if differing else None
+    return VerifyResult(
+        difference is None,
+        len(rows),
+        difference,
+        explain if difference else [],
+        made["run_sha256"],
+        claimed,
+    )

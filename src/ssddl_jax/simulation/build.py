@@ -1,0 +1,193 @@
+"""`build_simulation`: from a config, a model and data to two pure functions, `init` and `step`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from ssddl_jax.baselines.base import Parts, the_model
+from ssddl_jax.baselines.registry import RIVALS
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.config import Config, check_name
+from ssddl_jax.config.dropout_schedule import read_schedule
+from ssddl_jax.config.protocols import ONE_BY_ONE
+from ssddl_jax.core.devices import make_mesh, platform_of
+from ssddl_jax.core.learning.local_training import LocalSteps, TrainTile, train_tile
+from ssddl_jax.core.learning.models import Model, Params, as_model, load_model
+from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
+from ssddl_jax.core.learning.population import Data, check_kind
+from ssddl_jax.core.round import Info, Init, Recipe, State, shared_round
+from ssddl_jax.core.sharing.base import Scheme, Sharing
+from ssddl_jax.core.sharing.schemes import SHARINGS, suited
+from ssddl_jax.planning.memory_limit import check_least_memory
+from ssddl_jax.planning.plan import Plan, make_plan
+from ssddl_jax.simulation.compiling import pinned
+from ssddl_jax.simulation.jax_settings import check_jax
+from ssddl_jax.simulation.own_parts import check_model, notes, optimizer_of
+from ssddl_jax.simulation.padding import check_padding
+
+Tree = TypeVar("Tree")
+
+
+class Simulation(NamedTuple):
+    """A run as functions.
+
+    `init()` gives the first `State`; `init_at(seed)` that of another seed.
+    `step(state, data) -> (state, info)` is one round: pure and jittable, one XLA program.
+    `step_kept` is the same round, and also hands out every row that `step` only adds up:
+    `(state, info, rows)`; None for a protocol that sums nothing securely.
+    `judged(state)`: the models [m, ...] whose mean test accuracy is the run's; standalone has many.
+    `notes`: what is to be said of the user's own parts.
+    """
+
+    init: Callable[[], State]
+    init_at: Callable[[int], State]
+    step: Callable[[State, Data], tuple[State, Info]]
+    step_kept: Callable[[State, Data], Any]
+    plan: Plan
+    recipe: Recipe
+    model: Model
+    judged: Callable[[State], Params] = the_model
+    notes: tuple[str, ...] = ()
+
+
+def build_simulation(
+    config: Config,
+    model: Any,
+    data: Data,
+    *,
+    local: optax.GradientTransformation | None = None,
+    server: optax.GradientTransformation | None = None,
+    sharing: Callable[[Scheme], Sharing] | None = None,
+    train: TrainTile | None = None,
+    steps: LocalSteps | None = None,
+    mesh: Mesh | None = None,
+) -> Simulation:
+    """Checks everything that is static and builds the round; compiles nothing.
+
+    `model`: a name of the config, a flax module or an `(init, apply)` pair; None for the config's.
+    `data`: see `load_data` and `make_data`. `local`, `server` (optax), `sharing` (a builder, see
+    `core/sharing/base.py`), `train`, `steps` (see `core/learning/local_training.py`) and `mesh`
+    (one axis, see `core/devices.py`) stand in for the config's. Raises `ConfigError`.
+    """
+    check_jax()
+    check_kind(data)
+    if data.participants != config.participants:
+        remedy = f"the data has {data.participants} participants"
+        raise ConfigError("participants", config.participants, remedy)
+    if model is None or isinstance(model, str):
+        check_name("model", model or config.model)
+        model = load_model(model or config.model, data.shape, data.classes)
+    model = as_model(model)
+    counts = np.asarray(data.counts)
+    mesh = mesh or make_mesh(1 if config.protocol in ONE_BY_ONE else config.devices)
+    plan = make_plan(config, model, data.shape, counts, platform_of(mesh))
+    check_least_memory(config, plan, data.most_rows, mesh)
+    scheme = Scheme(
+        size=plan.size,
+        dimension=plan.dimension,
+        neighbours=plan.neighbours,
+        threshold=plan.threshold,
+        least_alive=plan.least_alive,
+        vanishing=plan.vanishing,
+        shares="paired" if config.paired else "directed",
+        dropout_rule=config.rule,
+        encoding=plan.encoding,
+        prg=plan.prg,
+        mesh=mesh,
+        schedule=plan.schedule,
+    )
+    engine = "pairwise" if config.engine == "reference" else config.engine
+    scheme = suited(engine, scheme)
+    steps = steps or local_steps(config, counts, data.most_rows)
+    params = check_model(model, data.shape, data.classes)
+    if local is None:
+        check_name("local_optimizer", config.local_optimizer)
+    if server is None:
+        check_name("server_optimizer", config.server_optimizer)
+    local = optimizer_of(
+        *("local", "local_optimizer", config.local_optimizer, local, params),
+        lambda: local_optimizer(config.local_optimizer, config.learning_rate),
+        steps.in_a_round(data.most_rows),
+    )
+    server = optimizer_of(
+        *("server", "server_optimizer", config.server_optimizer, server, params),
+        lambda: server_optimizer(config.server_optimizer),
+    )
+    if train is None and (steps.padded or config.protocol == "central"):
+        check_padding(model, data.shape, steps.batch_size)
+    recipe = Recipe(
+        scheme=scheme,
+        model=model,
+        train=train or train_tile(model, local, steps, plan.schedule),
+        server=server,
+        participants=config.participants,
+        selection=config.selection,
+        weighted=config.weighting == "examples",
+        weight_max=plan.weight_max,
+        stochastic=config.rounding == "stochastic",
+        tile_size=plan.tile_size,
+        precision=config.precision,
+        schedule=_schedule(config),
+    )
+    memory: Callable[[Params], Any] = server.init
+    judged: Callable[[State], Params] = the_model
+    kept: Any = None
+    if config.protocol in RIVALS:
+        step, memory, judged = RIVALS[config.protocol](Parts(config, recipe, local, steps))
+    else:
+        builder = sharing or SHARINGS[engine, config.rule]
+        streamed = shared_round(recipe, builder(scheme))
+        kept = shared_round(recipe, builder(scheme), keep=True)
+
+        def step(state: State, data: Data) -> tuple[State, Info]:
+            after, info, _ = streamed(state, data)
+            return after, info
+
+        kept = pinned(kept, config.precision)
+
+    def init_at(seed: int) -> State:
+        state = Init(recipe, data.shape, seed)
+        return state._replace(server=memory(state.params))
+
+    return Simulation(
+        init=lambda: init_at(config.seed),
+        init_at=init_at,
+        step=pinned(step, config.precision),
+        step_kept=kept,
+        plan=plan,
+        recipe=recipe,
+        model=model,
+        judged=judged,
+        notes=tuple(notes(model, data.shape, local)),
+    )
+
+
+def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalSteps:
+    """Local training as the config says, for participants with so many rows each."""
+    batch, ragged = min(config.batch_size, most_rows), bool(np.any(counts != most_rows))
+    return LocalSteps(
+        epochs=config.local_epochs,
+        batch_size=batch,
+        ragged=ragged,
+        padded=ragged or most_rows % batch != 0,
+    )
+
+
+def place(tree: Tree, recipe: Recipe) -> Tree:
+    """`Data` or a `State` on the devices, once; every device of every process holds all of it."""
+    everywhere = jax.sharding.NamedSharding(recipe.scheme.mesh, jax.sharding.PartitionSpec())
+    if jax.process_count() > 1:  # arrays of one process cannot be moved to devices of another
+        tree = jax.tree.map(np.asarray, tree)
+    return jax.device_put(tree, everywhere)
+
+
+def _schedule(config: Config) -> tuple[np.ndarray, np.ndarray] | None:
+    if config.dropout_schedule is None:
+        return None
+    pairs = [(r, i) for r, ids in sorted(read_schedule(config).items()) for i in sorted(ids)]
+    rounds, ids = np.array(pairs, np.int32).reshape(-1, 2).T
+    return rounds, ids

@@ -1,0 +1,52 @@
+"""Test accuracy of the models of a state."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ssddl_jax.core.learning.models import Model
+from ssddl_jax.core.learning.population import Data, as_float
+from ssddl_jax.core.round import State
+from ssddl_jax.simulation.build import Simulation
+
+_EVAL_BATCH = 1000
+
+
+def evaluator(simulation: Simulation) -> Callable[[State, Data], float]:
+    """Test accuracy of a state, a mean over its models."""
+    count = jax.jit(partial(count_judged, simulation))
+
+    def accuracy(state: State, data: Data) -> float:
+        right = count(state, data.test_images, data.test_labels)
+        return int(right.sum()) / (len(right) * len(data.test_labels))
+
+    return accuracy
+
+
+def count_judged(
+    simulation: Simulation, state: State, images: jax.Array, labels: jax.Array
+) -> jax.Array:
+    """How many images each of the judged models gets right, i32 [m]."""
+
+    def right(params: Any) -> jax.Array:
+        return count_right(simulation.model, params, images, labels)
+
+    with jax.default_matmul_precision(simulation.recipe.precision):
+        return jax.lax.map(right, simulation.judged(state))
+
+
+def count_right(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many images get their label's class, i32; in batches of fixed size, padded."""
+    spare = -images.shape[0] % _EVAL_BATCH
+    padding = [(0, spare), *((0, 0) for _ in images.shape[1:])]
+    images = jnp.pad(images, padding).reshape(-1, _EVAL_BATCH, *images.shape[1:])
+    labels = jnp.pad(labels, (0, spare), constant_values=-1).reshape(-1, _EVAL_BATCH)
+
+    def right(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        guesses = jnp.argmax(model.apply(params, as_float(batch[0])), axis=1)
+        return jnp.sum(guesses.astype(jnp.int32) == batch[1], dtype=jnp.int32)
+
+    return jnp.sum(jax.lax.map(right, (images, labels)), dtype=jnp.int32)

@@ -1,0 +1,110 @@
+"""Engine reference: a round whose sharing is done by `ssddl_jax.reference`, in Python integers.
+
+Training is not redone: compiled float arithmetic differs from any other in the last bit. What
+comes after it is: encoding, keys, shares, uploads, digest and aggregate. Slow; for small settings.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssddl_jax import reference
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.accumulate import ring_sums
+from ssddl_jax.core.arithmetic.encoding import decode_words
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import Info, LocalTrain, ParaUpdate, Recipe, Rows, SelectGroup, State
+
+
+def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
+    """The reference's settings for a config."""
+    scheme = recipe.scheme
+    return reference.Settings(
+        seed=config.seed,
+        clip=config.clip,
+        fraction_bits=scheme.encoding.fraction_bits,
+        prg_rounds=scheme.prg.rounds,
+        ring_bits=config.ring_bits,
+        rounding=config.rounding,
+        neighbours=scheme.neighbours,
+        shares=config.shares,
+        dropout_rule=config.dropout_rule,
+        threshold=scheme.threshold,
+        max_dropout=repr(config.max_dropout),
+        engine="ideal" if config.engine == "ideal" else "pairwise",
+    )
+
+
+def reference_round(
+    config: Config, recipe: Recipe
+) -> Callable[[State, Data], tuple[State, Info, Rows]]:
+    """(state, data) -> (state, info, rows), as `shared_round`; runs on the host."""
+    settings = settings_of(config, recipe)
+    train = LocalTrain(recipe, ring_sums(recipe.scheme, False), keep=True)
+
+    @jax.jit
+    def before(state: State, data: Data) -> Any:
+        group = SelectGroup(recipe, state)
+        _, told, kept = train(state, data, group)
+        return group, told, kept
+
+    @jax.jit
+    def after(state: State, aggregate: Any, void: Any) -> State:
+        mean, _ = decode_words(aggregate, recipe.scheme.encoding)
+        return ParaUpdate(recipe, state, mean, void)
+
+    def step(state: State, data: Data) -> tuple[State, Info, Rows]:
+        group, told, kept = before(state, data)
+        ids = np.asarray(group.ids)
+        weights = np.asarray(data.counts)[ids] if recipe.weighted else np.ones_like(ids)
+        done = reference.share_round(
+            settings,
+            [int(word) for word in np.asarray(state.chain)],
+            int(state.round),
+            [int(i) for i in ids],
+            np.asarray(kept.updates),
+            [int(w) for w in weights],
+            {int(s) for s in np.flatnonzero(np.asarray(group.vanished))},
+        )
+        finite = np.asarray(told.finite)
+        alive = np.array(done.alive)
+        members = alive if config.dropout_rule == "retry" else finite
+        aggregate = np.array(done.aggregate, np.uint32)
+        opened = 0
+        if config.dropout_rule == "reveal":
+            gone = {int(i) for i in ids[finite & ~alive]}
+            opened = sum(
+                partner in gone
+                for row, here in zip(done.neighbours, done.alive, strict=True)
+                if here
+                for partner in row
+            ) * (2 if config.shares == "directed" else 1)
+        held = members if config.dropout_rule == "shamir" else alive
+        expected = recipe.scheme.ring.sum(
+            jnp.asarray(np.where(held[:, None], np.array(done.encoded, np.uint32), 0), jnp.uint32)
+        )
+        right = np.array_equal(aggregate, np.asarray(expected))
+        told_info = {
+            "group": ids,
+            "alive": alive,
+            "members": members,
+            "attempt": np.uint32(done.attempt),
+            "void": np.bool_(done.void),
+            "exact": np.bool_(right and not done.void),
+            "finite": finite,
+            "clipped": told.clipped,
+            "loss": told.loss,
+            "aggregate": aggregate,
+            "digest": np.array(done.digest, np.uint32),
+            "opened": np.uint32(opened),
+        }
+        info = Info(**{name: jnp.asarray(value) for name, value in told_info.items()})
+        rows = Rows(
+            kept.updates, jnp.array(done.encoded, jnp.uint32), jnp.array(done.uploads, jnp.uint32)
+        )
+        return after(state, aggregate, np.bool_(done.void or not right)), info, rows
+
+    return step

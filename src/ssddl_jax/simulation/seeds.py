@@ -1,0 +1,162 @@
+"""Many seeds, and learning rates, of one run, as one more mapped axis of one XLA program.
+
+Devices share out the rows: each runs whole rounds of its own, one after the other, with nothing to
+exchange. A row's round is the same program as in a run by itself, so its bits are, too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ssddl_jax.common.errors import ConfigError, RunError
+from ssddl_jax.config.config import Config, pythons
+from ssddl_jax.core.devices import AXIS, make_mesh
+from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.core.learning.optimizers import local_optimizer
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import State
+from ssddl_jax.data.loading import load_data
+from ssddl_jax.simulation.build import Simulation, build_simulation, local_steps
+from ssddl_jax.simulation.compiling import compile_once
+from ssddl_jax.simulation.digests import VOID, run_sha256, words_sha256
+from ssddl_jax.simulation.evaluate import count_judged
+
+
+class SeedsResult(NamedTuple):
+    """What `run_seeds` leaves; a row for every learning rate and seed, columns are rounds."""
+
+    seeds: list[int]  # of every row
+    learning_rates: list[float]  # of every row
+    accuracy: np.ndarray  # f64 [rows, rounds], on the test set
+    exact: np.ndarray  # bool [rows, rounds]; plain: not void
+    void: np.ndarray  # bool [rows, rounds]: changed nothing
+    run_sha256: list[str]
+    compile_seconds: float
+    nonfinite: np.ndarray = np.zeros(0, np.int32)  # i32 [rows, rounds]: updates left out
+
+    def band(
+        self, confidence: float = 0.95, learning_rate: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, half the width) over seeds of the accuracy's interval in every round, by Student's
+        t; `learning_rate` says of which rows where there are several.
+        """
+        rate = self.learning_rates[0] if learning_rate is None else learning_rate
+        rows = self.accuracy[np.array(self.learning_rates) == rate]
+        if not len(rows):
+            raise ConfigError(
+                "learning_rate", rate, f"there are {sorted(set(self.learning_rates))}"
+            )
+        mean = rows.mean(axis=0)
+        if len(rows) < 2:
+            return mean, np.full_like(mean, np.nan)
+        from scipy.special import stdtrit
+
+        error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
+        return mean, error * stdtrit(len(rows) - 1, (1 + confidence) / 2)
+
+
+def run_seeds(
+    config: Config, seeds: Sequence[int], learning_rates: Sequence[float] | None = None
+) -> SeedsResult:
+    """Trains the config once for every seed, and every learning rate if several are given, all in
+    one program; writes nothing.
+
+    A row gives the bits of `run` at that seed and rate, if its largest participant has as many rows
+    of data as any seed's (else batches may be padded otherwise, or fewer fraction bits fit). Raises
+    `ConfigError`.
+    """
+    for name, values in (("seeds", seeds), ("learning_rates", learning_rates)):
+        if values is not None and not 0 < len(set(values)) == len(values):
+            raise ConfigError(name, list(values), "must be different numbers, at least one")
+    if config.engine == "reference":
+        raise ConfigError("engine", "reference", "runs one seed at a time; use pairwise or ideal")
+    rates = [config.learning_rate] if learning_rates is None else list(learning_rates)
+    seeds, rates = [pythons(seed) for seed in seeds], [pythons(rate) for rate in rates]
+    seeds, rates = seeds * len(rates), [rate for rate in rates for _ in seeds]
+    configs = [
+        replace(config, seed=seed, learning_rate=rate)
+        for seed, rate in zip(seeds, rates, strict=True)
+    ]
+    dealt = [load_data(one) for one in configs]
+    most = max(data.most_rows for data in dealt)
+    rows = np.stack([_padded(data.rows, most) for data in dealt])
+    counts = np.stack([data.counts for data in dealt])
+    largest = dealt[0]._replace(rows=rows[0], counts=counts.max(axis=0))
+    model = load_model(config.model, largest.shape, largest.classes)
+    steps = local_steps(config, counts, most)
+    outer = make_mesh(config.devices)
+    one_device = Mesh(outer.devices[:1], (AXIS,), axis_types=(AxisType.Auto,))
+
+    def simulation_at(rate: Any) -> Simulation:
+        local = local_optimizer(config.local_optimizer, rate)
+        return build_simulation(config, model, largest, local=local, steps=steps, mesh=one_device)
+
+    simulation = simulation_at(config.learning_rate)
+    states = [simulation.init_at(seed) for seed in seeds]
+    spare = -len(seeds) % outer.size
+    stacked = jax.tree.map(
+        lambda *leaves: np.stack([*leaves, *leaves[:1] * spare]),
+        *[(state, rows[i], counts[i], np.float32(rates[i])) for i, state in enumerate(states)],
+    )
+    split, whole = NamedSharding(outer, P(AXIS)), NamedSharding(outer, P())
+    state, owned = jax.device_put((stacked[0], stacked[1:]), split)
+    data = jax.device_put(largest._replace(rows=None, counts=None), whole)
+
+    def one_round(data: Data, each: tuple[State, Any]) -> Any:
+        state, (rows, counts, rate) = each
+        own = simulation if learning_rates is None else simulation_at(rate)
+        state, info = own.step(state, data._replace(rows=rows, counts=counts))
+        right = count_judged(simulation, state, data.test_images, data.test_labels)
+        left_out = jnp.sum(~info.finite, dtype=jnp.int32)
+        return state, (right, info.exact, info.void, info.aggregate, left_out)
+
+    @partial(
+        jax.shard_map,
+        mesh=outer,
+        in_specs=(P(AXIS), P(AXIS), P()),
+        out_specs=(P(AXIS), P(AXIS)),
+        check_vma=False,
+    )
+    def ssddl_rounds(state: State, owned: Any, data: Data) -> Any:
+        return lax.map(partial(one_round, data), (state, owned))
+
+    step = compile_once(ssddl_rounds, state, owned, data)
+    told: list[Any] = []
+    for _ in range(config.rounds):
+        state, info = step.call(state, owned, data)
+        told.append(jax.tree.map(np.asarray, info))
+        for i, (exact, void) in enumerate(zip(*told[-1][1:3], strict=True)):
+            if not (exact or void):
+                at = f"seed {seeds[i % len(seeds)]}, round {len(told) - 1}"
+                raise RunError(f"{at}: the aggregate is not the sum of the encoded updates")
+    right, exact, void, aggregates, left_out = (
+        [np.asarray(row[i])[: len(seeds)] for row in told] for i in range(5)
+    )
+    hashes = []
+    for i in range(len(seeds)):
+        rounds = [
+            VOID if v[i] else words_sha256(a[i]) for v, a in zip(void, aggregates, strict=True)
+        ]
+        hashes.append(run_sha256(rounds, jax.tree.map(lambda leaf, i=i: leaf[i], state.params)))
+    return SeedsResult(
+        seeds=seeds,
+        learning_rates=rates,
+        accuracy=np.stack(right, axis=1).mean(axis=2) / len(largest.test_labels),
+        exact=np.stack(exact, axis=1),
+        void=np.stack(void, axis=1),
+        run_sha256=hashes,
+        compile_seconds=step.seconds,
+        nonfinite=np.stack(left_out, axis=1),
+    )
+
+
+def _padded(rows: np.ndarray, most: int) -> np.ndarray:
+    return np.pad(rows, ((0, 0), (0, most - rows.shape[1])))

@@ -1,0 +1,146 @@
+"""`transcript`: every message of one round, in one file; the simulator's all-seeing view."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssddl_jax.common.atomic import beside
+from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.paths import user_path
+from ssddl_jax.config.config import Config
+from ssddl_jax.core.learning.population import Data
+from ssddl_jax.core.round import Info, Recipe, Rows, State
+from ssddl_jax.core.sharing.base import Attempt, Scheme
+from ssddl_jax.core.sharing.partners import attempt_ring, partners_of
+from ssddl_jax.data.loading import load_data
+from ssddl_jax.planning.plan import Plan
+from ssddl_jax.planning.requests import check_shown
+from ssddl_jax.simulation.build import build_simulation, place
+from ssddl_jax.simulation.compiling import compile_once, named
+from ssddl_jax.simulation.digests import flat_params
+from ssddl_jax.simulation.reference_engine import reference_round
+
+_MOST_BYTES = 4 << 30
+Arrays = dict[str, Any]  # numpy arrays and scalars
+
+
+def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
+    """The transcript of a round of the run that `config` describes; keys as `interface.md` says.
+
+    Rounds before it are run streamed, as `run` runs them; of the round itself all rows are kept.
+    `parts` are those of `build_simulation`, and `data`, `model`. Raises `ConfigError` if there is
+    nothing to show or it would not fit in memory.
+    """
+    return next(transcripts(config, [round_], **parts))
+
+
+def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterator[Arrays]:
+    """Transcripts of some rounds of one run, ascending, each as soon as it has been played."""
+    check_shown(config, rounds)
+    host_data = parts.pop("data", None) or load_data(config)
+    simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
+    plan, recipe = simulation.plan, simulation.recipe
+    size = 12 * plan.size * plan.width
+    if size > _MOST_BYTES:
+        remedy = f"a transcript would take {size >> 20} MiB; use a smaller group or model"
+        raise ConfigError("group_size", plan.size, remedy)
+    data = place(host_data, recipe)
+    state: State = place(simulation.init(), recipe)
+    last = max(rounds)
+    if config.engine == "reference":
+        step = keep = reference_round(config, recipe)
+    else:
+        keep = compile_once(simulation.step_kept, state, data, donate=False).call
+        streams = len(set(rounds)) <= last  # some rounds are not shown
+        step = compile_once(named(simulation.step), state, data).call if streams else keep
+    for round_ in range(last + 1):
+        if round_ in rounds:
+            after, info, rows = keep(state, data)
+            yield _arrays(config, plan, recipe, data, state, after, info, rows)
+            state = after
+        else:
+            state, *_ = step(state, data)
+
+
+def _arrays(
+    config: Config,
+    plan: Plan,
+    recipe: Recipe,
+    data: Data,
+    state: State,
+    after: State,
+    info: Info,
+    rows: Rows,
+) -> Arrays:
+    """What a transcript holds; copies, for a state's buffers are donated to the next round."""
+    weights = np.asarray(data.counts)[np.asarray(info.group)] if recipe.weighted else 1
+    final = partner_table(recipe.scheme, state, info.group, info.members, int(info.attempt))
+    first = final
+    if int(info.attempt):
+        first = partner_table(recipe.scheme, state, info.group, info.finite, 0)
+    return {
+        "round": np.int32(state.round),
+        "attempt": np.int32(info.attempt),
+        "chain": np.array(state.chain),
+        "group": np.array(info.group, np.int32),
+        "neighbours": final,
+        "first_neighbours": first,
+        "alive": np.array(info.alive),
+        "finite": np.array(info.finite),
+        "weights": np.broadcast_to(np.asarray(weights, np.uint32), plan.size).copy(),
+        "updates": np.array(rows.updates),
+        "encoded": np.array(rows.encoded),
+        "uploads": np.array(rows.uploads),
+        "aggregate": np.array(info.aggregate),
+        "fraction_bits": np.int32(plan.encoding.fraction_bits),
+        "clip": np.float32(config.clip),
+        "prg": np.str_(config.prg),
+        "prg_rounds": np.int32(plan.prg.rounds),
+        "shares": np.str_(recipe.scheme.shares),
+        "transport": np.str_(config.transport),
+        "params_before": flat_params(state.params),
+        "params_after": flat_params(after.params),
+        "void": np.bool_(info.void),
+        "engine": np.str_(config.engine),
+        "dropout_rule": np.str_(config.rule),
+        "ring_bits": np.int32(config.ring_bits),
+        "threshold": np.int32(plan.threshold),
+        "least_summed": np.int32(plan.standing.least_summed),
+    }
+
+
+def partner_table(
+    scheme: Scheme, state: State, group: Any, members: Any, number: int
+) -> np.ndarray:
+    """Global ids of each member's partners in an attempt, i32 [n, k], padded with -1."""
+    attempt = Attempt(
+        chain=state.chain,
+        public=state.public,
+        round=state.round,
+        number=jnp.uint32(number),
+        ids=jnp.asarray(group, jnp.uint32),
+        members=jnp.asarray(members),
+        alive=jnp.asarray(members),
+    )
+
+    @jax.jit
+    def table(attempt: Attempt) -> jax.Array:
+        slots = jnp.arange(scheme.size, dtype=jnp.int32)
+        partners, valid = partners_of(scheme, attempt, attempt_ring(scheme, attempt), slots)
+        ids = attempt.ids.astype(jnp.int32)[partners]
+        return jnp.where(valid, ids, -1)
+
+    unpadded = np.asarray(table(attempt))
+    order = np.argsort(unpadded < 0, axis=1, kind="stable")  # padding last
+    return np.take_along_axis(unpadded, order, axis=1)
+
+
+def write_transcript(arrays: Arrays, path: str | os.PathLike[str]) -> None:
+    """Writes a transcript to `path`, whole or not at all."""
+    with beside(Path(user_path("out", path))) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
