@@ -534,7 +534,7 @@ TRAINING = (
     _mutant(
         "who-never-shared-makes-a-retry",
         "training",
-        "lost = told.finite & group.vanished",
+        "lost = outcomes.finite & group.vanished",
         "lost = group.vanished",
         "test_rounds.py::test_a_member_that_is_not_finite_and_vanishes_makes_no_retry",
     ),

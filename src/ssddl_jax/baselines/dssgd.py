@@ -35,7 +35,7 @@ _MOST_LEVEL = 1 << 29  # of a threshold: above every level, and noise fits besid
 _KEPT = 8  # server states that an asynchronous round looks back to, the newest included
 
 
-class Memory(NamedTuple):
+class OwnModels(NamedTuple):
     """What a run carries besides the parameters."""
 
     counts: UInt32[Array, " d"]  # uploads that each coordinate has had
@@ -46,7 +46,7 @@ class Carry(NamedTuple):
     """What passes from visit to visit."""
 
     weights: Vector
-    memory: Memory
+    memory: OwnModels
     past: Float32[Array, "kept d"]  # states of the server, by visit modulo kept; [0, d] if unused
 
 
@@ -88,7 +88,7 @@ def dssgd(parts: Parts) -> Rival:
             local = carry.memory.local
             if config.dssgd_theta_d < 1:
                 local = local.at[each.participant].set(before + change)
-            after = Carry(weights, Memory(counts, local), carry.past)
+            after = Carry(weights, OwnModels(counts, local), carry.past)
             return after, (finite, upload.clipped, loss)
 
         past = jnp.zeros((_KEPT if late else 0, dimension), jnp.float32)
@@ -102,10 +102,10 @@ def dssgd(parts: Parts) -> Rival:
         info = told(state, after, group, *visits, excludes=not private)
         return after_round(state, after, carry.memory), info
 
-    def memory(params: Params) -> Memory:
+    def memory(params: Params) -> OwnModels:
         weights = ravel_pytree(params)[0]
         holders = recipe.participants if config.dssgd_theta_d < 1 else 0
-        return Memory(
+        return OwnModels(
             counts=jnp.zeros(weights.shape, jnp.uint32),
             local=jnp.broadcast_to(weights[None], (holders, weights.shape[0])),
         )
@@ -119,7 +119,7 @@ def lag_of(state: State, each: Visit) -> Int32[Array, ""]:
     return jnp.minimum((drawn[0, 0] % jnp.uint32(_KEPT)).astype(jnp.int32), each.turn)
 
 
-def downloaded(config: Config, memory: Memory, seen: Vector, participant: Array) -> Vector:
+def downloaded(config: Config, memory: OwnModels, seen: Vector, participant: Array) -> Vector:
     """A member's parameters: its own, overwritten where the server's counts are highest."""
     if config.dssgd_theta_d == 1:
         return seen

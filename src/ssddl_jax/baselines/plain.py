@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ssddl_jax.baselines.base import Parts, Rival
 from ssddl_jax.core.accumulate import FloatSums, float_sums
-from ssddl_jax.core.learning.outcomes import Trained
+from ssddl_jax.core.learning.outcomes import Outcomes
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Group, Info, LocalTrain, ParaUpdate, Recipe, SelectGroup, State
 
@@ -23,26 +23,28 @@ def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
         with jax.named_scope("SelectGroup"):
             group = SelectGroup(recipe, state)
         with jax.named_scope("LocalTrain"):
-            sums, told, _ = train(state, data, group)
+            sums, outcomes, _ = train(state, data, group)
         with jax.named_scope("ParaUpdate"):
-            return finish(state, group, sums, told)
+            return finish(state, group, sums, outcomes)
 
-    def finish(state: State, group: Group, sums: FloatSums, told: Trained) -> tuple[State, Info]:
+    def finish(
+        state: State, group: Group, sums: FloatSums, outcomes: Outcomes
+    ) -> tuple[State, Info]:
         """Takes the mean and applies it."""
-        alive = told.finite & ~group.vanished
+        alive = outcomes.finite & ~group.vanished
         mean = sums.total / jnp.maximum(sums.weight, jnp.uint32(1)).astype(jnp.float32)
         void = jnp.sum(alive, dtype=jnp.int32) < recipe.scheme.least_alive
         after = ParaUpdate(recipe, state, mean, void)
         info = Info(
             group=group.ids,
             alive=alive,
-            members=told.finite,
+            members=outcomes.finite,
             attempt=jnp.uint32(0),
             void=void,
             exact=~void,
-            finite=told.finite,
-            clipped=told.clipped,
-            loss=told.loss,
+            finite=outcomes.finite,
+            clipped=outcomes.clipped,
+            loss=outcomes.loss,
             aggregate=mean,
             digest=jnp.zeros(0, jnp.uint32),
             opened=jnp.uint32(0),

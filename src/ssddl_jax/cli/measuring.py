@@ -201,7 +201,7 @@ def scale(arguments: list[str]) -> int:
 
         check(training.config)
 
-    def tell(at: scaling.Progress) -> None:
+    def tell(at: scaling.SweepProgress) -> None:
         left = "" if at.seconds_left is None else f"; about {at.seconds_left:,.0f} s left"
         say(f"{at.done + 1} of {at.total}: {at.curve}, {at.participants:,} participants{left}")
 

@@ -6,7 +6,7 @@ from ssddl_jax.cli.console import megabytes, show, what_and_value
 from ssddl_jax.common.text import printable
 from ssddl_jax.config.protocols import SECURE
 
-Rows = list[tuple[str, str]]
+Lines = list[tuple[str, str]]
 
 
 def print_plan(report: dict[str, Any]) -> None:
@@ -19,7 +19,7 @@ def print_plan(report: dict[str, Any]) -> None:
     show(table, *report["tolerance"], *(f"note: {note}" for note in report["notes"]))
 
 
-def _sharing(report: dict[str, Any]) -> Rows:
+def _sharing(report: dict[str, Any]) -> Lines:
     size, neighbours = report["group_size"], report["neighbours"]
     rows = [
         ("participants, a round", f"{report['participants']:,}, {size:,}"),
@@ -41,7 +41,7 @@ def _sharing(report: dict[str, Any]) -> Rows:
     ]
 
 
-def _numbers(report: dict[str, Any]) -> Rows:
+def _numbers(report: dict[str, Any]) -> Lines:
     if report["protocol"] not in SECURE:
         return []
     return [
@@ -52,7 +52,7 @@ def _numbers(report: dict[str, Any]) -> Rows:
     ]
 
 
-def _bytes(report: dict[str, Any]) -> Rows:
+def _bytes(report: dict[str, Any]) -> Lines:
     up, down = report["bytes_up_per_participant"], report["bytes_down_per_participant"]
     into, out = report["bytes_server_in"], report["bytes_server_out"]
     rows = [
@@ -73,7 +73,7 @@ def _bytes(report: dict[str, Any]) -> Rows:
     return rows
 
 
-def _cost(report: dict[str, Any]) -> Rows:
+def _cost(report: dict[str, Any]) -> Lines:
     rows = [("memory, about", f"{report['memory_mb']:,.0f} MB")]
     for device, held in report["memory_by_device"].items():
         rows.append((f"  on {device}", f"{held:,.0f} MB"))

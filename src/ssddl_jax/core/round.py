@@ -25,7 +25,7 @@ from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.arithmetic.encoding import decode_words, encode_pieces, joined, possible_weight
 from ssddl_jax.core.learning.local_training import TrainTile, flattened
 from ssddl_jax.core.learning.models import Model, Params
-from ssddl_jax.core.learning.outcomes import Trained, pack, unpack
+from ssddl_jax.core.learning.outcomes import Outcomes, pack, unpack
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing, Uploads
 from ssddl_jax.core.tiling import scan_tiles, tile_slots, tile_starts
@@ -48,7 +48,7 @@ class Group(NamedTuple):
     vanished: Bool[Array, " n"]
 
 
-class Rows(NamedTuple):
+class MemberRows(NamedTuple):
     """Rows of every slot, where a scheme or a transcript wants them."""
 
     updates: Float32[Array, "n d"] | None
@@ -94,7 +94,7 @@ def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
     """Parameters, server optimizer state, S_0 and R of a seed."""
     example = jax.device_put(np.zeros((1, *shape), np.float32))  # nothing to compile
     start = randomness.start_of(seed)
-    with jax.threefry_partitionable(True):  # whatever JAX is told
+    with jax.threefry_partitionable(True):  # whatever the setting of JAX
         params = recipe.model.init(start.model, example)
     return State(
         params=params,
@@ -122,10 +122,10 @@ def SelectGroup(recipe: Recipe, state: State) -> Group:
 
 def LocalTrain(
     recipe: Recipe, adder: Adder, keep: bool = False
-) -> Callable[[State, Data, Group], tuple[Any, Trained, Rows]]:
+) -> Callable[[State, Data, Group], tuple[Any, Outcomes, MemberRows]]:
     """Members train in tiles; each update is encoded and added the moment it exists.
 
-    Returns the adder's sums, what is told of every slot, and the rows if they are kept.
+    Returns the adder's sums, the outcome of every slot, and the rows if they are kept.
     """
     scheme, tile = recipe.scheme, recipe.tile_size
     in_rows = keep or recipe.stochastic or scheme.ring.limbs > 1
@@ -153,37 +153,42 @@ def LocalTrain(
         alive = present & ~group.vanished[inside]
         with jax.named_scope("add"):
             carry = adder.add(carry, Tile(slots, updates, words, weights, present, alive))
-        kept = Rows(None, None)
+        kept = MemberRows(None, None)
         if keep:
-            kept = Rows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
-        return carry, (pack(Trained(finite, clipped, losses)), kept)
+            kept = MemberRows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
+        return carry, (pack(Outcomes(finite, clipped, losses)), kept)
 
     def start(shared: tuple[State, Data, Group]) -> Any:
         state, data, group = shared
         updates, _ = jax.eval_shape(trained, state, data, group.ids[:tile])
         return adder.start(tuple(piece.shape[1:] for piece in updates))
 
-    def run(state: State, data: Data, group: Group) -> tuple[Any, Trained, Rows]:
+    def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
         carry, rows = scan_tiles(scheme.mesh, body, adder.join, (state, data, group), start, tiles)
-        told, kept = jax.tree.map(
+        outcomes, kept = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
         )
-        return adder.finish(carry), unpack(told), kept
+        return adder.finish(carry), unpack(outcomes), kept
 
     return run
 
 
 def ParaShare(
-    recipe: Recipe, sharing: Sharing, state: State, group: Group, told: Trained, messages: Messages
+    recipe: Recipe,
+    sharing: Sharing,
+    state: State,
+    group: Group,
+    outcomes: Outcomes,
+    messages: Messages,
 ) -> tuple[Attempt, Uploads]:
     """The final attempt of the round's sharing, and what reached the server.
 
     retry: if a member vanished after sharing, attempt 0 is void and its survivors share again under
     fresh keys as attempt 1; what attempt 0 sent is never used, so it is not computed.
     """
-    alive = told.finite & ~group.vanished
-    lost = told.finite & group.vanished
+    alive = outcomes.finite & ~group.vanished
+    lost = outcomes.finite & group.vanished
     retry = recipe.scheme.dropout_rule == "retry"
     number = jnp.any(lost).astype(jnp.uint32) if retry else jnp.uint32(0)
     attempt = Attempt(
@@ -192,7 +197,7 @@ def ParaShare(
         round=state.round,
         number=number,
         ids=group.ids.astype(jnp.uint32),
-        members=alive if retry else told.finite,
+        members=alive if retry else outcomes.finite,
         alive=alive,
     )
     return attempt, sharing.share(attempt, messages)
@@ -219,7 +224,7 @@ def ParaUpdate(
 
 def shared_round(
     recipe: Recipe, sharing: Sharing, keep: bool = False
-) -> Callable[[State, Data], tuple[State, Info, Rows]]:
+) -> Callable[[State, Data], tuple[State, Info, MemberRows]]:
     """A round with secret sharing: (state, data) -> (state, info, rows).
 
     `keep` asks for rows that the round would only add up; without it they may be None.
@@ -227,26 +232,26 @@ def shared_round(
     adder = ring_sums(recipe.scheme, sharing.holds_sharers)
     train = LocalTrain(recipe, adder, keep or sharing.keeps)
 
-    def step(state: State, data: Data) -> tuple[State, Info, Rows]:
+    def step(state: State, data: Data) -> tuple[State, Info, MemberRows]:
         with jax.named_scope("SelectGroup"):
             group = SelectGroup(recipe, state)
         with jax.named_scope("LocalTrain"):
-            sums, told, kept = train(state, data, group)
+            sums, outcomes, kept = train(state, data, group)
         messages = Messages(sums.total, sums.digest, kept.encoded)
         with jax.named_scope("ParaShare"):
-            attempt, uploads = ParaShare(recipe, sharing, state, group, told, messages)
+            attempt, uploads = ParaShare(recipe, sharing, state, group, outcomes, messages)
         with jax.named_scope("ParaUpdate"):
-            return finish(state, group, told, messages, kept, attempt, uploads)
+            return finish(state, group, outcomes, messages, kept, attempt, uploads)
 
     def finish(
         state: State,
         group: Group,
-        told: Trained,
+        outcomes: Outcomes,
         messages: Messages,
-        kept: Rows,
+        kept: MemberRows,
         attempt: Attempt,
         uploads: Uploads,
-    ) -> tuple[State, Info, Rows]:
+    ) -> tuple[State, Info, MemberRows]:
         """Checks the aggregate, decodes and applies it."""
         mean, weight = decode_words(uploads.aggregate, recipe.scheme.encoding)
         held = attempt.members if sharing.holds_sharers else attempt.alive
@@ -263,9 +268,9 @@ def shared_round(
             attempt=attempt.number,
             void=void,
             exact=right & ~void,
-            finite=told.finite,
-            clipped=told.clipped,
-            loss=told.loss,
+            finite=outcomes.finite,
+            clipped=outcomes.clipped,
+            loss=outcomes.loss,
             aggregate=jnp.where(void, jnp.uint32(0), uploads.aggregate),
             digest=jnp.where(void, jnp.uint32(0), uploads.digest),
             opened=uploads.opened,

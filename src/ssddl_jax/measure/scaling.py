@@ -49,7 +49,7 @@ class Training(NamedTuple):
     seeds: int
 
 
-class Progress(NamedTuple):
+class SweepProgress(NamedTuple):
     """Where a sweep stands, before its next row."""
 
     done: int
@@ -71,7 +71,7 @@ def check_sweep(sweep: Sweep) -> None:
 
 
 def scale(
-    sweep: Sweep, directory: Path, tell: Callable[[Progress], None], training: Training | None
+    sweep: Sweep, directory: Path, tell: Callable[[SweepProgress], None], training: Training | None
 ) -> dict[str, Any]:
     """Measures row by row; writes `scale.json`, `scale.md` and `scale.png` into `directory`.
 
@@ -86,7 +86,7 @@ def scale(
             expected = [_expected(rows, *task) for task in tasks[done:]]
             known = [seconds for seconds in expected if seconds is not None]
             left = sum(min(seconds, sweep.budget) for seconds in known) if known else None
-            tell(Progress(done, len(tasks), curve, n, left))
+            tell(SweepProgress(done, len(tasks), curve, n, left))
             row: dict[str, Any] = {"curve": curve, "participants": n}
             if expected[0] is not None and expected[0] > sweep.budget:
                 row["left_out"] = f"would take about {expected[0]:,.0f} s: more than the budget"
@@ -101,7 +101,7 @@ def scale(
         if training is not None:
             counts = sorted(set(sweep.participants))
             for done, n in enumerate(counts):
-                tell(Progress(done, len(counts), "training", n, None))
+                tell(SweepProgress(done, len(counts), "training", n, None))
                 trained.append(_accuracy(training, n))
                 result = _write(rows, trained, directory, len(tasks))
     except KeyboardInterrupt:

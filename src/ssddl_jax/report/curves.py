@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssddl_jax.report.files import Row
+from ssddl_jax.report.files import RoundRow
 from ssddl_jax.report.html import Html, figure, plural, short
 
 _WIDTH, _HEIGHT = 400, 210
@@ -38,7 +38,7 @@ class Axis(NamedTuple):
         return round(self.first + share * (self.last - self.first), 1)
 
 
-def curves(rows: Sequence[Row]) -> Html:
+def curves(rows: Sequence[RoundRow]) -> Html:
     """Accuracy, loss, clipped, alive, seconds and bytes."""
     void = [row.round for row in rows if row.void]
     most = max(row.members for row in rows)
@@ -65,7 +65,7 @@ def curves(rows: Sequence[Row]) -> Html:
 
 def _figure(
     title: str,
-    rows: Sequence[Row],
+    rows: Sequence[RoundRow],
     values: Sequence[float | None],
     void: Sequence[int],
     *,

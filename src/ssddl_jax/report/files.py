@@ -19,7 +19,7 @@ _NEEDED = ("rounds", "participants", "group_size", "parameters", "neighbours", "
 _TIMES, _PLACES = 60, 40  # most cells of the traffic heat map: along rounds, along participants
 
 
-class Row(NamedTuple):
+class RoundRow(NamedTuple):
     """One round, without its group's ids."""
 
     round: int
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 class Drawn(NamedTuple):
     """The last round that is not void and whose dropped members the files determine."""
 
-    row: Row
+    row: RoundRow
     group: list[int]  # ids in slot order
 
 
@@ -49,7 +49,7 @@ class Run(NamedTuple):
     config: Config
     environment: dict[str, Any]
     summary: dict[str, Any]
-    rows: list[Row]
+    rows: list[RoundRow]
     heat: np.ndarray  # f64 [places, times]: mean bytes a participant and round
     drawn: Drawn | None
     out: str  # the directory's name for the commands that the report shows
@@ -89,12 +89,12 @@ def _not_a_run(directory: Path, what: str) -> ConfigError:
 
 def _read_metrics(
     path: Path, config: Config, summary: dict[str, Any]
-) -> tuple[list[Row], np.ndarray, Drawn | None]:
+) -> tuple[list[RoundRow], np.ndarray, Drawn | None]:
     """One pass over the lines; a round's ids are kept only for the round that is drawn."""
     rounds, participants = int(summary["rounds"]), int(summary["participants"])
     times, places = min(rounds, _TIMES), min(participants, _PLACES)
     heat = np.zeros((places, times))
-    rows: list[Row] = []
+    rows: list[RoundRow] = []
     drawn = None
     for row, group in _records(path):
         if row.round != len(rows) or row.round >= rounds:
@@ -110,7 +110,7 @@ def _read_metrics(
     return rows, heat / (_sizes(participants, places)[:, None] * _sizes(rounds, times)), drawn
 
 
-def _records(path: Path) -> Iterator[tuple[Row, list[int]]]:
+def _records(path: Path) -> Iterator[tuple[RoundRow, list[int]]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
@@ -120,9 +120,9 @@ def _records(path: Path) -> Iterator[tuple[Row, list[int]]]:
             yield _row(record, len(group)), group
 
 
-def _row(record: dict[str, Any], members: int) -> Row:
+def _row(record: dict[str, Any], members: int) -> RoundRow:
     loss, accuracy = record["loss"], record["test_accuracy"]
-    return Row(
+    return RoundRow(
         round=int(record["round"]),
         members=members,
         alive=int(record["alive"]),
@@ -143,7 +143,7 @@ def dropped_count(config: Config, members: int) -> int:
     return floor(Decimal(repr(config.dropout)) * members)
 
 
-def _known(config: Config, row: Row) -> bool:
+def _known(config: Config, row: RoundRow) -> bool:
     """Whether who vanished follows from the files: all stayed, or the rate alone took them."""
     gone = dropped_count(config, row.members)
     return not row.void and not row.nonfinite and row.alive == row.members - gone

@@ -19,7 +19,7 @@ NOT_COVERED = (
 )
 
 
-class Adversary(NamedTuple):
+class Observer(NamedTuple):
     """A line of the panel."""
 
     who: str
@@ -70,7 +70,7 @@ _CLAIM = (
 )
 
 
-def _who(adversary: Adversary) -> Html:
+def _who(adversary: Observer) -> Html:
     kind = {YES: "yes", NO: "no", ASSUMED: "assumed"}[adversary.covered]
     verdict = f'<span class="verdict {kind}">{adversary.covered}</span>'
     return Html(f"{text(adversary.who)} {verdict}")
@@ -103,37 +103,37 @@ def colluders(run: Run) -> int:
     return most if stated is None else min(most, int(stated))
 
 
-def _ssddl(run: Run) -> list[Adversary]:
+def _ssddl(run: Run) -> list[Observer]:
     weighted = run.config.weighting == "examples"
     weights = " The sum counts the members' examples, too." if weighted else ""
     return [
-        Adversary(
+        Observer(
             "The server",
             "Every round: the parameters, who vanished, the masked uploads and the sum that they "
             "yield. Beyond the sum, the uploads are random words." + weights,
             YES,
         ),
         *_coalitions(run),
-        Adversary(
+        Observer(
             "One participant",
             "The parameters before and after each round, and from them what the server made of "
             "the sum; its own data; the shares that it holds, which are random words.",
             YES,
         ),
-        Adversary(
+        Observer(
             "An eavesdropper",
             "Who talks to whom, when, and how many bytes. That links are encrypted and keys agreed "
             "is assumed, not simulated.",
             ASSUMED,
         ),
         _late(run),
-        Adversary(
+        Observer(
             "A thief of the key state of one round",
             "Masks of that round and of all later ones. None of an earlier round: the state moves "
             "forward one way and the old one is erased.",
             NO,
         ),
-        Adversary(
+        Observer(
             "Whoever holds the seed",
             "Everything. The seed replays this run and regenerates every key: it is the "
             "simulator's escrow, at most 64 bits, and no part of the claim.",
@@ -153,7 +153,7 @@ def _odds(run: Run) -> str:
     )
 
 
-def _coalitions(run: Run) -> list[Adversary]:
+def _coalitions(run: Run) -> list[Observer]:
     size, most, found = run.size, colluders(run), standing_of(run.config)
     shares = RULES[run.config.rule].shares
     learns = (
@@ -163,10 +163,10 @@ def _coalitions(run: Run) -> list[Adversary]:
     learns += _odds(run)
     rows = []
     if most > 0:
-        rows.append(Adversary(f"The server and up to {plural(most, 'member')}", learns, YES))
+        rows.append(Observer(f"The server and up to {plural(most, 'member')}", learns, YES))
     if most < found.least_summed - 2:
         rows.append(
-            Adversary(
+            Observer(
                 f"The server and more than {plural(most, 'member')}",
                 "More than one sum, if the honest part of the graph falls apart: the sum of each "
                 "part; a member alone in its part is exposed.",
@@ -175,7 +175,7 @@ def _coalitions(run: Run) -> list[Adversary]:
         )
     elif most < size - 2 and not (shares and found.threshold == most + 1):
         rows.append(
-            Adversary(
+            Observer(
                 f"The server and more than {plural(most, 'member')}",
                 "One honest update, by arithmetic, in a round whose sum holds no more than "
                 f"{found.least_summed:,}.",
@@ -185,7 +185,7 @@ def _coalitions(run: Run) -> list[Adversary]:
     if shares:
         t = found.threshold
         rows.append(
-            Adversary(
+            Observer(
                 f"The server and {t:,} members or more",
                 f"The update of every member: {t:,} shares of it open it.",
                 NO,
@@ -195,11 +195,11 @@ def _coalitions(run: Run) -> list[Adversary]:
         "The last member's update, by arithmetic: the sum less their own updates. No protocol that "
         "yields the sum can do better."
     )
-    rows.append(Adversary(f"The server and {size - 1:,} members: all but one", exposed, NO))
+    rows.append(Observer(f"The server and {size - 1:,} members: all but one", exposed, NO))
     return rows
 
 
-def _late(run: Run) -> Adversary:
+def _late(run: Run) -> Observer:
     learns = {
         "retry": "The update of a member whose upload arrives after its attempt was given up: the "
         "sums of the two attempts differ by exactly that update (several late ones: by their sum).",
@@ -213,25 +213,25 @@ def _late(run: Run) -> Adversary:
         learns += " The claim assumes that a late upload never reaches the server."
         learns += "" if late else " Nobody vanished in this run."
     covered = YES if run.config.dropout_rule == "shamir" else NO
-    return Adversary("The server, receiving a late upload", learns, covered)
+    return Observer("The server, receiving a late upload", learns, covered)
 
 
-def _plain() -> list[Adversary]:
+def _plain() -> list[Observer]:
     exposed = "Every update in the clear, every round."
     return [
-        Adversary("The server", exposed, NO),
-        Adversary("The server and any members", exposed, NO),
-        Adversary(
+        Observer("The server", exposed, NO),
+        Observer("The server and any members", exposed, NO),
+        Observer(
             "One participant",
             "The parameters before and after each round, and from them what the server made of the "
             "mean; its own data.",
             NO,
         ),
-        Adversary(
+        Observer(
             "An eavesdropper",
             "Who talks to whom, when, and how many bytes, if links are encrypted (assumed, not "
             "simulated); else every update.",
             ASSUMED,
         ),
-        Adversary("The server, receiving a late upload", "One more update in the clear.", NO),
+        Observer("The server, receiving a late upload", "One more update in the clear.", NO),
     ]

@@ -10,7 +10,7 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import SECAGG
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.network import NETWORKS, messages
-from ssddl_jax.report.files import Row, Run
+from ssddl_jax.report.files import RoundRow, Run
 from ssddl_jax.report.html import Html, code, paragraph, plural, short, size, table, text
 
 _WORD = 4  # bytes
@@ -61,7 +61,7 @@ def what_it_is(run: Run) -> str:
     )
 
 
-def peers_bytes(run: Run, row: Row) -> int:
+def peers_bytes(run: Run, row: RoundRow) -> int:
     """Bytes of shares from member to member: what all members receive beyond the parameters."""
     if run.config.protocol != "ssddl":  # all that a rival moves goes through the server
         return 0
@@ -147,7 +147,7 @@ def _travel_words(config: Config) -> str:
     return "Transport seeded: both ends derive a share, so no share travels."
 
 
-def messages_of(config: Config, row: Row) -> int:
+def messages_of(config: Config, row: RoundRow) -> int:
     """Messages of a member's round that wait for one another."""
     return messages(config, lost=row.alive < row.members - row.nonfinite, void=row.void)
 

@@ -14,7 +14,7 @@ from ssddl_jax.report.page import write_report
 from ssddl_jax.running.checkpoints import Checkpoints
 from ssddl_jax.running.loop import Prepared, recipe_of
 from ssddl_jax.running.model_files import write_model
-from ssddl_jax.running.sinks import Csv, Guarded, JsonLines, Row, Sink
+from ssddl_jax.running.sinks import Csv, Guarded, JsonLines, MetricsRow, Sink
 
 
 class RunFiles:
@@ -29,7 +29,7 @@ class RunFiles:
         sinks: Sequence[Sink],
         resumed_from: list[int],
         closing: ExitStack,
-        rows: list[Row],
+        rows: list[MetricsRow],
     ) -> None:
         self.directory, self.config = directory, prepared.config
         self.prepared = prepared
@@ -43,7 +43,7 @@ class RunFiles:
             sink.start(directory, self.config, rows)
             closing.callback(sink.close)
 
-    def round(self, row: Row) -> None:
+    def round(self, row: MetricsRow) -> None:
         """A round's metrics."""
         for sink in self.sinks:
             sink.round(row)

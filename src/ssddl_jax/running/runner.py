@@ -34,7 +34,7 @@ from ssddl_jax.running.loop import (
 )
 from ssddl_jax.running.metrics import summarise
 from ssddl_jax.running.profiling import profiled
-from ssddl_jax.running.sinks import Row, Sink, load_sinks
+from ssddl_jax.running.sinks import MetricsRow, Sink, load_sinks
 from ssddl_jax.running.trust import check_trust
 from ssddl_jax.simulation.build import Simulation
 
@@ -43,7 +43,7 @@ class RunResult(NamedTuple):
     """What a run leaves: also in its directory."""
 
     summary: dict[str, Any]
-    metrics: list[Row]
+    metrics: list[MetricsRow]
     params: Any
     directory: Path
 
@@ -52,7 +52,7 @@ class Watch(NamedTuple):
     """Who is told of a run while it goes on."""
 
     start: Callable[[Simulation, int], None] = lambda simulation, done: None
-    round: Callable[[Row], None] = lambda row: None
+    round: Callable[[MetricsRow], None] = lambda row: None
     warn: Callable[[str], None] = lambda text: None
 
 

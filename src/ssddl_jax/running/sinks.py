@@ -19,7 +19,7 @@ from ssddl_jax.common.plugins import load_attribute
 from ssddl_jax.config.config import Config
 from ssddl_jax.running.trust import resume_command
 
-Row = dict[str, Any]  # one line of metrics.jsonl
+MetricsRow = dict[str, Any]  # one line of metrics.jsonl
 
 
 class Sink(Protocol):
@@ -32,10 +32,10 @@ class Sink(Protocol):
     ends the run in one line that names the sink; the run can be gone on with.
     """
 
-    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+    def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
         """Opens what the sink writes to."""
 
-    def round(self, row: Row) -> None:
+    def round(self, row: MetricsRow) -> None:
         """Takes one round."""
 
     def finish(self, summary: dict[str, Any]) -> None:
@@ -48,17 +48,17 @@ class Sink(Protocol):
 class JsonLines:
     """metrics.jsonl: a line a round, whole after every round; knows the SHA-256 of its lines."""
 
-    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+    def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
         """Opens the file with the lines of the rounds that are done."""
         self.digest, self.size = hashlib.sha256(), 0
         self.file = _reopened(directory / "metrics.jsonl", self._write, rows)
 
-    def round(self, row: Row) -> None:
+    def round(self, row: MetricsRow) -> None:
         """Adds a line."""
         self._write(self.file, row)
         self.file.flush()
 
-    def _write(self, file: IO[str], row: Row) -> None:
+    def _write(self, file: IO[str], row: MetricsRow) -> None:
         line = json.dumps(row) + "\n"
         file.write(line)
         self.digest.update(line.encode())
@@ -75,17 +75,17 @@ class JsonLines:
 class Csv:
     """metrics.csv: the same without the ids of the group."""
 
-    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+    def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
         """Opens the file with the lines of the rounds that are done."""
         self.header = False
         self.file = _reopened(directory / "metrics.csv", self._write, rows)
 
-    def round(self, row: Row) -> None:
+    def round(self, row: MetricsRow) -> None:
         """Adds a line."""
         self._write(self.file, row)
         self.file.flush()
 
-    def _write(self, file: IO[str], row: Row) -> None:
+    def _write(self, file: IO[str], row: MetricsRow) -> None:
         kept = {key: value for key, value in row.items() if key != "group"}
         writer = csv.DictWriter(file, kept, lineterminator="\n")
         if not self.header:
@@ -111,13 +111,13 @@ class TensorBoard:
             remedy = "needs the extra: pip install 'ssddl-jax[tensorboard]'"
             raise ConfigError("sinks", "tensorboard", remedy) from error
 
-    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+    def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
         """Opens an event file; curves from a resumed run's first round on are drawn anew."""
         self.writer = self.library.SummaryWriter(
             str(directory / "tensorboard"), purge_step=len(rows)
         )
 
-    def round(self, row: Row) -> None:
+    def round(self, row: MetricsRow) -> None:
         """Adds a point to every curve that has a number in this round."""
         for key, value in row.items():
             if key != "round" and isinstance(value, int | float):
@@ -138,12 +138,12 @@ class Guarded:
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
 
-    def start(self, directory: Path, config: Config, rows: Sequence[Row]) -> None:
+    def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
         """Opens it."""
         self.directory = directory
         self._call("start", directory, config, rows)
 
-    def round(self, row: Row) -> None:
+    def round(self, row: MetricsRow) -> None:
         """Hands on a copy of the row."""
         self._call("round", dict(row))
 
@@ -194,7 +194,9 @@ def load_sinks(names: str | None) -> list[Sink]:
     return found
 
 
-def _reopened(path: Path, write: Callable[[IO[str], Row], None], rows: Sequence[Row]) -> IO[str]:
+def _reopened(
+    path: Path, write: Callable[[IO[str], MetricsRow], None], rows: Sequence[MetricsRow]
+) -> IO[str]:
     """The file with these rows and no others, open for more; the old one is kept until then."""
     with beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         for row in rows:

@@ -16,7 +16,15 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.core.accumulate import ring_sums
 from ssddl_jax.core.arithmetic.encoding import decode_words
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info, LocalTrain, ParaUpdate, Recipe, Rows, SelectGroup, State
+from ssddl_jax.core.round import (
+    Info,
+    LocalTrain,
+    MemberRows,
+    ParaUpdate,
+    Recipe,
+    SelectGroup,
+    State,
+)
 
 
 def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
@@ -40,7 +48,7 @@ def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
 
 def reference_round(
     config: Config, recipe: Recipe
-) -> Callable[[State, Data], tuple[State, Info, Rows]]:
+) -> Callable[[State, Data], tuple[State, Info, MemberRows]]:
     """(state, data) -> (state, info, rows), as `shared_round`; runs on the host."""
     settings = settings_of(config, recipe)
     train = LocalTrain(recipe, ring_sums(recipe.scheme, False), keep=True)
@@ -48,16 +56,16 @@ def reference_round(
     @jax.jit
     def before(state: State, data: Data) -> Any:
         group = SelectGroup(recipe, state)
-        _, told, kept = train(state, data, group)
-        return group, told, kept
+        _, outcomes, kept = train(state, data, group)
+        return group, outcomes, kept
 
     @jax.jit
     def after(state: State, aggregate: Any, void: Any) -> State:
         mean, _ = decode_words(aggregate, recipe.scheme.encoding)
         return ParaUpdate(recipe, state, mean, void)
 
-    def step(state: State, data: Data) -> tuple[State, Info, Rows]:
-        group, told, kept = before(state, data)
+    def step(state: State, data: Data) -> tuple[State, Info, MemberRows]:
+        group, outcomes, kept = before(state, data)
         ids = np.asarray(group.ids)
         weights = np.asarray(data.counts)[ids] if recipe.weighted else np.ones_like(ids)
         done = reference.share_round(
@@ -69,7 +77,7 @@ def reference_round(
             [int(w) for w in weights],
             {int(s) for s in np.flatnonzero(np.asarray(group.vanished))},
         )
-        finite = np.asarray(told.finite)
+        finite = np.asarray(outcomes.finite)
         alive = np.array(done.alive)
         members = alive if config.dropout_rule == "retry" else finite
         aggregate = np.array(done.aggregate, np.uint32)
@@ -87,7 +95,7 @@ def reference_round(
             jnp.asarray(np.where(held[:, None], np.array(done.encoded, np.uint32), 0), jnp.uint32)
         )
         right = np.array_equal(aggregate, np.asarray(expected))
-        told_info = {
+        fields = {
             "group": ids,
             "alive": alive,
             "members": members,
@@ -95,14 +103,14 @@ def reference_round(
             "void": np.bool_(done.void),
             "exact": np.bool_(right and not done.void),
             "finite": finite,
-            "clipped": told.clipped,
-            "loss": told.loss,
+            "clipped": outcomes.clipped,
+            "loss": outcomes.loss,
             "aggregate": aggregate,
             "digest": np.array(done.digest, np.uint32),
             "opened": np.uint32(opened),
         }
-        info = Info(**{name: jnp.asarray(value) for name, value in told_info.items()})
-        rows = Rows(
+        info = Info(**{name: jnp.asarray(value) for name, value in fields.items()})
+        rows = MemberRows(
             kept.updates, jnp.array(done.encoded, jnp.uint32), jnp.array(done.uploads, jnp.uint32)
         )
         return after(state, aggregate, np.bool_(done.void or not right)), info, rows

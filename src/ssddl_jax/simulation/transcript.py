@@ -14,7 +14,7 @@ from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import user_path
 from ssddl_jax.config.config import Config
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info, Recipe, Rows, State
+from ssddl_jax.core.round import Info, MemberRows, Recipe, State
 from ssddl_jax.core.sharing.base import Attempt, Scheme
 from ssddl_jax.core.sharing.partners import attempt_ring, partners_of
 from ssddl_jax.data.loading import load_data
@@ -75,7 +75,7 @@ def _arrays(
     state: State,
     after: State,
     info: Info,
-    rows: Rows,
+    rows: MemberRows,
 ) -> Arrays:
     """What a transcript holds; copies, for a state's buffers are donated to the next round."""
     weights = np.asarray(data.counts)[np.asarray(info.group)] if recipe.weighted else 1

@@ -12,7 +12,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Int32, UInt32
 
 
-class Ring(NamedTuple):
+class RingGraph(NamedTuple):
     """An attempt's members in a ring: positions 0..count-1 hold members, the rest the others."""
 
     order: Int32[Array, " n"]  # the slot at a position
@@ -20,18 +20,18 @@ class Ring(NamedTuple):
     members: Int32[Array, ""]  # m
 
 
-def make_ring(words: UInt32[Array, " n"], members: Bool[Array, " n"]) -> Ring:
+def make_ring(words: UInt32[Array, " n"], members: Bool[Array, " n"]) -> RingGraph:
     """Members ordered by their words, ties by slot."""
     size = members.shape[0]
     slots = jnp.arange(size, dtype=jnp.int32)
     outside = (~members).astype(jnp.uint32)
     _, _, order = lax.sort((outside, words, slots), num_keys=2, is_stable=True)
     position = jnp.zeros(size, jnp.int32).at[order].set(slots)
-    return Ring(order, position, jnp.sum(members, dtype=jnp.int32))
+    return RingGraph(order, position, jnp.sum(members, dtype=jnp.int32))
 
 
 def ring_partners(
-    ring: Ring, neighbours: int, slots: Int32[Array, " T"]
+    ring: RingGraph, neighbours: int, slots: Int32[Array, " T"]
 ) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
     """Partner slots at ring distance 1..k/2 on both sides, and which of them exist.
 
@@ -51,7 +51,10 @@ def ring_partners(
 
 
 def are_partners(
-    ring: Ring, neighbours: int, first: Int32[Array, " *shape"], second: Int32[Array, " *shape"]
+    ring: RingGraph,
+    neighbours: int,
+    first: Int32[Array, " *shape"],
+    second: Int32[Array, " *shape"],
 ) -> Bool[Array, " *shape"]:
     """Whether slots share: both members, at ring distance 1..k/2."""
     here, there = ring.position[first], ring.position[second]
@@ -70,7 +73,9 @@ def complete_partners(
     return partners, members[partners] & members[slots][:, None]
 
 
-def survivors_connected(ring: Ring, neighbours: int, alive: Bool[Array, " n"]) -> Bool[Array, ""]:
+def survivors_connected(
+    ring: RingGraph, neighbours: int, alive: Bool[Array, " n"]
+) -> Bool[Array, ""]:
     """Whether the ring's graph, restricted to the alive members, is connected.
 
     Edges never cross a gap of more than k/2 positions between one survivor and the next; one such

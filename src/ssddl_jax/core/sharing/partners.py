@@ -19,7 +19,7 @@ def chain_keys(attempt: Attempt, dealers: Array, holders: Array) -> UInt32[Array
     return pair_keys(attempt.chain, attempt.number, attempt.ids[dealers], attempt.ids[holders])
 
 
-def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.Ring | None:
+def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.RingGraph | None:
     """The ring of an attempt's members; None for the complete graph."""
     if scheme.complete:
         return None
@@ -28,7 +28,7 @@ def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.Ring | None:
 
 
 def partners_of(
-    scheme: Scheme, attempt: Attempt, ring: graphs.Ring | None, slots: Int32[Array, " T"]
+    scheme: Scheme, attempt: Attempt, ring: graphs.RingGraph | None, slots: Int32[Array, " T"]
 ) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
     """Partner slots of some slots, and which of them exist: for a transcript."""
     if ring is None:

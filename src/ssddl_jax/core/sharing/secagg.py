@@ -208,7 +208,7 @@ def secagg(scheme: Scheme) -> Sharing:
 def unmasked(
     scheme: Scheme,
     attempt: Attempt,
-    graph: graphs.Ring | None,
+    graph: graphs.RingGraph | None,
     found: Recovered,
     public: UInt32[Array, "n 8"],
     summed: UInt32[Array, " W"],

@@ -15,7 +15,7 @@ from ssddl_jax.core.tiling import into_tiles, scan_tiles
 
 
 def left_over(
-    scheme: Scheme, attempt: Attempt, ring: graphs.Ring | None, source: Any, keys_of: KeysOf
+    scheme: Scheme, attempt: Attempt, ring: graphs.RingGraph | None, source: Any, keys_of: KeysOf
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, ""]]:
     """What the survivors' uploads hold of their shares with the vanished, which the server makes
     again from those shares' keys; and how many keys they are.

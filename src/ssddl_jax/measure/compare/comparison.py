@@ -17,7 +17,7 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import PROTOCOLS, facts_of, notes
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.data.loading import load_data
-from ssddl_jax.measure.compare.rows import Row, left_out
+from ssddl_jax.measure.compare.rows import Contender, left_out
 from ssddl_jax.measure.compare.work import Work, measure
 from ssddl_jax.planning.forecast import Forecast, forecast
 from ssddl_jax.planning.key_agreement import key_agreement
@@ -33,10 +33,10 @@ from ssddl_jax.simulation.transcript import transcript
 _LENS = 6  # members of the round that the privacy lens is held over
 
 
-class Trained(NamedTuple):
+class Curve(NamedTuple):
     """One row's training and its costs."""
 
-    row: Row
+    row: Contender
     plan: Plan
     ahead: Forecast
     work: Work
@@ -45,7 +45,7 @@ class Trained(NamedTuple):
 
 
 def compare(
-    rows: Sequence[Row], seeds: int, tell: Callable[[str], None] = lambda text: None
+    rows: Sequence[Contender], seeds: int, tell: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
     """Trains and measures every row; returns what `compare.json` holds. Writes nothing.
 
@@ -74,13 +74,13 @@ def compare(
     }
 
 
-def check(rows: Sequence[Row]) -> None:
+def check(rows: Sequence[Contender]) -> None:
     """Builds every row without compiling it. Raises `ConfigError`, `DataError`."""
     for row in rows:
         build_simulation(replace(row.config, devices=1), None, load_data(row.config))
 
 
-def _one(row: Row, seeds: int) -> Trained:
+def _one(row: Contender, seeds: int) -> Curve:
     config = row.config
     data = load_data(config)
     simulation = build_simulation(replace(config, devices=1), None, data)
@@ -89,10 +89,10 @@ def _one(row: Row, seeds: int) -> Trained:
     seconds = time.perf_counter() - begin - result.compile_seconds
     work = measure(config, simulation, data)
     ahead = forecast(config, simulation.plan)
-    return Trained(row, simulation.plan, ahead, work, result, seconds / (seeds * config.rounds))
+    return Curve(row, simulation.plan, ahead, work, result, seconds / (seeds * config.rounds))
 
 
-def as_json(trained: Trained) -> dict[str, Any]:
+def as_json(trained: Curve) -> dict[str, Any]:
     """One row's numbers. Bytes are of one member and round, but for `bytes_once`, all together."""
     row, plan, ahead, work, result, seconds = trained
     config, secure = row.config, row.config.sums_securely

@@ -17,22 +17,22 @@ DEFAULT = (
 _RULES = ("retry", "reveal", "shamir")
 
 
-class Row(NamedTuple):
+class Contender(NamedTuple):
     """A line of the table to be."""
 
     name: str
     config: Config
 
 
-def read_rows(text: str, config: Config) -> list[Row]:
+def read_rows(text: str, config: Config) -> list[Contender]:
     """The rows of a list with commas, each checked. Raises `ConfigError`."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len(set(names)) != len(names):
         raise ConfigError("protocols", text, "must be different rows, at least one")
-    return [Row(name, _row(name, config)) for name in names]
+    return [Contender(name, _row(name, config)) for name in names]
 
 
-def left_out(row: Row) -> str | None:
+def left_out(row: Contender) -> str | None:
     """Why a row cannot be measured here, or None."""
     if row.config.protocol == "phong-paillier":
         from ssddl_jax.baselines import paillier

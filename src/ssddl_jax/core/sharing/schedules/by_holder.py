@@ -59,7 +59,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     size, batch, pieces = scheme.size, batch_of(scheme), pieces_of(scheme)
 
     def shares_of(
-        attempt: Attempt, ring: graphs.Ring | None, source: Any, slots: Array
+        attempt: Attempt, ring: graphs.RingGraph | None, source: Any, slots: Array
     ) -> tuple[UInt32[Array, "h K 8"], UInt32[Array, "h K"]]:
         """Keys and signs of what some slots hold and deal."""
         partners, valid = partners_of(scheme, attempt, ring, slots)
@@ -76,7 +76,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         return keys_of(source, dealers, holders), sign
 
     def made(
-        attempt: Attempt, ring: graphs.Ring | None, source: Any, slots: Array
+        attempt: Attempt, ring: graphs.RingGraph | None, source: Any, slots: Array
     ) -> UInt32[Array, "h pieces 16 B"]:
         inside = jnp.minimum(slots, size - 1)
         with jax.named_scope("keys"):
@@ -95,7 +95,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
 
     starts = tile_starts(size, batch, scheme.mesh.size)
 
-    def each(attempt: Attempt, ring: graphs.Ring | None, source: Any) -> UInt32[Array, "n W"]:
+    def each(attempt: Attempt, ring: graphs.RingGraph | None, source: Any) -> UInt32[Array, "n W"]:
         def body(shared: Any, carry: None, start: Array) -> tuple[None, Array]:
             attempt, ring, source = shared
             rows = made(attempt, ring, source, tile_slots(start, batch, size))
@@ -108,7 +108,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
 
     def sums(
         attempt: Attempt,
-        ring: graphs.Ring | None,
+        ring: graphs.RingGraph | None,
         source: Any,
         weights: UInt32[Array, "sums n"],
     ) -> UInt32[Array, "sums W"]:

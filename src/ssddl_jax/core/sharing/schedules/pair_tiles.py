@@ -23,7 +23,7 @@ from ssddl_jax.core.arithmetic.chacha import PRG
 from ssddl_jax.core.sharing.schedules.kernels import written
 
 # 16 lanes u32 [rows, chunk], or one array [16, rows, chunk]; more in the wide ring: `parts_of`
-Parts = tuple[Array, ...]
+Pieces = tuple[Array, ...]
 
 
 class Geometry(NamedTuple):
@@ -106,7 +106,7 @@ def positions(geometry: Geometry) -> tuple[Int32[Array, "s t T 1"], Int32[Array,
     return rows[..., :, None], columns[..., None, :]
 
 
-def parts_of(words: list[Array], pieces: int) -> Parts:
+def parts_of(words: list[Array], pieces: int) -> Pieces:
     """What is added of a share: its words; in the wide ring also their upper halves, or, where
     partners are many, their three upper bytes, from the second lowest on.
 
@@ -122,7 +122,7 @@ def parts_of(words: list[Array], pieces: int) -> Parts:
 
 
 def add_tile(
-    masks: Parts,
+    masks: Pieces,
     prg: PRG,
     pieces: int,
     keys: UInt32[Array, "8 T T"],
@@ -130,7 +130,7 @@ def add_tile(
     rows_at: Array,
     columns_at: Array,
     first: Array,
-) -> Parts:
+) -> Pieces:
     """Adds one tile's shares: minus factor * share to the rows, plus to the columns."""
     count, side = masks[0].shape[-1], factor.shape[0]
     if pieces == 1:
@@ -164,7 +164,7 @@ def chunk_masks(
     edges: Edges,
     first: Array,
     count: int,
-    finish: Callable[[Array, Parts], Array],
+    finish: Callable[[Array, Pieces], Array],
 ) -> Array:
     """Masks of blocks first..first+count-1, row by row into `finish`.
 
@@ -181,13 +181,13 @@ def chunk_masks(
         columns_at = columns_at - rows_at
         rows_at = jnp.zeros_like(rows_at)
 
-    def tile(masks: Parts, item: Any) -> tuple[Parts, None]:
+    def tile(masks: Pieces, item: Any) -> tuple[Pieces, None]:
         keys, factor, rows, columns = item
         return add_tile(masks, prg, pieces, keys, factor, rows, columns, first), None
 
     def step(
-        carry: tuple[Parts, Array], items: tuple[Array, tuple[Array, ...]]
-    ) -> tuple[tuple[Parts, Array], None]:
+        carry: tuple[Pieces, Array], items: tuple[Array, tuple[Array, ...]]
+    ) -> tuple[tuple[Pieces, Array], None]:
         masks, total = carry
         at, tiles = items
         masks, _ = lax.scan(tile, masks, tiles)

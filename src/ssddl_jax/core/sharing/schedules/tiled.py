@@ -69,7 +69,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     chunks, count = chunking(scheme)
     size, pieces = scheme.size, pieces_of(scheme)
 
-    def places(attempt: Attempt, ring: graphs.Ring | None) -> Places:
+    def places(attempt: Attempt, ring: graphs.RingGraph | None) -> Places:
         most = geometry.steps * geometry.side + geometry.window if geometry.rolls else 0
         at = jnp.arange(max(most, geometry.window), dtype=jnp.int32)
         if not geometry.rolls:
@@ -80,7 +80,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         return Places(ring.order[at % members], at < 2 * members)
 
     def edges_of(
-        attempt: Attempt, ring: graphs.Ring | None, source: Any, where: Places
+        attempt: Attempt, ring: graphs.RingGraph | None, source: Any, where: Places
     ) -> pair_tiles.Edges:
         """Keys and signs of every share."""
         rows, columns = pair_tiles.positions(geometry)
@@ -114,7 +114,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
 
     def expand(
         attempt: Attempt,
-        ring: graphs.Ring | None,
+        ring: graphs.RingGraph | None,
         source: Any,
         weights: UInt32[Array, "sums n"] | None,
     ) -> Array:
@@ -131,7 +131,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         ) -> tuple[None, Array]:
             edges, where, by_position = shared
 
-            def finish(at: Array, rows: pair_tiles.Parts) -> Array:
+            def finish(at: Array, rows: pair_tiles.Pieces) -> Array:
                 height = rows[0].shape[-2]
                 if by_position is None:
                     slots = lax.dynamic_slice(where.slot, (at,), (height,))
@@ -149,7 +149,9 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         )
         return _whole(made, pieces if weights is None else 1, scheme.width)
 
-    def masks_of(attempt: Attempt, ring: graphs.Ring | None, source: Any) -> UInt32[Array, "n W"]:
+    def masks_of(
+        attempt: Attempt, ring: graphs.RingGraph | None, source: Any
+    ) -> UInt32[Array, "n W"]:
         """The masks themselves."""
         parts = expand(attempt, ring, source, None)
         return parts if pieces == 1 else settle(parts)
@@ -158,7 +160,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
 
 
 def _weighted(
-    rows: pair_tiles.Parts, factors: UInt32[Array, "sums T"]
+    rows: pair_tiles.Pieces, factors: UInt32[Array, "sums T"]
 ) -> UInt32[Array, "sums 16 count"]:
     """Sums of factor * row for every lane, in one loop: one each takes longer to compile."""
     products = [
