@@ -151,6 +151,11 @@ class Config:
         return self.protocol in protocols.SECURE
 
     @property
+    def in_python(self) -> bool:
+        """Whether sharing is done by the oracle, in Python integers, not by the compiled round."""
+        return self.engine == "reference" and self.sums_securely
+
+    @property
     def rule(self) -> str:
         """The dropout rule in force: `dropout_rule`, or secagg's own."""
         return "secagg" if self.protocol in protocols.SECAGG else self.dropout_rule
