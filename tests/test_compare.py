@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
+from ssddl_jax.baselines import work
 from ssddl_jax.cli import main
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import PROTOCOLS
 from ssddl_jax.measure.compare import comparison as compare
-from ssddl_jax.measure.compare import work
 from ssddl_jax.measure.compare.rows import DEFAULT, read_rows
 from ssddl_jax.measure.compare.work import measure
 from ssddl_jax.planning.forecast import forecast
