@@ -120,6 +120,7 @@ def test_json_is_one_object_and_out_is_not_overwritten(tmp_path, capsys, play):
     assert play(tmp_path / "a", "--protocols", "plain", "--seeds", "1", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["rows"][0]["half_width_95"] is None
+    assert told["rows"][0]["survives"] == "2 of 5"  # beyond max_dropout a round is void
     assert play(tmp_path / "a", "--protocols", "plain", "--seeds", "1") == 2
     assert "overwrite" in capsys.readouterr().err
 

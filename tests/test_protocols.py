@@ -4,7 +4,6 @@ One run of each protocol serves most clauses: nobody vanishes in the first round
 six members do, another two each time, and in the last round everybody.
 """
 
-import dataclasses
 import itertools
 import json
 import re
