@@ -1,7 +1,7 @@
 """What all rivals count bytes with, and what several of them send. Free of JAX.
 
-Sources of the formulas: the papers that the records name, as protocol section 8 has them. Bits of a
-message are rounded up to bytes.
+Sources of the formulas: the papers that the records name, as docs/protocol.md, section 8 has them.
+Bits of a message are rounded up to bytes.
 """
 
 from typing import Any, NamedTuple

@@ -151,6 +151,11 @@ class Config:
         return protocols.protocol_of(self).secure
 
     @property
+    def in_python(self) -> bool:
+        """Whether sharing is done by the oracle, in Python integers, not by the compiled round."""
+        return self.engine == "reference" and self.sums_securely
+
+    @property
     def rule(self) -> str:
         """The dropout rule in force: the protocol's own, or `dropout_rule`."""
         return protocols.protocol_of(self).rule or self.dropout_rule

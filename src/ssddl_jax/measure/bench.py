@@ -29,8 +29,7 @@ from ssddl_jax.planning.plan import traffic
 from ssddl_jax.planning.requests import RoundBench, ShareBench, check_round_bench, check_share_bench
 from ssddl_jax.running.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.running.profiling import profiled
-from ssddl_jax.simulation.build import Simulation, build_simulation, place
-from ssddl_jax.simulation.compiling import compile_once, named
+from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
 from ssddl_jax.simulation.digests import words_sha256
 
 POOL = 10_000  # images of bench round
@@ -48,8 +47,8 @@ class Timed(NamedTuple):
 def bench_share(
     config: Config, bench: ShareBench, profile: str | Path | None = None
 ) -> dict[str, Any]:
-    """One timed measurement; keys as `interface.md` says. `profile` is a new folder for a trace of
-    one more round. Raises `ConfigError`.
+    """One timed measurement, as `ssddl bench share --json` prints it. `profile` is a new folder for
+    a trace of one more round. Raises `ConfigError`.
     """
     check_share_bench(config, bench)
     check_population(config)
@@ -103,8 +102,8 @@ def bench_share(
 def bench_round(
     config: Config, bench: RoundBench, profile: str | Path | None = None
 ) -> dict[str, Any]:
-    """One timed measurement; keys as `interface.md` says. `profile` is a new folder for a trace of
-    one more round. Raises `ConfigError`.
+    """One timed measurement, as `ssddl bench round --json` prints it. `profile` is a new folder for
+    a trace of one more round. Raises `ConfigError`.
     """
     simulation, data = round_simulation(config, bench)
     timed = _time(simulation, data, bench.repeats, profile)
@@ -173,7 +172,7 @@ def _time(
     placed = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
     folder = None if profile is None or jax.process_index() else user_path("profile", profile)
-    compiled = compile_once(named(simulation.step), state, placed, traceable=folder is not None)
+    compiled = compile_step(simulation, state, placed, traceable=folder is not None)
     seconds, exact = [], True
     info: Any = None
     for _ in range(repeats + 1):  # the first warms up

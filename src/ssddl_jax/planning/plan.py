@@ -217,7 +217,7 @@ def _secagg_traffic(config: Config, plan: Plan, members: int, alive: int, opened
 
 
 def share_words(config: Config, plan: Plan) -> int:
-    """PRG words of one attempt by all parties: protocol section 8."""
+    """PRG words of one attempt by all parties: docs/protocol.md, section 8."""
     size, width = plan.size, plan.width
     if not config.sums_securely:
         return 0

@@ -1,7 +1,6 @@
 """The privacy panel: each adversary, what it learns of this run, and whether the claim covers it.
 
-Protocol specification sections 5 to 7, for protocols ssddl and plain; of others, what their records
-say.
+docs/protocol.md, sections 5 to 7, for protocols ssddl and plain; of others, what their records say.
 """
 
 from typing import NamedTuple
