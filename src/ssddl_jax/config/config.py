@@ -145,7 +145,7 @@ class Config:
     @property
     def sums_securely(self) -> bool:
         """Whether the server gets nothing but a sum of encoded updates."""
-        return self.protocol in protocols.SECURE
+        return protocols.protocol_of(self).secure
 
     @property
     def in_python(self) -> bool:
@@ -154,8 +154,8 @@ class Config:
 
     @property
     def rule(self) -> str:
-        """The dropout rule in force: `dropout_rule`, or secagg's own."""
-        return "secagg" if self.protocol in protocols.SECAGG else self.dropout_rule
+        """The dropout rule in force: the protocol's own, or `dropout_rule`."""
+        return protocols.protocol_of(self).rule or self.dropout_rule
 
     @property
     def paired(self) -> bool:
@@ -164,8 +164,8 @@ class Config:
 
     @property
     def graph(self) -> int | str:
-        """The sharing graph in force: secagg+ is sparse unless a number says how."""
-        if self.protocol == "secagg+" and self.neighbours == "complete":
+        """The sharing graph in force: a sparse protocol's is not complete by default."""
+        if protocols.protocol_of(self).sparse and self.neighbours == "complete":
             return "auto"
         return self.neighbours
 
@@ -252,7 +252,7 @@ def _check_features(config: Config) -> None:
         remedy = f"must be one of {', '.join(protocols.PROTOCOLS)}{hint}"
         raise ConfigError("protocol", config.protocol, remedy)
     protocols.check(config)
-    if config.protocol == "ssddl" and config.engine == "ideal" and config.dropout_rule != "retry":
+    if config.sums_securely and config.engine == "ideal" and config.dropout_rule != "retry":
         remedy = (
             "engine ideal has no pair shares to open; use dropout_rule retry or engine pairwise"
         )

@@ -14,6 +14,7 @@ from typing import Literal
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.planning import graph_search
 
 
@@ -67,7 +68,7 @@ def standing_of(config: Config) -> Standing:
     neighbours, threshold = _graph(config)
     sparse = neighbours < size - 1
     if not config.sums_securely:
-        least = _left(config) if config.protocol == "plain" else 1
+        least = _left(config) if protocol_of(config).quorum else 1
         return Standing(neighbours, threshold, least, least, 0, 1, -inf)
     bounds = [3]
     if rule.dropouts == "always" or (rule.dropouts == "sparse" and sparse):

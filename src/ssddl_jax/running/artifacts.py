@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssddl_jax.common.atomic import write_whole
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.round import State
 from ssddl_jax.report.page import write_report
 from ssddl_jax.running.checkpoints import Checkpoints
@@ -61,7 +62,7 @@ class RunFiles:
         for sink in self.sinks:
             sink.finish(summary)
         config, simulation, data, *_ = self.prepared
-        if config.protocol != "standalone":  # which has a model of everybody's own
+        if protocol_of(config).one_model:
             write_model(self.directory, config, simulation.model, data, state.params)
         write_whole(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
         write_report(self.directory)
