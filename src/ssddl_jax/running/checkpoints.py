@@ -194,7 +194,7 @@ def _described(tree: Any) -> list[str]:
 def _same_leaves(step: int, found: Sequence[str], wanted: Sequence[str]) -> None:
     for mine, here in zip_longest(found, wanted, fillvalue="nothing"):
         if mine != here:
-            raise CheckpointError(step, f"it holds {mine} where this config has {here}")
+            raise CheckpointError(step, f"it holds {mine}, here {here}")
 
 
 def _read_log(path: Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
