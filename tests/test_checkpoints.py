@@ -512,16 +512,31 @@ def test_it_is_on_the_disk_before_it_has_its_name(log, tmp_path, monkeypatch):
     ]
 
 
+def full(path, content):
+    """Writes as much as there is room for."""
+    path.write_bytes(content[:10])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_ends_the_run_at_once(run, tmp_path, monkeypatch, capsys):
+    """At the first checkpoint that cannot be written, in one line, with nothing half written."""
+    (tmp_path / "c.toml").write_text((run.directory / "config.toml").read_text())
+    monkeypatch.setattr(checkpoints, "write_bytes", full)
+    out = tmp_path / "run"
+    assert main(["run", "--config", str(tmp_path / "c.toml"), "--out", str(out)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        f"error: out = {out}: No space left on device; mend that; go on with: ssddl resume {out}"
+    )
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+    assert not any((out / "checkpoints").iterdir())
+
+
 def test_a_full_disk_leaves_the_ones_before(log, tmp_path, monkeypatch):
     writing = Checkpoints(tmp_path, {})
     for done in (1, 2, 3):
         writing.save(done, ({}, ()), log, 0.0, [])
     before = {path: (tmp_path / path).read_bytes() for path in files_of(tmp_path)}
-
-    def full(path, content):
-        path.write_bytes(content[:10])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr(checkpoints, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         writing.save(4, ({}, ()), log, 0.0, [])
