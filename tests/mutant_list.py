@@ -914,7 +914,7 @@ FILES = (
         "test_checkpoints.py::test_what_only_looks_whole_is_one_line",
     ),
     _mutant(
-        "bfloat16-as-numpy-stores-it",
+        "bfloat16-is-widened",
         "files",
         "x if x.dtype.isbuiltin == 1 else np.frombuffer(x.tobytes(), np.uint8)",
         "x if x.dtype.isbuiltin == 1 else x.astype(np.float32)",
@@ -942,11 +942,11 @@ FILES = (
         "test_checkpoints.py::test_it_is_on_the_disk_before_it_has_its_name",
     ),
     _mutant(
-        "a-checkpoint-in-place",
+        "files-are-written-in-place",
         "files",
-        "write_bytes(part, _sealed(",
-        'write_bytes(part.with_name(f"{done:06d}.npz"), _sealed(',
-        "test_checkpoints.py::test_a_full_disk_leaves_the_ones_before",
+        'part = path.with_name(f".part-{path.name}")',
+        "part = path",
+        "test_checkpoints.py::test_it_is_on_the_disk_before_it_has_its_name",
     ),
     _mutant(
         "the-last-two-are-kept",

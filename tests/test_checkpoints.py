@@ -447,7 +447,7 @@ def log(run, tmp_path):
 
 
 def test_every_kind_of_leaf_comes_back(log, tmp_path):
-    """NumPy stores bfloat16 and its like as bytes without a meaning."""
+    """A .npz has no dtype for bfloat16 and its like."""
     params = {"w": (jnp.arange(6.0).reshape(2, 3), [jnp.zeros((0, 2))]), "a/b": jnp.float16(3)}
     half = jnp.array([1.5, -2.0, float("nan")], jnp.bfloat16)
     small = jnp.array([[0.5], [4]], ml_dtypes.float8_e4m3fn)
@@ -550,7 +550,7 @@ def test_the_last_three_stay_and_what_is_theirs(log, tmp_path):
     for name in theirs:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
-    (folder / ".part-000002.npz").write_text("half of it")
+    (folder / ".part-000001.npz").write_text("half of it")
     writing = Checkpoints(tmp_path, {})
     for done in (2, 9, 10, 999_999, 1_000_000):
         writing.save(done, ({}, ()), log, 0.0, [])

@@ -133,7 +133,7 @@ def _anew(directory: Path) -> str:
 
 
 def _sealed(about: Mapping[str, Any], leaves: Sequence[np.ndarray]) -> bytes:
-    """The file's bytes. Leaves of dtypes that NumPy cannot store, as bfloat16, stand as bytes."""
+    """The file's bytes. Leaves of dtypes that are not NumPy's own, as bfloat16, stand as bytes."""
     file = BytesIO()
     raw = (x if x.dtype.isbuiltin == 1 else np.frombuffer(x.tobytes(), np.uint8) for x in leaves)
     np.savez(file, *raw)
