@@ -521,7 +521,7 @@ def full(path, content):
 def test_a_full_disk_ends_the_run_at_once(run, tmp_path, monkeypatch, capsys):
     """At the first checkpoint that cannot be written, in one line, with nothing half written."""
     (tmp_path / "c.toml").write_text((run.directory / "config.toml").read_text())
-    monkeypatch.setattr(checkpoints, "write_bytes", full)
+    monkeypatch.setattr(checkpoints, "write_through", full)
     out = tmp_path / "run"
     assert main(["run", "--config", str(tmp_path / "c.toml"), "--out", str(out)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
@@ -537,7 +537,7 @@ def test_a_full_disk_leaves_the_ones_before(log, tmp_path, monkeypatch):
     for done in (1, 2, 3):
         writing.save(done, ({}, ()), log, 0.0, [])
     before = {path: (tmp_path / path).read_bytes() for path in files_of(tmp_path)}
-    monkeypatch.setattr(checkpoints, "write_bytes", full)
+    monkeypatch.setattr(checkpoints, "write_through", full)
     with pytest.raises(OSError, match="No space left"):
         writing.save(4, ({}, ()), log, 0.0, [])
     assert {path: (tmp_path / path).read_bytes() for path in files_of(tmp_path)} == before

@@ -14,7 +14,7 @@ from ssddl_jax.common.text import shown
 def beside(path: Path) -> Iterator[Path]:
     """A file beside `path` to write; it takes the other's place once all is written, or goes.
 
-    What must outlast a power cut is on the disk before the block ends, as by `write_bytes`.
+    What must outlast a power cut is on the disk before the block ends, as by `write_through`.
     """
     part = path.with_name(f".part-{path.name}")
     try:
@@ -32,13 +32,9 @@ def write_whole(path: Path, text: str) -> None:
         write_through(part, text)
 
 
-def write_through(path: Path, text: str) -> None:
-    """Writes a text file; it is on the disk when this returns."""
-    write_bytes(path, shown(text).encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file; it is on the disk when this returns."""
+def write_through(path: Path, content: str | bytes) -> None:
+    """Writes a file, text as UTF-8; it is on the disk when this returns."""
+    content = content if isinstance(content, bytes) else shown(content).encode("utf-8")
     with path.open("wb") as file:
         file.write(content)
         file.flush()

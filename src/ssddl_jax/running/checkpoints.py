@@ -24,7 +24,7 @@ from zipfile import ZipFile, ZipInfo
 import jax
 import numpy as np
 
-from ssddl_jax.common.atomic import beside, write_bytes
+from ssddl_jax.common.atomic import beside, write_through
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.outputs import ASIDE, CHECKPOINTS, checkpoints_in
 from ssddl_jax.running.sinks import JsonLines
@@ -76,7 +76,7 @@ class Checkpoints:
         }
         os.fsync(log.file.fileno())  # a checkpoint is nothing without the lines before it
         with beside(self.directory / CHECKPOINTS / f"{done:06d}.npz") as part:
-            write_bytes(part, _sealed(about, [np.asarray(x) for x in jax.tree.leaves(tree)]))
+            write_through(part, _sealed(about, [np.asarray(x) for x in jax.tree.leaves(tree)]))
         found, unfinished = checkpoints_in(self.directory)
         for step in sorted(found)[:-KEPT]:
             found[step].unlink()
