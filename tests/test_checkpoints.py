@@ -512,6 +512,39 @@ def test_it_is_on_the_disk_before_it_has_its_name(log, tmp_path, monkeypatch):
     ]
 
 
+def test_killed_at_any_step_there_is_a_good_one(log, tmp_path, tmp_path_factory, monkeypatch):
+    """What lies there before each step is what a SIGKILL leaves: the old one or the new one."""
+    writing, elsewhere, found = Checkpoints(tmp_path, {}), tmp_path_factory.mktemp("kills"), []
+    steps = 0
+
+    def watched(owner, name):
+        real = getattr(owner, name)
+
+        def step(*arguments, **more):
+            nonlocal steps
+            shutil.copytree(tmp_path, elsewhere / str(steps))
+            steps += 1
+            return real(*arguments, **more)
+
+        patched.setattr(owner, name, step)
+
+    for done in (1, 2, 3, 4):
+        log.round({"round": done - 1})
+        with monkeypatch.context() as patched:
+            for owner, name in ((Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")):
+                if done == 4:
+                    watched(owner, name)
+            writing.save(done, ({"w": np.float32(done)}, ()), log, 0.0, [])
+    for step in range(steps):
+        left = elsewhere / str(step)
+        checkpoint = newest(left, {}, ({"w": np.float32()}, ()), fail)
+        assert checkpoint.tree[0]["w"] == checkpoint.done
+        found.append(checkpoint.done)
+        Checkpoints(left, {}).save(5, ({}, ()), log, 0.0, [])
+        assert len(files_of(left / "checkpoints")) == 3
+    assert found == [3] * 4 + [4] * 2  # until it has its name, and while its folder is synced
+
+
 def full(path, content):
     """Writes as much as there is room for."""
     path.write_bytes(content[:10])
