@@ -39,7 +39,6 @@ class RunFiles:
         self.sinks: list[Sink] = [self.log, Csv(), *(Guarded(sink) for sink in sinks)]
         self.checkpoints = Checkpoints(directory, recipe_of(prepared))
         self.saved = resumed_from[-1] if resumed_from else 0  # rounds of the newest checkpoint
-        closing.callback(self.checkpoints.close)
         for sink in self.sinks:
             sink.start(directory, self.config, rows)
             closing.callback(sink.close)
@@ -58,7 +57,6 @@ class RunFiles:
 
     def finish(self, summary: dict[str, Any], state: State) -> None:
         """The model, the summary and the report, once everything else is written."""
-        self.checkpoints.wait()
         for sink in self.sinks:
             sink.finish(summary)
         config, simulation, data, *_ = self.prepared
