@@ -160,9 +160,7 @@ compile --target cuda --model nothing:here
 attack --data tiny.npz"""
 
 
-def test_what_the_model_or_the_data_refuse_needs_no_pictures(
-    tmp_path, monkeypatch, tiny_file
-):
+def test_what_the_model_or_the_data_refuse_needs_no_pictures(tmp_path, monkeypatch, tiny_file):
     (tmp_path / "broken.npz").write_bytes(b"not a zip at all")
     (tmp_path / "tiny.npz").write_bytes(tiny_file.read_bytes())
     names = imported_by(MODEL.splitlines(), 2, tmp_path, monkeypatch)
