@@ -1,7 +1,7 @@
 """What there is to say of every protocol before any of it is built: names, facts, what it refuses.
 
 Free of JAX. Builders stand in `baselines/registry.py` (rounds of their own) and
-`core/sharing/schemes.py` (secure sums).
+`config/rules.py` (secure sums).
 """
 
 from typing import Any, NamedTuple

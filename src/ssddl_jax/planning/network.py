@@ -4,7 +4,6 @@ from math import inf
 from typing import Any, NamedTuple
 
 from ssddl_jax.common.errors import ConfigError
-from ssddl_jax.config.protocols import SECAGG
 
 
 class Network(NamedTuple):
@@ -54,12 +53,11 @@ def messages(config: Any, *, lost: bool, void: bool = False) -> int:
         return 2
     if void and not lost:
         return 1  # too few can share: the model, and nothing more
-    if config.protocol in SECAGG:
-        upload = 6  # the model; keys up, others' down; shares up, others' down; the upload
-        return upload if void else upload + 2  # who is left; opened shares
-    travels = config.dropout_rule == "shamir" or config.transport == "explicit"
-    attempt = 2 if travels else 1  # shares to partners, all at once; the upload
-    if void or not lost or config.dropout_rule == "shamir":
-        return 1 + attempt
-    # Who is gone, and their keys; or who is left, and all of it again.
-    return 1 + attempt + (2 if config.dropout_rule == "reveal" else 1 + attempt)
+    rule = config.rule_in_force
+    shares = rule.exchanges or int(config.transport == "explicit")  # to partners, all at once
+    attempt = shares + 1  # and the upload
+    if not void and (rule.opens == "secrets" or (lost and rule.opens)):
+        return 1 + attempt + 2  # who is gone; what is opened
+    if not void and lost and rule.attempts > 1:
+        return 1 + attempt + 1 + attempt  # who is left, and all of it again
+    return 1 + attempt

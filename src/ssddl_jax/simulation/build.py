@@ -21,13 +21,13 @@ from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.core.learning.population import Data, check_kind
 from ssddl_jax.core.round import Info, Init, Recipe, State, shared_round
 from ssddl_jax.core.sharing.base import Scheme, Sharing
-from ssddl_jax.core.sharing.schemes import SHARINGS, suited
 from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.plan import Plan, make_plan
 from ssddl_jax.simulation.compiling import pinned
 from ssddl_jax.simulation.jax_settings import check_jax
 from ssddl_jax.simulation.own_parts import check_model, notes, optimizer_of
 from ssddl_jax.simulation.padding import check_padding
+from ssddl_jax.simulation.schemes import sharing_of, suited
 
 Tree = TypeVar("Tree")
 
@@ -86,6 +86,7 @@ def build_simulation(
     mesh = mesh or make_mesh(1 if config.protocol in ONE_BY_ONE else config.devices)
     plan = make_plan(config, model, data.shape, counts, platform_of(mesh))
     check_least_memory(config, plan, data.most_rows, mesh)
+    rule = config.rule_in_force
     scheme = Scheme(
         size=plan.size,
         dimension=plan.dimension,
@@ -94,14 +95,14 @@ def build_simulation(
         least_alive=plan.least_alive,
         vanishing=plan.vanishing,
         shares="paired" if config.paired else "directed",
-        dropout_rule=config.rule,
         encoding=plan.encoding,
         prg=plan.prg,
         mesh=mesh,
         schedule=plan.schedule,
+        retries=rule.attempts > 1,
+        opens=rule.opens,
     )
-    engine = "pairwise" if config.engine == "reference" else config.engine
-    scheme = suited(engine, scheme)
+    scheme = suited(config.engine, rule, scheme)
     steps = steps or local_steps(config, counts, data.most_rows)
     params = check_model(model, data.shape, data.classes)
     if local is None:
@@ -139,7 +140,7 @@ def build_simulation(
     if config.protocol in RIVALS:
         step, memory, judged = RIVALS[config.protocol](Parts(config, recipe, local, steps))
     else:
-        builder = sharing or SHARINGS[engine, config.rule]
+        builder = sharing or sharing_of(config.engine, rule)
         streamed = shared_round(recipe, builder(scheme))
         kept = shared_round(recipe, builder(scheme), keep=True)
 

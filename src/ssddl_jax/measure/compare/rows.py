@@ -9,12 +9,12 @@ from typing import NamedTuple
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import PROTOCOLS
+from ssddl_jax.config.rules import CHOICES
 
 DEFAULT = (
     "ssddl,secagg,secagg+,plain,dssgd:1,dssgd:0.1,dssgd:0.01,phong-lwe,phong-paillier,snt,"
     "central,standalone"
 )
-_RULES = ("retry", "reveal", "shamir")
 
 
 class Contender(NamedTuple):
@@ -57,9 +57,9 @@ def _row(name: str, config: Config) -> Config:
             raise ConfigError(
                 "protocols", name, "must be dssgd:THETA_U, such as dssgd:0.1"
             ) from None
-    if protocol == "ssddl" and variant in _RULES:
-        return replace(config, protocol=protocol, dropout_rule=variant)  # type: ignore[arg-type]
-    rules = ", ".join(f"ssddl:{rule}" for rule in _RULES)
+    if protocol == "ssddl" and variant in CHOICES:
+        return replace(config, protocol=protocol, dropout_rule=variant)
+    rules = ", ".join(f"ssddl:{rule}" for rule in CHOICES)
     raise ConfigError(
         "protocols", name, f"has no variant {variant}; there are dssgd:THETA, {rules}"
     )
