@@ -50,6 +50,7 @@ lint: $(VENV)/.linters
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 # That each runs whole, compiled without optimisation, as the tests are. `tpu_estimates.py` needs
 # the TPU's compiler: `make test-tpu` runs it.

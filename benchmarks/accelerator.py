@@ -236,13 +236,13 @@ def words(tiny, which):
     import jax
     import numpy as np
     from jax.sharding import Mesh
+    from ssddl_jax.core.sharing.schemes import SHARINGS, suited
 
     from ssddl_jax.core.arithmetic.chacha import PRGS
     from ssddl_jax.core.arithmetic.encoding import Encoding
     from ssddl_jax.core.arithmetic.rings import RINGS
     from ssddl_jax.core.devices import AXIS, own_schedule
     from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, slot_factors, weighted_sum
-    from ssddl_jax.core.sharing.schemes import SHARINGS, suited
 
     places = {"cpu": jax.devices("cpu")[0], "here": jax.devices()[0]}
     found = {}
@@ -342,8 +342,8 @@ def round_(
 ):
     """A whole round of n members: 20 examples each, one step."""
     import jax
-
     from ssddl_jax.core.sharing.schemes import words_made
+
     from ssddl_jax.measure.bench import round_simulation
     from ssddl_jax.planning.requests import RoundBench
     from ssddl_jax.running.environment import peak_memory_mb

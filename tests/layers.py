@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ssddl_jax.core.sharing.schemes import SHARINGS
 
 import independent
 from ssddl_jax import reference
@@ -13,7 +14,6 @@ from ssddl_jax.core.arithmetic.chacha import PRGS, rolled
 from ssddl_jax.core.arithmetic.encoding import Encoding
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme
-from ssddl_jax.core.sharing.schemes import SHARINGS
 
 DIMENSION, SEED, ROUND = 21, 2**40 + 3, 5
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from ssddl_jax.core.sharing.schemes import SHARINGS, suited
 
 import planted_faults as planted
 import ssddl_jax as sd
@@ -15,7 +16,6 @@ from planted_faults import FAULTS, THRESHOLD
 from ssddl_jax.core.arithmetic.field import from_signed
 from ssddl_jax.core.sharing.ideal import ideal
 from ssddl_jax.core.sharing.pairwise import pairwise
-from ssddl_jax.core.sharing.schemes import SHARINGS, suited
 from ssddl_jax.core.sharing.secagg import secagg
 from ssddl_jax.core.sharing.shamir import shamir
 from ssddl_jax.privacy.distinguisher import auc, chains, distinguish, features, uploads

@@ -10,7 +10,7 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.common import outputs, replacing
+from ssddl_jax.common import atomic, outputs, replacing
 from ssddl_jax.common.outputs import MARKER, check_output, free, kind_of, mark, output
 from ssddl_jax.common.replacing import SETTLED, WAITING
 from ssddl_jax.running.directory import read_config
@@ -254,7 +254,7 @@ def test_cut_off_anywhere_it_is_the_old_run_or_the_new_one(old_run, tmp_path, mo
                 patched.setattr(outputs.Path, name, counted)
             try:
                 at = replacing.waiting(run)
-                outputs.write_whole(at / "config.toml", "seed = 77\n")
+                atomic.write_whole(at / "config.toml", "seed = 77\n")
                 replacing.settle(run)
             except Stopped:
                 done = False

@@ -12,6 +12,7 @@ from math import ceil, floor, log2
 import jax
 import numpy as np
 import pytest
+from ssddl_jax.core.sharing.schemes import SHARINGS
 
 import independent
 import ssddl_jax as sd
@@ -20,7 +21,6 @@ from ssddl_jax.baselines.registry import RIVALS
 from ssddl_jax.baselines.traffic import member
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import PROTOCOLS, SECAGG, SECURE
-from ssddl_jax.core.sharing.schemes import SHARINGS
 from ssddl_jax.planning.forecast import forecast
 from ssddl_jax.planning.network import messages
 from ssddl_jax.planning.plan import traffic

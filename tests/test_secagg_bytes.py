@@ -1,10 +1,10 @@
 """What SecAgg and SecAgg+ move, and the words they make, against the source's figures."""
 
 import pytest
+from ssddl_jax.core.sharing.schemes import words_made
 
 from secagg_cases import Case
 from ssddl_jax.baselines.secagg_bytes import expansion, secagg_bits, word_bits
-from ssddl_jax.core.sharing.schemes import words_made
 
 
 @pytest.mark.parametrize(("n", "words", "factor"), [(2**10, 2**20, "1.73"), (2**14, 2**24, "1.98")])

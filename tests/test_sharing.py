@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ssddl_jax.core.sharing.schemes import SHARINGS, suited, words_made
 
 import harness
 import layers
@@ -21,7 +22,6 @@ from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme
 from ssddl_jax.core.sharing.ideal import ideal
 from ssddl_jax.core.sharing.schedules.tiled import geometry_of
-from ssddl_jax.core.sharing.schemes import SHARINGS, suited, words_made
 from ssddl_jax.core.sharing.secagg import self_sums
 from ssddl_jax.core.sharing.unmasking import sum_shares
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ssddl_jax.core.sharing.schemes import SHARINGS
 
 import layers
 import ssddl_jax as sd
@@ -18,7 +19,6 @@ from ssddl_jax.core.arithmetic.rings import RINGS
 from ssddl_jax.core.sharing.schedules import kernels
 from ssddl_jax.core.sharing.schedules.kernels import coefficient_sums
 from ssddl_jax.core.sharing.schedules.masks import pieces_of, settle
-from ssddl_jax.core.sharing.schemes import SHARINGS
 
 EDGES = [2**16 - 1, 2**16, 2**16 + 1, 2**17 + 1]
 

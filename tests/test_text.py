@@ -126,8 +126,8 @@ def test_a_plan_is_printed_as_it_is(tiny_file, tmp_path, capsys):
 def test_rich_is_asked_for_in_one_place_only():
     """Consoles are made by `make_console`, where markup is off; texts of bars say so themselves."""
     made = {path for path in SOURCE.rglob("*.py") if "import Console" in path.read_text("utf-8")}
-    assert made == {SOURCE / "console.py"}
-    code = (SOURCE / "console.py").read_text("utf-8")
+    assert made == {SOURCE / "cli/console.py"}
+    code = (SOURCE / "cli/console.py").read_text("utf-8")
     assert code.count(" Console(") == 1
     assert code.count("TextColumn(") == code.count("markup=False)")
     console = make_console(file=io.StringIO())

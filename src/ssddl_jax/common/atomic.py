@@ -25,10 +25,10 @@ def beside(path: Path) -> Iterator[Path]:
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with beside(path) as part:
-        write_text(part, text)
+        write_through(part, text)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_through(path: Path, text: str) -> None:
     """Writes a text file; it is on the disk when this returns."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(shown(text))

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ssddl_jax.common.atomic import beside, write_text
+from ssddl_jax.common.atomic import beside, write_through
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import check_path
 
@@ -217,7 +217,7 @@ def write_results(
         if draw is not None:
             draw(written.enter_context(beside(directory / f"{kind}.png")))
         for end, text in (("md", table), ("json", json.dumps(found, indent=1) + "\n")):
-            write_text(written.enter_context(beside(directory / f"{kind}.{end}")), text)
+            write_through(written.enter_context(beside(directory / f"{kind}.{end}")), text)
 
 
 # A run that replaces another

@@ -96,7 +96,9 @@ class Config:
     )
     server_optimizer: str = _field("mean", _named("server_optimizer"))
     dropout: float = _field(0.0, "fraction of a group vanishing after sharing", 0.0, 1.0)
-    dropout_rule: RuleName = _field("retry", f"what follows a dropout: {CHOICE_WORDS}")
+    dropout_rule: RuleName = _field(  # noqa: RUF009 (as any other field)
+        "retry", f"what follows a dropout: {CHOICE_WORDS}"
+    )
     dropout_schedule: str | None = _field(None, "CSV of round,participant lines, instead of a rate")
     threshold: int | Literal["auto"] = _field("auto", f"shares that {THRESHOLDS} need", 2)
     max_corrupt: float = _field(0.1, "corrupt fraction gamma to withstand", 0.0, 1.0)
@@ -153,6 +155,11 @@ class Config:
     def sums_securely(self) -> bool:
         """Whether the server gets nothing but a sum of encoded updates."""
         return self.protocol in protocols.SECURE
+
+    @property
+    def in_python(self) -> bool:
+        """Whether sharing is done by the oracle, in Python integers, not by the compiled round."""
+        return self.engine == "reference" and self.sums_securely
 
     @property
     def rule_in_force(self) -> Rule:
@@ -267,10 +274,10 @@ def _check_features(config: Config) -> None:
     if rule.field and config.ring_bits != 32:
         remedy = f"dropout_rule {rule.name} shares in a 31-bit field; use ring_bits 32"
         raise ConfigError("ring_bits", config.ring_bits, remedy)
-    if rule.needs_threshold and isinstance(config.threshold, int):
-        if config.threshold > config.group:
-            remedy = f"must be at most group_size = {config.group}"
-            raise ConfigError("threshold", config.threshold, remedy)
+    threshold = config.threshold if rule.needs_threshold else "auto"
+    if isinstance(threshold, int) and threshold > config.group:
+        remedy = f"must be at most group_size = {config.group}"
+        raise ConfigError("threshold", threshold, remedy)
     if config.dropout_schedule is not None and config.dropout > 0:
         remedy = "give either a dropout rate or a dropout_schedule; set dropout to 0"
         raise ConfigError("dropout", config.dropout, remedy)

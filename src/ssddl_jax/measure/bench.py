@@ -28,8 +28,7 @@ from ssddl_jax.planning.plan import traffic
 from ssddl_jax.planning.requests import RoundBench, ShareBench, check_round_bench, check_share_bench
 from ssddl_jax.running.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.running.profiling import profiled
-from ssddl_jax.simulation.build import Simulation, build_simulation, place
-from ssddl_jax.simulation.compiling import compile_once, named
+from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
 from ssddl_jax.simulation.digests import words_sha256
 from ssddl_jax.simulation.schemes import words_made
 
@@ -174,7 +173,7 @@ def _time(
     placed = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
     folder = None if profile is None or jax.process_index() else user_path("profile", profile)
-    compiled = compile_once(named(simulation.step), state, placed, traceable=folder is not None)
+    compiled = compile_step(simulation, state, placed, traceable=folder is not None)
     seconds, exact = [], True
     info: Any = None
     for _ in range(repeats + 1):  # the first warms up

@@ -21,9 +21,7 @@ from ssddl_jax.data.loading import from_partition, load_data
 from ssddl_jax.data.partition import make_partition
 from ssddl_jax.planning.plan import Plan
 from ssddl_jax.planning.report import holdings
-from ssddl_jax.simulation.build import Simulation, build_simulation, place
-from ssddl_jax.simulation.compiling import compile_once, named
-from ssddl_jax.simulation.reference_engine import reference_round
+from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
 from ssddl_jax.simulation.schemes import words_made
 
 _SECONDS = 1.5  # of repetitions at each size
@@ -80,7 +78,7 @@ def _data(config: Config) -> Data:
 
 def _sizes(config: Config, plan: Plan) -> list[int]:
     """Group sizes to time, ascending; the group itself if it is no larger than the last."""
-    if config.engine == "reference" and config.sums_securely:
+    if config.in_python:
         sizes = [3, 5]
     elif not config.sums_securely or config.engine == "ideal":
         sizes = [128, 384]
@@ -119,11 +117,7 @@ def _time(config: Config, simulation: Simulation, data: Data) -> float:
     """Median seconds of a round, as `run` measures them."""
     placed = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
-    call: Callable[[Any, Any], Any]
-    if config.engine == "reference" and config.sums_securely:
-        call = reference_round(config, simulation.recipe)
-    else:
-        call = compile_once(named(simulation.step), state, placed).call
+    call = compile_step(simulation, state, placed).call
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) <= _REPEATS and sum(seconds[1:]) < _SECONDS):
         begin = time.perf_counter()
@@ -138,7 +132,7 @@ def _features(config: Config, simulation: Simulation, points: int) -> list[float
     members = float(plan.size)
     if not config.sums_securely or config.engine == "ideal":
         return [members, 1.0]
-    if config.engine == "reference":
+    if config.in_python:
         shares = plan.size * plan.neighbours
         if config.rule_in_force.field:
             shares = plan.size**2 * plan.threshold

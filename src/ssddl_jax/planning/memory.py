@@ -133,7 +133,7 @@ def _sharing(config: Config, plan: Plan) -> float:
         return 8 * row + 4.0 * plan.dimension * models_kept(config, plan)
     if config.engine == "ideal":
         return 8 * row
-    if config.engine == "reference":  # lists of Python integers: a pointer and the number
+    if config.in_python:  # lists of Python integers: a pointer and the number
         return 40 * plan.width * (3.0 * plan.size + 8)
     held: float = resolve(config.rule_in_force.memory)(config, plan)
     return held

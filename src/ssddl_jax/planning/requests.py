@@ -67,7 +67,7 @@ def check_profile(config: Config, path: str | Path) -> None:
     check_path("profile", target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError("profile", path, "exists already; name a new folder")
-    if config.engine == "reference" and config.sums_securely:
+    if config.in_python:
         raise ConfigError("profile", path, "engine reference is no compiled program; use pairwise")
 
 
@@ -112,7 +112,7 @@ def _check_sizes(bench: ShareBench | RoundBench) -> None:
 
 
 def _check_engine(config: Config) -> None:
-    if config.engine == "reference":
+    if config.in_python:
         raise ConfigError("engine", "reference", "is not a kernel to time; use pairwise or ideal")
 
 
@@ -138,7 +138,7 @@ def parse_target(text: str) -> Target:
 
 def check_compiled(config: Config, target: Target) -> None:
     """Refuses what is never compiled, and a target whose compiler is not here."""
-    if config.engine == "reference":
+    if config.in_python:
         raise ConfigError("engine", "reference", "is not compiled; use pairwise or ideal")
     if target.platform == "tpu" and find_spec("libtpu") is None:
         remedy = "needs the TPU compiler: pip install 'ssddl-jax[tpu]'"

@@ -20,11 +20,10 @@ from ssddl_jax.running.environment import conditions, versions
 from ssddl_jax.running.host_devices import pool, start_pool
 from ssddl_jax.running.metrics import metrics_row
 from ssddl_jax.running.processes import agree
-from ssddl_jax.simulation.build import Simulation, build_simulation, place
-from ssddl_jax.simulation.compiling import Compiled, compile_once, named
+from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
+from ssddl_jax.simulation.compiling import Compiled
 from ssddl_jax.simulation.digests import arrays_sha256
 from ssddl_jax.simulation.evaluate import evaluator
-from ssddl_jax.simulation.reference_engine import reference_round
 
 _NOT_THE_RECIPE = (
     *("out", "devices", "schedule", "precision"),
@@ -130,11 +129,7 @@ def compile_loop(prepared: Prepared, state: State, traceable: bool = False) -> L
     """Places the data and compiles the round for states like this one: once."""
     config, simulation, data, *_ = prepared
     placed = place(data, simulation.recipe)
-    if config.engine == "reference" and config.sums_securely:
-        whole = reference_round(config, simulation.recipe)
-        step = Compiled(lambda state, data: whole(state, data)[:2], 0.0, 1)
-    else:
-        step = compile_once(named(simulation.step), state, placed, traceable=traceable)
+    step = compile_step(simulation, state, placed, traceable)
     return Loop(config, simulation, placed, step, evaluator(simulation))
 
 

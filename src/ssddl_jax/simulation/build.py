@@ -23,10 +23,11 @@ from ssddl_jax.core.round import Info, Init, Recipe, State, shared_round
 from ssddl_jax.core.sharing.base import Scheme, Sharing
 from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.plan import Plan, make_plan
-from ssddl_jax.simulation.compiling import pinned
+from ssddl_jax.simulation.compiling import Compiled, compile_once, named, pinned
 from ssddl_jax.simulation.jax_settings import check_jax
 from ssddl_jax.simulation.own_parts import check_model, notes, optimizer_of
 from ssddl_jax.simulation.padding import check_padding
+from ssddl_jax.simulation.reference_engine import reference_round
 from ssddl_jax.simulation.schemes import sharing_of, suited
 
 Tree = TypeVar("Tree")
@@ -39,6 +40,8 @@ class Simulation(NamedTuple):
     `step(state, data) -> (state, info)` is one round: pure and jittable, one XLA program.
     `step_kept` is the same round, and also hands out every row that `step` only adds up:
     `(state, info, rows)`; None for a protocol that sums nothing securely.
+    `compiled`: False for engine reference, whose step is pure too, but runs on the host in Python
+    integers.
     `judged(state)`: the models [m, ...] whose mean test accuracy is the run's; standalone has many.
     `notes`: what is to be said of the user's own parts.
     """
@@ -50,6 +53,7 @@ class Simulation(NamedTuple):
     plan: Plan
     recipe: Recipe
     model: Model
+    compiled: bool = True
     judged: Callable[[State], Params] = the_model
     notes: tuple[str, ...] = ()
 
@@ -140,15 +144,16 @@ def build_simulation(
     if config.protocol in RIVALS:
         step, memory, judged = RIVALS[config.protocol](Parts(config, recipe, local, steps))
     else:
-        builder = sharing or sharing_of(config.engine, rule)
-        streamed = shared_round(recipe, builder(scheme))
-        kept = shared_round(recipe, builder(scheme), keep=True)
+        if config.in_python:
+            streamed = kept = reference_round(config, recipe)
+        else:
+            builder = sharing or sharing_of(config.engine, rule)
+            streamed = shared_round(recipe, builder(scheme))
+            kept = pinned(shared_round(recipe, builder(scheme), keep=True), config.precision)
 
         def step(state: State, data: Data) -> tuple[State, Info]:
             after, info, _ = streamed(state, data)
             return after, info
-
-        kept = pinned(kept, config.precision)
 
     def init_at(seed: int) -> State:
         state = Init(recipe, data.shape, seed)
@@ -162,9 +167,22 @@ def build_simulation(
         plan=plan,
         recipe=recipe,
         model=model,
+        compiled=not config.in_python,
         judged=judged,
         notes=tuple(notes(model, data.shape, local)),
     )
+
+
+def compile_step(
+    simulation: Simulation, state: State, data: Data, traceable: bool = False
+) -> Compiled:
+    """The step for placed arguments like these, compiled once; as it is if it runs in Python.
+
+    `traceable`: every operation can be seen in a trace.
+    """
+    if not simulation.compiled:
+        return Compiled(simulation.step, 0.0, 1)
+    return compile_once(named(simulation.step), state, data, traceable=traceable)
 
 
 def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalSteps:

@@ -76,7 +76,7 @@ def run_seeds(
     for name, values in (("seeds", seeds), ("learning_rates", learning_rates)):
         if values is not None and not 0 < len(set(values)) == len(values):
             raise ConfigError(name, list(values), "must be different numbers, at least one")
-    if config.engine == "reference":
+    if config.in_python:
         raise ConfigError("engine", "reference", "runs one seed at a time; use pairwise or ideal")
     rates = [config.learning_rate] if learning_rates is None else list(learning_rates)
     seeds, rates = [pythons(seed) for seed in seeds], [pythons(rate) for rate in rates]

@@ -20,10 +20,9 @@ from ssddl_jax.core.sharing.partners import attempt_ring, partners_of
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.planning.plan import Plan
 from ssddl_jax.planning.requests import check_shown
-from ssddl_jax.simulation.build import build_simulation, place
-from ssddl_jax.simulation.compiling import compile_once, named
+from ssddl_jax.simulation.build import build_simulation, compile_step, place
+from ssddl_jax.simulation.compiling import compile_once
 from ssddl_jax.simulation.digests import flat_params
-from ssddl_jax.simulation.reference_engine import reference_round
 
 _MOST_BYTES = 4 << 30
 Arrays = dict[str, Any]  # numpy arrays and scalars
@@ -52,12 +51,11 @@ def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterat
     data = place(host_data, recipe)
     state: State = place(simulation.init(), recipe)
     last = max(rounds)
-    if config.engine == "reference":
-        step = keep = reference_round(config, recipe)
-    else:
-        keep = compile_once(simulation.step_kept, state, data, donate=False).call
-        streams = len(set(rounds)) <= last  # some rounds are not shown
-        step = compile_once(named(simulation.step), state, data).call if streams else keep
+    keep = simulation.step_kept
+    if simulation.compiled:
+        keep = compile_once(keep, state, data, donate=False).call
+    streams = len(set(rounds)) <= last  # some rounds are not shown
+    step = compile_step(simulation, state, data).call if streams else keep
     for round_ in range(last + 1):
         if round_ in rounds:
             after, info, rows = keep(state, data)

@@ -1,7 +1,7 @@
 """`ssddl run --explain`: the protocol taught in one screen, with the numbers of a real round.
 
 Round 0 of the user's own config is run with a group of three. What it computed is shown module by
-module (`worked_round.py` plays it).
+module (`cli/explain/example.py` plays it).
 """
 
 import numpy as np

@@ -30,7 +30,7 @@ from ssddl_jax.core.tiling import into_tiles
 
 
 def pairwise(scheme: Scheme) -> Sharing:
-    """The `Sharing` of pads between pairs; keys with the vanished are opened if the scheme says so."""
+    """The `Sharing` of pads between pairs, which the scheme may open where members vanish."""
     masks = schedule_of(scheme).masks(scheme, chain_keys)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
