@@ -1,9 +1,9 @@
 """Faulty sharing, planted for the tests that must catch it, and healthy sharing beside it.
 
-The faults of `security.md`: reused pads; no mask on one edge; float shares in +-100; in an 8-bit
-ring, a top value that never occurs, and masks from 16-bit seeds, found by trying the seeds. Each is
-a builder in the form of the package's, or a way to use one. They exist here only: nothing in the
-package imports them, and no config can name them.
+Those of docs/design.md, section 8: reused pads; no mask on one edge; float shares in +-100; in an
+8-bit ring, a top value that never occurs, and masks from 16-bit seeds, found by trying the seeds.
+Each is a builder in the form of the package's, or a way to use one. They exist here only: nothing
+in the package imports them, and no config can name them.
 
 `views_of(name)` gives the views of both worlds of the game, which share the messages' sum: in world
 1 member 0's update has moved to member 1.

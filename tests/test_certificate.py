@@ -160,8 +160,8 @@ def test_the_edge_is_exact_for_all_coalitions(name):
 
 
 def seen_by_formula(n, graphs, alive, rule, adversary):
-    """[x | masks] rows of all that is seen of a round with dropouts, by protocol section 5: every
-    share of every attempt is a column; real matrices, for their entries are -1, 0, 1.
+    """[x | masks] rows of all that is seen of a round with dropouts (docs/protocol.md, section 5):
+    every share of every attempt is a column; real matrices, for their entries are -1, 0, 1.
     """
     shares = [(a, *pair) for a, g in enumerate(graphs) for i, j in g for pair in ((i, j), (j, i))]
     column = {share: n + at for at, share in enumerate(shares)}

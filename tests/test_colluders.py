@@ -1,6 +1,6 @@
 """How many may collude: never more than any round that stands withstands, by trying every round.
 
-What makes a round void is written here once more, from the specification.
+What makes a round void is written here once more, from docs/protocol.md, section 5.
 """
 
 import itertools

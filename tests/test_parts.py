@@ -94,7 +94,7 @@ def test_an_nnx_module_is_told_how(tiny):
 
 
 def test_an_nnx_model_as_functions(tiny):
-    """As README shows."""
+    """As docs/own-parts.md shows."""
 
     def make(key):
         return nnx.Linear(int(np.prod(tiny.shape)), 10, rngs=nnx.Rngs(key))

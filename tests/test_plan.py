@@ -158,7 +158,7 @@ def test_opened_keys_of_a_sparse_ring_and_its_falling_apart(config_of, tmp_path,
 
 
 def test_bytes_by_hand(config_of):
-    """Section 8's table, for nine members with 52 parameters."""
+    """docs/protocol.md, section 8, for nine members with 52 parameters."""
 
     def bytes_of(**fields):
         report = plan_report(config_of(**fields))

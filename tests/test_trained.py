@@ -47,7 +47,7 @@ def test_it_predicts(finished):
 
 
 def test_in_plain_flax_and_numpy(finished):
-    """As README shows: training goes on from it without this package."""
+    """As docs/own-parts.md shows: training goes on from it without this package."""
     result, data = finished
     folder = result.directory / "model"
     tree = flax.serialization.msgpack_restore((folder / "params.msgpack").read_bytes())

@@ -1,7 +1,7 @@
 """Bits that the rivals move, for every member that takes part in a round. Free of JAX.
 
-Sources of the formulas: the papers that `protocols.PROTOCOLS` names, as protocol section 8 has
-them. Bits of a message are rounded up to bytes.
+Sources of the formulas: the papers that `protocols.PROTOCOLS` names, as docs/protocol.md, section 8
+has them. Bits of a message are rounded up to bytes.
 """
 
 from fractions import Fraction

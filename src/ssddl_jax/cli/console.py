@@ -5,6 +5,7 @@ No text is taken for rich's markup: it may come from users, files and the system
 is no terminal nothing is wrapped or cut.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ssddl_jax.simulation.build import Simulation
 
 _LINES = 20  # lines of progress where there is no terminal
+_SENTENCE = 160  # characters of a value that stands below its table
 _WIDEST = 100_000  # characters of a line there
 
 
@@ -181,12 +183,28 @@ def print_summary(config: Config, result: "RunResult") -> None:
 
 
 def print_table(title: str, values: dict[str, Any]) -> None:
-    """Any flat record as a table."""
-    table = what_and_value(title)
-    for key, value in values.items():
+    """A record as a table, what stands inside it row by row; sentences follow it."""
+    table, sentences = what_and_value(title), []
+    for name, value in _rows(values):
+        if isinstance(value, str) and " " in value and len(value) > _SENTENCE:
+            sentences.append(f"{name}: {value}")
+            continue
         text = f"{value:,.6g}" if isinstance(value, float) else printable(value)
-        table.add_row(key, f"{value:,}" if type(value) is int else text)
-    show(table)
+        table.add_row(name, f"{value:,}" if type(value) is int else text)
+    show(table, *sentences)
+
+
+def _rows(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The names and values inside a record."""
+    nested = isinstance(value, list) and any(isinstance(part, dict) for part in value)
+    if isinstance(value, dict) or nested:
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in inside:
+            yield from _rows(part, f"{name}, {key}" if name else str(key))
+        if name and not value:
+            yield name, "none"
+    else:
+        yield name, ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def what_and_value(title: str) -> "Table":

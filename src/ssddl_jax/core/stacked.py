@@ -6,8 +6,8 @@
     total = aggregate(uploads)                  u32 [W]
     mean = decode(total, like=updates)          the pytree of one participant
 
-Ravelling happens inside. All of it is jittable; the protocol's sections 3 to 5 say what is
-computed, to the bit. `shamir_share` and `shamir_reconstruct` are t-of-n over any `Field`.
+Ravelling happens inside. All of it is jittable; docs/protocol.md, sections 3 to 5, says
+what is computed, to the bit. `shamir_share` and `shamir_reconstruct` are t-of-n over any `Field`.
 """
 
 from typing import Any

@@ -47,8 +47,8 @@ class Timed(NamedTuple):
 def bench_share(
     config: Config, bench: ShareBench, profile: str | Path | None = None
 ) -> dict[str, Any]:
-    """One timed measurement; keys as `interface.md` says. `profile` is a new folder for a trace of
-    one more round. Raises `ConfigError`.
+    """One timed measurement, as `ssddl bench share --json` prints it. `profile` is a new folder for
+    a trace of one more round. Raises `ConfigError`.
     """
     check_share_bench(config, bench)
     check_population(config)
@@ -102,8 +102,8 @@ def bench_share(
 def bench_round(
     config: Config, bench: RoundBench, profile: str | Path | None = None
 ) -> dict[str, Any]:
-    """One timed measurement; keys as `interface.md` says. `profile` is a new folder for a trace of
-    one more round. Raises `ConfigError`.
+    """One timed measurement, as `ssddl bench round --json` prints it. `profile` is a new folder for
+    a trace of one more round. Raises `ConfigError`.
     """
     simulation, data = round_simulation(config, bench)
     timed = _time(simulation, data, bench.repeats, profile)

@@ -1,8 +1,8 @@
 """How many neighbours and which threshold a group needs: the exact search of SecAgg+.
 
-Bell, Bonawitz, Gascon, Lepoint, Raykova 2020; conditions as in the security specification, "SecAgg+
-degree and threshold". N is the *group's* size, c = floor(gamma N) its corrupt members, v =
-floor(delta N) its dropouts, B = c + v. Tails are sums of floats; whatever lies within 1e-9 of its
+Bell, Bonawitz, Gascon, Lepoint, Raykova 2020; conditions as in docs/protocol.md, section 5. N is
+the *group's* size, c = floor(gamma N) its corrupt members, v = floor(delta N) its dropouts, B = c +
+v. Tails are sums of floats; whatever lies within 1e-9 of its
 bound is decided again in exact integers, so the answers are those of the formulae.
 """
 

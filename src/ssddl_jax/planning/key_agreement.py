@@ -3,7 +3,8 @@
 Bytes of one participant in a key's life, and the same spread over the rounds of that life. Free of
 JAX. Ours, where the sources leave room: a public key is 32 bytes (X25519) and goes through the
 server; SSDDL's participants publish one each before the first round and fetch everybody else's,
-since groups are drawn anew; the pair keys of all rounds follow from these (protocol section 4).
+since groups are drawn anew; the pair keys of all rounds follow from these (docs/protocol.md,
+section 4).
 SecAgg's two keys a member live one round, as Bonawitz et al. have it: the mask key of a member that
 vanishes is opened. The bytes of a run count SecAgg's keys in every round, and SSDDL's not at all;
 `KeyAgreement.counted` says which.

@@ -219,7 +219,7 @@ def tile_size(config: Config, schedule: str, dimension: int) -> int:
 
 
 def share_words(config: Config, plan: Plan) -> int:
-    """PRG words of one attempt by all parties: protocol section 8."""
+    """PRG words of one attempt by all parties: docs/protocol.md, section 8."""
     if not config.sums_securely:
         return 0
     if config.engine == "ideal":

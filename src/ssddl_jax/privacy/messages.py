@@ -1,4 +1,4 @@
-"""Who sees which messages of a round (protocol section 7): public facts alone, no words.
+"""Who sees which messages of a round (docs/protocol.md, section 7): public facts alone, no words.
 
     header = header_of(transcript)            who took part
     seen = visible(header, adversary)         the messages that this adversary sees

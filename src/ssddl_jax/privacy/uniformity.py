@@ -1,4 +1,4 @@
-"""Whether views look uniform and independent, as p-values (security: what the tests must catch).
+"""Whether views look uniform and independent, as p-values (docs/design.md, section 8).
 
 Views are words of Z_2^32, of a small ring or of the field, [views, members, words]. Every test has
 a null distribution that is known exactly or in the limit of many views, so its p-value is uniform

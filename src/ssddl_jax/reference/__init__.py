@@ -1,11 +1,11 @@
 """The protocol from the updates on, in plain Python integers: the oracle of everything fast.
 
 It imports none of the package's other modules; NumPy appears only where arrays come in. Sections
-are those of the protocol specification. n group, d parameters, D = d + 1 values of a message, k
+are those of docs/protocol.md. n group, d parameters, D = d + 1 values of a message, k
 neighbours, B blocks; a *slot* is a position in the group, ids are global. Messages are lists of
 uint32 words; inside, arithmetic is on their D values, integers mod 2^32, 2^64 or the prime.
 
-Where the specification leaves something open, this is our reading:
+Some of our readings in particular:
 - Nonces carry global ids; share words of every kind (pair, Shamir, ideal) use `prg_rounds`.
 - A pass of `rotate` has N div n rounds; the N mod n left over sit that pass out.
 - A subnormal update counts as zero, so that backends which flush subnormals agree with the others.

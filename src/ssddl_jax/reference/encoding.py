@@ -1,4 +1,4 @@
-"""Updates to messages and back (protocol section 3), in Python integers."""
+"""Updates to messages and back (docs/protocol.md, section 3), in Python integers."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Who shares with whom (protocol section 5)."""
+"""Who shares with whom (docs/protocol.md, section 5)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""ChaCha and every word drawn from it (protocol section 4), in Python integers."""
+"""ChaCha and every word drawn from it (docs/protocol.md, section 4), in Python integers."""
 
 import struct
 from collections.abc import Sequence

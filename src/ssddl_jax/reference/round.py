@@ -1,4 +1,4 @@
-"""A round from the updates on (protocol sections 5 and 6), in Python integers."""
+"""A round from the updates on (docs/protocol.md, sections 5 and 6), in Python integers."""
 
 import hashlib
 import struct

@@ -1,4 +1,4 @@
-"""Shamir's t-of-n over a prime field, word by word, in Python integers (protocol section 5)."""
+"""Shamir's t-of-n over a prime field, word by word (docs/protocol.md, section 5)."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
 """The privacy panel: each adversary, what it learns of this run, and whether the claim covers it.
 
-Protocol specification sections 5 to 7, for protocols ssddl and plain.
+docs/protocol.md, sections 5 to 7, for protocols ssddl and plain.
 """
 
 from typing import NamedTuple

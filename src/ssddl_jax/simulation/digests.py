@@ -1,4 +1,4 @@
-"""Digests that pin a run to the bit (protocol sections 5 and 9)."""
+"""Digests that pin a run to the bit (docs/protocol.md, sections 5 and 9)."""
 
 import hashlib
 from typing import Any

@@ -29,7 +29,7 @@ Arrays = dict[str, Any]  # numpy arrays and scalars
 
 
 def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
-    """The transcript of a round of the run that `config` describes; keys as `interface.md` says.
+    """The transcript of a round of the run that `config` describes (docs/design.md, section 2).
 
     Rounds before it are run streamed, as `run` runs them; of the round itself all rows are kept.
     `parts` are those of `build_simulation`, and `data`, `model`. Raises `ConfigError` if there is

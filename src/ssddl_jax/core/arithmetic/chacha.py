@@ -145,7 +145,7 @@ def first8(
     counter: UInt32[Array, " *shape"],
     nonce: UInt32[Array, "*shape 3"],
 ) -> UInt32[Array, "*shape 8"]:
-    """Words 0..7 of ChaCha20 blocks: how every key is derived (protocol section 4)."""
+    """Words 0..7 of ChaCha20 blocks: how every key is derived (docs/protocol.md, section 4)."""
     return jnp.moveaxis(blocks(key, counter, nonce)[:8], 0, -1)
 
 

@@ -1,4 +1,4 @@
-"""Updates to message words and back (protocol sections 3.2 to 3.4).
+"""Updates to message words and back (docs/protocol.md, sections 3.2 to 3.4).
 
 encode: clip, scale by 2^f, round to int32, multiply by the weight, append the weight word, reduce
 into the ring. decode: lift the aggregate, divide by 2^f and by its own weight word.
@@ -131,7 +131,7 @@ def decode_words(
 
 
 def weight_word(aggregate: UInt32[Array, " W"], encoding: Encoding) -> UInt32[Array, " limbs"]:
-    """W of section 3.4: the last word, or the last of both limbs."""
+    """docs/protocol.md, section 3.4: the last word, or the last of both limbs."""
     if encoding.ring_bits == 32:
         return aggregate[-1:]
     low, high = split(aggregate)

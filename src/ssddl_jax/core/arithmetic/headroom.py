@@ -1,4 +1,4 @@
-"""Headroom: how many binary places fit before a sum could wrap (protocol section 3.3).
+"""Headroom: how many binary places fit before a sum could wrap (docs/protocol.md, section 3.3).
 
 Exact integer arithmetic on the host, before anything is compiled.
 """

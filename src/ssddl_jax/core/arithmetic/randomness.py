@@ -1,4 +1,4 @@
-"""Where random words come from (protocol section 4): the secret chain and the public words.
+"""Where random words come from (docs/protocol.md, section 4): secret chain, public words.
 
 The chain S_0, S_1, ... derives every pair key and is forward secure: the next state does not give
 the last. Public words (selection, graph, batches, dropouts, rounding) come from another key, so

@@ -1,7 +1,7 @@
-"""Arithmetic of message words: Z_2^32, and Z_2^64 as two uint32 limbs (protocol section 3.1).
+"""Arithmetic of message words: Z_2^32, and Z_2^64 as two uint32 limbs.
 
-A message is a row of W words: W = D in the ring, W = 2 D in the wide ring, all low limbs first,
-then all high limbs. No 64-bit type is used: a TPU has none.
+A message is a row of W words (docs/protocol.md, section 3.1): W = D in the ring, W = 2 D in the
+wide ring, all low limbs first, then all high limbs. No 64-bit type is used: a TPU has none.
 """
 
 from collections.abc import Callable

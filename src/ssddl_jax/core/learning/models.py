@@ -154,7 +154,7 @@ def as_model(model: Any, name: str = "custom") -> Model:
     if nnx is not None and isinstance(model, nnx.Module):
         remedy = (
             "is an nnx module, whose parameters are made already; give (init, apply) functions by "
-            "nnx.split and nnx.merge, as README shows"
+            "nnx.split and nnx.merge, as docs/own-parts.md shows"
         )
         raise ConfigError("model", type(model).__name__, remedy)
     remedy = "must be a flax module or an (init, apply) pair of functions"

@@ -80,7 +80,7 @@ class Uploads(NamedTuple):
     """What reached the server, summed, and the rows themselves where they are kept."""
 
     aggregate: UInt32[Array, " W"]
-    digest: UInt32[Array, " W"]  # the uploads digest of protocol section 5
+    digest: UInt32[Array, " W"]  # the uploads digest: docs/protocol.md, section 5
     each: UInt32[Array, "n W"] | None  # rows of slots that uploaded nothing are zeros
     opened: UInt32[Array, ""]  # pair keys, or shares of secrets, opened to the server
     enough: Bool[Array, ""] | bool = True  # enough survivors, and connected

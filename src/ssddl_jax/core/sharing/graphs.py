@@ -1,8 +1,8 @@
 """The sharing graph inside the compiled round: who shares with whom in an attempt.
 
 Complete, or a k-regular Harary ring over a fresh public permutation of the attempt's members
-(Bell et al. 2020; protocol section 5). Partners are found a tile of slots at a time, so that no
-n x n array exists; members are a mask, so that no pattern of dropouts recompiles.
+(Bell et al. 2020; docs/protocol.md, section 5). Partners are found a tile of slots at a time, so
+that no n x n array exists; members are a mask, so that no pattern of dropouts recompiles.
 """
 
 from typing import NamedTuple

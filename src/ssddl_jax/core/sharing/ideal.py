@@ -1,4 +1,4 @@
-"""Uploads of the right joint distribution, without pair shares (protocol section 6).
+"""Uploads of the right joint distribution, without pair shares (docs/protocol.md, section 6).
 
 To the server the uploads are uniform over all vectors with the right sum, if the sharing graph is
 connected. So every upload but the last is drawn, and the last alive slot's is the difference. No

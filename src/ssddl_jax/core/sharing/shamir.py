@@ -1,4 +1,4 @@
-"""Shamir's t-of-n vector sharing over the field (protocol section 5, rule shamir).
+"""Shamir's t-of-n vector sharing over the field (docs/protocol.md, section 5).
 
 Dealer i's polynomial f_i has f_i(0) = its signed message word and coefficients from the PRG; slot j
 holds f_i(j + 1) of every dealer and uploads the sum. Summing is linear, so the sum is the value at
