@@ -1,8 +1,8 @@
 """What sharing costs: PRG words, bytes and memory, by kind of shares. The records of
 `config/rules.py` name these functions; `plan`, `memory` and `memory_limit` ask there.
 
-Words are of one attempt by all parties (docs/protocol.md, section 8). Memory is in bytes, for the model of
-`memory`; the least of it, in words, for `memory_limit`.
+Words are of one attempt by all parties (docs/protocol.md, section 8). Memory is in bytes, for the
+model of `memory`; the least of it, in words, for `memory_limit`.
 """
 
 from ssddl_jax.baselines import secagg_bytes
