@@ -14,9 +14,10 @@ import harness
 import ssddl_jax as sd
 from ssddl_jax.cli import main
 from ssddl_jax.common.paths import user_path
-from ssddl_jax.config.config import DATASETS
 from ssddl_jax.config.toml_files import read_config_file, read_toml
-from ssddl_jax.data.places import KNOWN
+from ssddl_jax.data import places
+from ssddl_jax.data.datasets import load_dataset
+from ssddl_jax.data.files import Reader
 from ssddl_jax.running.input_files import absolute, found_again, record
 
 FIELDS = {"model": "linear", "participants": 8, "group_size": 5, "rounds": 1}
@@ -205,10 +206,6 @@ def test_numpys_numbers_as_the_scale_of_ones_own_data():
             sd.make_data(*arrays, scale=scale)
 
 
-def test_names_of_datasets_stand_once():
-    assert tuple(KNOWN) == DATASETS
-
-
 # What a run records, and what resume and verify find again
 
 
@@ -245,6 +242,36 @@ def test_an_idx_folder_has_one_digest(elsewhere):
     assert before["data"]["path"] == str(elsewhere / "there")
     (elsewhere / "there" / names[3]).write_text("other")
     assert record(sd.Config(data=str(elsewhere / "there"))) != before
+
+
+def labelled(folder):
+    """Files of two pixels in a folder for each class, as a reader gives them."""
+    files = sorted(folder.glob("*/*"))
+    x = np.array([list(path.read_bytes()) for path in files], np.uint8)
+    y = np.array([int(path.parent.name) for path in files])
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+
+
+LABELLED = Reader(
+    takes=lambda path: (path / "0").is_dir(),
+    files=lambda path: sorted(path.glob("*/*")),
+    read=labelled,
+)
+
+
+def test_a_kind_of_dataset_is_one_line_in_the_table(elsewhere, monkeypatch):
+    """And its record: the folder itself, and a digest that sees a file under another label."""
+    monkeypatch.setattr(places, "READERS", {"": "test_inputs:LABELLED", **places.READERS})
+    folder = elsewhere / "there"
+    for label in "01":
+        (folder / label).mkdir()
+        (folder / label / label).write_bytes(b"xy")
+    assert load_dataset(folder).y_train.tolist() == [0, 1]
+    before = record(sd.Config(data=str(folder)))["data"]
+    assert before["path"] == str(folder)
+    (folder / "1" / "1").rename(folder / "0" / "1")
+    assert load_dataset(folder).y_train.tolist() == [0, 0]
+    assert record(sd.Config(data=str(folder)))["data"]["sha256"] != before["sha256"]
 
 
 def test_inputs_are_found_where_they_were_then_in_the_run_then_here(elsewhere, moved):

@@ -1,6 +1,7 @@
 """Models and optimizers of the user's own: what cannot work is refused by its name, in a line."""
 
 import re
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -9,10 +10,12 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.core.learning.models import as_model
+from ssddl_jax.core.learning.local_training import LocalSteps, minibatch_steps
+from ssddl_jax.core.learning.models import as_model, load_model
 from ssddl_jax.planning.plan import model_shapes
 from ssddl_jax.simulation.build import build_simulation
 
@@ -176,6 +179,29 @@ def test_accumulating_over_more_steps_than_a_round_has(tiny):
 def test_whatever_waits_for_longer_than_a_round(tiny, waits):
     """Each of these never learns: it starts anew before its first step."""
     assert "takes no step in a round" in refused(tiny, local=waits)
+
+
+def test_fedprox_pulls_towards_the_rounds_first_parameters(tiny):
+    """As docs/own-parts.md has it: rate mu (w - w0) beyond SGD's step, and SGD's bits at mu 0."""
+    page = Path(__file__).parent.parent / "docs" / "own-parts.md"
+    names = {}
+    (code,) = re.findall(r"```python\n(.*?def fedprox.*?)```", page.read_text("utf-8"), re.DOTALL)
+    exec(code, names)
+    rate, mu = 0.5, 0.25
+    model = load_model("linear", tiny.images.shape[1:], 10)
+    shapes, _ = model_shapes(model, tiny.images.shape[1:])
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
+
+    def after(optimizer, steps):
+        rows = np.arange(4 * steps, dtype=np.int32).reshape(steps, 4)
+        train = minibatch_steps(model, optimizer, LocalSteps(1, 4, ragged=False))
+        return ravel_pytree(jax.jit(train)(params, tiny, rows, rows >= 0)[0])[0]
+
+    start, plain = ravel_pytree(params)[0], [after(optax.sgd(rate), steps) for steps in (1, 2)]
+    pull = after(names["fedprox"](rate, mu), 2) - plain[1]
+    np.testing.assert_allclose(pull, -rate * mu * (plain[0] - start), atol=1e-6)
+    assert np.abs(pull).max() > 1e-3
+    np.testing.assert_array_equal(after(names["fedprox"](rate, 0.0), 2), plain[1])
 
 
 def test_a_server_that_draws_at_random(tiny):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssddl_jax.common.errors import ConfigError, written
 from ssddl_jax.common.paths import user_path
-from ssddl_jax.config import protocols
+from ssddl_jax.config import protocols, sources
 from ssddl_jax.config.kinds import accepts, describe
 from ssddl_jax.config.rules import CHOICE_WORDS, CHOICES, RULES, THRESHOLDS, Rule
 
@@ -35,7 +35,6 @@ NAMES = {
     "local_optimizer": ("sgd", "momentum", "adam"),
     "server_optimizer": ("mean", "sgd", "momentum", "adam", "yogi"),
 }
-DATASETS = ("mnist-small", "mnist", "fashion-mnist", "digits")
 INPUTS = ("data", "dropout_schedule")  # fields that name a file to read
 PATHS = (*INPUTS, "out")
 _OPTAX = " of a function that returns an optax transformation"
@@ -54,9 +53,7 @@ def _field(default: Any, text: str, least: float | None = None, most: float | No
 class Config:
     """One run. Raises `ConfigError`, a `ValueError`, if a field, or a pair, is impossible."""
 
-    data: str = _field(
-        "mnist-small", "mnist-small, mnist, fashion-mnist, digits, a .npz or an IDX folder"
-    )
+    data: str = _field("mnist-small", sources.WORKS)
     partition: str = _field(
         "iid", "iid, dirichlet:ALPHA, shards:K, writers, or resample:E (E rows each, from the id)"
     )
@@ -205,7 +202,7 @@ def pythons(value: Any) -> Any:
 def _path(name: str, value: str | os.PathLike[str]) -> str:
     """A path as text; a `Path` is one also where its text is the name of a dataset."""
     if isinstance(value, str):
-        return value if name == "data" and value in DATASETS else user_path(name, value)
+        return value if name == "data" and value in sources.DATASETS else user_path(name, value)
     text = user_path(name, value)
     return text if is_path(name, text) else os.path.join(os.curdir, text)
 
@@ -291,4 +288,4 @@ def check_name(field: str, name: str) -> None:
 
 def is_path(field: str, value: str) -> bool:
     """Whether this text in one of `PATHS` is a path: of `data`, what is no dataset's name."""
-    return field != "data" or value not in DATASETS
+    return field != "data" or value not in sources.DATASETS

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssddl_jax.common.errors import DataError, one_line
-from ssddl_jax.data.files import SPLITS, read_idx_folder, read_npz
-from ssddl_jax.data.places import KNOWN, dataset_path, find, search_folders
+from ssddl_jax.config.sources import DATASETS
+from ssddl_jax.data.files import SPLITS, read_npz
+from ssddl_jax.data.places import dataset_path, find, reader_of, search_folders
 
 Array = NDArray[Any]
 
@@ -102,7 +103,7 @@ def doubts(train: Array, test: Array) -> list[str]:
 
 
 def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
-    """The dataset of that name, .npz file or folder of IDX files.
+    """The dataset of that name, or at that path (`config/sources.py` lists the kinds).
 
     Names: mnist-small (embedded), digits (scikit-learn's), and mnist and fashion-mnist, looked for
     as NAME.npz or NAME/ in the folder that the variable SSDDL_DATA names, then in shared/data and
@@ -117,7 +118,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     if name == "digits":
         return _load_digits()
     path = dataset_path(name)
-    if name in KNOWN:
+    if name in DATASETS:
         return _load_path(path, name, [path.parent, *search_folders()])
     return _load_path(path, path.stem, [path.parent])
 
@@ -241,8 +242,7 @@ def _place(at: tuple[int, ...]) -> str:
 
 
 def _load_path(path: Path, name: str, folders: Iterable[Path]) -> Dataset:
-    keys = [*SPLITS, "writers", "train_writers", "train_index"]
-    arrays = read_idx_folder(path) if path.is_dir() else read_npz(path, keys)
+    arrays = reader_of(path).read(path)
     if missing := [key for key in SPLITS if key not in arrays]:
         raise DataError(
             f"data = {str(path)!r} lacks {', '.join(missing)}: an .npz with {', '.join(SPLITS)} "
@@ -282,7 +282,7 @@ def _load_digits() -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError(f"data = 'digits' is not here: {KNOWN['digits']}") from error
+        raise DataError(f"data = 'digits' is not here: {DATASETS['digits']}") from error
     images, labels = (np.asarray(load_digits()[key]) for key in ("images", "target"))
     pixels = np.rint(images * 255 / 16).astype(np.uint8)
     order = np.argsort(np.random.Philox(key=0).random_raw(len(pixels)), kind="stable")

@@ -1,4 +1,4 @@
-"""Arrays from files: .npz archives and the IDX files that MNIST was published as.
+"""Arrays from files: what a reader is, and those of .npz archives and of MNIST's IDX files.
 
 No pickle is ever opened, and every fault is a `DataError` of one line.
 """
@@ -10,9 +10,9 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,16 @@ from ssddl_jax.common.errors import DataError
 Array = NDArray[Any]
 
 SPLITS = ("x_train", "y_train", "x_test", "y_test")
+_OF_WRITERS = ("writers", "train_writers", "train_index")
 _IDX = [(split, *what) for split in ("train", "t10k") for what in (("images", 3), ("labels", 1))]
+
+
+class Reader(NamedTuple):
+    """A kind of dataset on disk; a line in `config/sources.py` makes it known."""
+
+    takes: Callable[[Path], bool]  # whether a path that exists is of this kind
+    files: Callable[[Path], list[Path]]  # it is read from these, in an order of their own
+    read: Callable[[Path], dict[str, Array]]  # `SPLITS`, and `writers` [M] if it knows them
 
 
 def read_npz(path: Path, keys: Iterable[str]) -> dict[str, Array]:
@@ -35,24 +44,25 @@ def read_npz(path: Path, keys: Iterable[str]) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as archive:
             return {key: np.atleast_1d(archive[key]) for key in keys if key in archive}
     except Exception as error:  # a damaged archive can raise almost anything
-        raise _unreadable(path, error, "a complete .npz of plain arrays works") from error
+        raise unreadable(path, error, "a complete .npz of plain arrays works") from error
 
 
-def _unreadable(path: Path, error: Exception, works: str) -> DataError:
+def unreadable(path: Path, error: Exception, works: str) -> DataError:
+    """A file that its library fails to read, in one line."""
     why = " ".join(str(error).split()) or type(error).__name__
     return DataError(f"data = {str(path)!r} cannot be read ({why}): {works}")
 
 
-def read_idx_folder(folder: Path) -> dict[str, Array]:
+def _read_idx_folder(folder: Path) -> dict[str, Array]:
     """The four files that MNIST was published as, gzipped or not."""
-    files = idx_files(folder)
+    files = _idx_files(folder)
     return {
         key: _read_idx(path, ndim)
         for key, path, (*_, ndim) in zip(SPLITS, files, _IDX, strict=True)
     }
 
 
-def idx_files(folder: Path) -> list[Path]:
+def _idx_files(folder: Path) -> list[Path]:
     """Those four, in the order of `SPLITS`. Raises `DataError` if one is missing."""
     return [_idx_file(folder, *part) for part in _IDX]
 
@@ -71,7 +81,7 @@ def _read_idx(path: Path, ndim: int) -> Array:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error, "a complete IDX file works, gzipped or not") from error
+        raise unreadable(path, error, "a complete IDX file works, gzipped or not") from error
     magic = bytes([0, 0, 8, ndim])
     if raw[:4] != magic:
         raise DataError(
@@ -86,3 +96,11 @@ def _read_idx(path: Path, ndim: int) -> Array:
             f"{body + math.prod(shape)} bytes work, it was cut short or altered"
         )
     return np.frombuffer(raw, np.uint8, offset=body).reshape(shape)
+
+
+NPZ = Reader(
+    takes=lambda path: not path.is_dir(),
+    files=lambda path: [path],
+    read=lambda path: read_npz(path, (*SPLITS, *_OF_WRITERS)),
+)
+IDX = Reader(takes=Path.is_dir, files=_idx_files, read=_read_idx_folder)

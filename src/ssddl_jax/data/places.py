@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssddl_jax.common.errors import DataError
-from ssddl_jax.data.files import idx_files
+from ssddl_jax.common.lazily import resolve
+from ssddl_jax.config.sources import DATASETS, READERS, WORKS
+from ssddl_jax.data.files import Reader
 
 _HERE = Path(__file__).parent
 _CHECKOUT = _HERE.parents[2]
-_GET = "put {0}.npz, or its four IDX files in a folder {0}/, in the folder that SSDDL_DATA names"
-KNOWN = {  # name: how to get it
-    "mnist-small": "comes with the package",
-    "mnist": _GET.format("mnist") + " (and mnist-writers.npz beside it for partition 'writers')",
-    "fashion-mnist": _GET.format("fashion-mnist"),
-    "digits": "comes with scikit-learn: install ssddl-jax[digits]",
-}
 
 
 class DatasetInfo(NamedTuple):
@@ -38,7 +33,13 @@ def dataset_files(name: str) -> list[Path]:
     if name == "digits":
         return []
     path = dataset_path(name)
-    return idx_files(path) if path.is_dir() else [path]
+    return reader_of(path).files(path)
+
+
+def reader_of(path: Path) -> Reader:
+    """Who reads the file or folder at this path, which exists."""
+    readers: list[Reader] = [resolve(name) for name in READERS.values()]
+    return next(reader for reader in readers if reader.takes(path))
 
 
 def check_dataset(name: str) -> None:
@@ -49,31 +50,30 @@ def check_dataset(name: str) -> None:
 
 def dataset_path(name: str) -> Path:
     """Where a dataset lies. Raises DataError if it is unknown or absent."""
-    if name in KNOWN:
+    if name in DATASETS:
         found = find(name, search_folders())
         if found is None:
             looked = ", ".join(str(folder) for folder in search_folders())
-            raise DataError(f"data = {name!r} is not here (looked in {looked}): {KNOWN[name]}")
+            raise DataError(f"data = {name!r} is not here (looked in {looked}): {DATASETS[name]}")
         return found
     path = Path(os.path.expanduser(name))
     if name and os.path.exists(path):
         return path
-    known = ", ".join(KNOWN)
-    close = difflib.get_close_matches(path.name, KNOWN, n=1)
+    close = difflib.get_close_matches(path.name, DATASETS, n=1)
     where = "" if os.path.isabs(path) else f" (looked for {path.absolute()})"
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise DataError(
         f"data = {name!r} is neither a known name nor a file that exists{where}: {hint}"
-        f"{known}, a path to an .npz or to a folder of IDX files work"
+        f"{WORKS} works"
     )
 
 
 def list_datasets() -> list[DatasetInfo]:
     """Every known name, where it lies here, and how to get it; reads no data."""
-    found = {name: find(name, search_folders()) for name in KNOWN}
+    found = {name: find(name, search_folders()) for name in DATASETS}
     where = {name: str(path) if path else None for name, path in found.items()}
     where["digits"] = "scikit-learn" if importlib.util.find_spec("sklearn") else None
-    return [DatasetInfo(name, where[name], how) for name, how in KNOWN.items()]
+    return [DatasetInfo(name, where[name], how) for name, how in DATASETS.items()]
 
 
 def search_folders() -> list[Path]:

@@ -11,7 +11,7 @@ from ssddl_jax.common.errors import ConfigError, DataError
 from ssddl_jax.common.paths import user_path
 from ssddl_jax.common.text import shown
 from ssddl_jax.config.config import INPUTS, Config, is_path
-from ssddl_jax.data.places import check_dataset, dataset_files
+from ssddl_jax.data.places import check_dataset, dataset_files, dataset_path
 
 
 def absolute(config: Config) -> Config:
@@ -21,14 +21,14 @@ def absolute(config: Config) -> Config:
 
 
 def record(config: Config, without: Iterable[str] = ()) -> dict[str, dict[str, str]]:
-    """Absolute path and SHA-256 of every input that is a file, or of a folder's IDX files."""
+    """Absolute path and SHA-256 of every input that is a file, or a folder of files."""
     found = {}
     for name in INPUTS:
         value = getattr(config, name)
         files = [] if value is None or name in without else _files(name, value)
         if files:
-            lies = files[0] if len(files) == 1 else files[0].parent
-            found[name] = {"path": shown(os.path.abspath(lies)), "sha256": _sha256(files)}
+            path = shown(os.path.abspath(_path(name, value)))
+            found[name] = {"path": path, "sha256": _sha256(name, value)}
     return found
 
 
@@ -85,7 +85,7 @@ def _is_there(name: str, place: str) -> bool:
 
 def _digest(name: str, place: str) -> str | None:
     try:
-        return _sha256(_files(name, place))
+        return _sha256(name, place)
     except (OSError, DataError):
         return None
 
@@ -103,12 +103,22 @@ def _files(name: str, value: str) -> list[Path]:
     return dataset_files(value) if name == "data" else [Path(value)]
 
 
-def _sha256(files: Iterable[Path]) -> str:
-    """Of a file its content's; of several, that of theirs, one after the other."""
-    digests = []
-    for path in files:
+def _path(name: str, value: str) -> Path:
+    """The file or folder that an input is."""
+    return dataset_path(value) if name == "data" else Path(value)
+
+
+def _sha256(name: str, value: str) -> str:
+    """Of a file its content's; of a folder that of its files', one after the other, each behind its
+    path if that leads through a folder, whose name may be a label.
+    """
+    folder, digests = _path(name, value), []
+    for path in _files(name, value):
+        inside = path.relative_to(folder)
         with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256"))
-    if len(digests) == 1:
-        return digests[0].hexdigest()
-    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
+            digest = hashlib.file_digest(file, "sha256")
+        if path == folder:
+            return digest.hexdigest()
+        where = os.fsencode(inside.as_posix()) + b"\0" if len(inside.parts) > 1 else b""
+        digests.append(where + digest.digest())
+    return hashlib.sha256(b"".join(digests)).hexdigest()
