@@ -74,9 +74,9 @@ def record_of(directory: Path) -> Record:
 
 
 def writing(directory: Path) -> bool:
-    """Whether a checkpoint is being written: orbax's temporary folder is there."""
+    """Whether a checkpoint is being written: it has no name of its own yet."""
     try:
-        return any("tmp" in name for name in os.listdir(directory / "checkpoints"))
+        return any(name.startswith(".part-") for name in os.listdir(directory / "checkpoints"))
     except OSError:
         return False
 
@@ -140,7 +140,7 @@ def one(
     finish(on, folder)
     found = record_of(directory)
     started = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["resumed_from"]
-    leftovers = [p.name for p in directory.rglob("*") if "tmp" in p.name or p.suffix == ".part"]
+    leftovers = [p.name for p in directory.rglob(".part-*")]
     return {
         "stages": stages,
         "resumed": resumable and stages != [ENDED],

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
+from ssddl_jax.baselines import work
 from ssddl_jax.cli import main
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import PROTOCOLS
 from ssddl_jax.measure.compare import comparison as compare
-from ssddl_jax.measure.compare import work
 from ssddl_jax.measure.compare.rows import DEFAULT, read_rows
 from ssddl_jax.measure.compare.work import measure
 from ssddl_jax.planning.forecast import forecast
@@ -120,6 +120,7 @@ def test_json_is_one_object_and_out_is_not_overwritten(tmp_path, capsys, play):
     assert play(tmp_path / "a", "--protocols", "plain", "--seeds", "1", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["rows"][0]["half_width_95"] is None
+    assert told["rows"][0]["survives"] == "2 of 5"  # beyond max_dropout a round is void
     assert play(tmp_path / "a", "--protocols", "plain", "--seeds", "1") == 2
     assert "overwrite" in capsys.readouterr().err
 

@@ -10,8 +10,10 @@ import pytest
 
 import independent
 import ssddl_jax as sd
+from ssddl_jax.baselines.phong import encrypted
+from ssddl_jax.baselines.work import Cost
 from ssddl_jax.config.config import Config
-from ssddl_jax.measure.compare import work
+from ssddl_jax.measure.compare.work import in_order
 from ssddl_jax.planning.forecast import forecast
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.network import messages
@@ -153,8 +155,8 @@ def test_secaggs_bytes_hold_its_keys_and_ssddls_do_not():
 def test_a_round_under_encryption_encrypts_the_model_anew():
     config = replace(BASE, protocol="phong-lwe")
     plan = plan_of(config)
-    member, server = work.Cost(1.0, 10.0), work.Cost(0.0, 2.0)
-    made = work._encrypted(member, server, plan, 256, 7.0, True)
+    member, server = Cost(1.0, 10.0), Cost(0.0, 2.0)
+    made = in_order(config, encrypted(member, server, plan.dimension, 256, 7.0, True))
     assert made.seconds == 6 * 11.0 + 7.0 + 2.0
     assert made.exchanges == 2 * 6 + 1
     assert "anew" in made.note

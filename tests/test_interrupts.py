@@ -8,7 +8,7 @@ import pytest
 
 from ssddl_jax import cli
 from ssddl_jax.running import interrupts, runner
-from ssddl_jax.running.checkpoints import Checkpoints
+from ssddl_jax.running.sinks import JsonLines
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
@@ -138,7 +138,7 @@ def test_one_before_the_first_round_and_more_as_it_ends(command, capsys, monkeyp
 @MORE
 def test_one_in_a_round_and_more_as_it_ends(command, capsys, monkeypatch, more):
     arrive(monkeypatch, runner.RunFiles, "round", {INT})
-    arrive(monkeypatch, Checkpoints, "close", more)
+    arrive(monkeypatch, JsonLines, "close", more)
     check(command, capsys, "stopped at once; go on with: ssddl resume run")
 
 

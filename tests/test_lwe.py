@@ -9,10 +9,9 @@ import pytest
 from scipy.stats import chisquare
 
 import ssddl_jax as sd
-from ssddl_jax.baselines import lwe
+from ssddl_jax.baselines import lwe, lwe_cost
 from ssddl_jax.baselines.lwe import PHONG, Ciphertexts, Parameters
-from ssddl_jax.baselines.traffic import lwe_bits
-from ssddl_jax.measure.compare import lwe_cost
+from ssddl_jax.baselines.phong_bytes import lwe_bits
 from ssddl_jax.reference import lwe as oracle
 
 TOY = Parameters(dimension=24)

@@ -25,6 +25,10 @@ FOREIGN = [
     "checkpoints/10/model.bin",
     "checkpoints/10/state/weights.npz",
     "checkpoints/README",
+    "checkpoints/7.npz",
+    "checkpoints/.part-weights.npz",
+    "checkpoints/10/000010.npz",
+    "checkpoints-damaged/000020.npz",
     "checkpoints-damaged/old/metadata",
     "tensorboard/other.txt",
     "tensorboard/run2/events.out.tfevents.9",
@@ -50,7 +54,11 @@ OURS = [
     "model/.part-params.msgpack",
     "model/model.json",
     ".part-report.html",
-    "checkpoints/10/_CHECKPOINT_METADATA",
+    "checkpoints/000010.npz",
+    "checkpoints/1000000.npz",
+    "checkpoints/.part-000020.npz",
+    "checkpoints-damaged/000020-0.npz",
+    "checkpoints/10/_CHECKPOINT_METADATA",  # here and below: of versions that wrote by orbax
     "checkpoints/10/state/d/0cc97a9f1e6970a73dcf9b7cac7f6f87",
     "checkpoints/20/meta/metadata",
     "checkpoints-damaged/20-0/meta/metadata",
@@ -91,8 +99,8 @@ def test_what_is_refused(tmp_path):
         with pytest.raises(sd.ConfigError, match="--overwrite"):
             check_output(tmp_path / name, overwrite=False)
         check_output(tmp_path / name, overwrite=True)
-    fill(tmp_path / "one", ["checkpoints/30/mine"])
-    with pytest.raises(sd.ConfigError, match="checkpoints/30 is not a checkpoint of ours"):
+    fill(tmp_path / "one", ["checkpoints/000030.npz/mine"])
+    with pytest.raises(sd.ConfigError, match=r"000030\.npz is not a checkpoint of ours"):
         check_output(tmp_path / "one", overwrite=True)
 
 
@@ -100,14 +108,15 @@ def test_checkpoints_that_go_meanwhile_are_nobodys_fault(tmp_path, monkeypatch):
     """A run that still writes removes its oldest; who asks for its folder was told of that file."""
     mark(tmp_path / "run", "run")
     fill(tmp_path / "run", OURS)
-    real = os.scandir
+    real = outputs._named_as_checkpoints
 
-    def scandir(path):
-        if str(path).endswith("checkpoints/10/state"):
-            raise FileNotFoundError(2, "gone", str(path))
-        return real(path)
+    def listed(directory):
+        found = real(directory)
+        for entry in found:
+            os.unlink(entry.path)
+        return found
 
-    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(outputs, "_named_as_checkpoints", listed)
     check_output(tmp_path / "run", overwrite=True)
 
 
@@ -117,6 +126,7 @@ def test_foreign_files_survive_every_change(tmp_path, owner):
     (tmp_path / "elsewhere").mkdir()
     fill(tmp_path / "elsewhere", ["metadata"])
     (tmp_path / "checkpoints" / "40").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "checkpoints" / "000040.npz").symlink_to(tmp_path / "elsewhere" / "metadata")
     if owner == "marker":
         mark(tmp_path, "run")
     else:
@@ -130,11 +140,11 @@ def test_foreign_files_survive_every_change(tmp_path, owner):
 
 
 def test_a_folder_that_is_a_link_is_not_followed(tmp_path):
-    fill(tmp_path / "elsewhere", ["10/meta/metadata"])
+    fill(tmp_path / "elsewhere", ["10/meta/metadata", "000010.npz"])
     mark(tmp_path / "run", "run")
     (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
     free(tmp_path / "run")
-    assert files(tmp_path / "elsewhere") == {"10/meta/metadata"}
+    assert files(tmp_path / "elsewhere") == {"10/meta/metadata", "000010.npz"}
 
 
 @pytest.mark.parametrize("kind", ["compare", "attack", "scale"])
@@ -228,7 +238,7 @@ def test_an_old_run_stays_until_the_first_round_of_the_new_one(old_run, tmp_path
     sd.run(config, overwrite=True, watch=sd.Watch(round=look))
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
     assert (run / "checkpoints" / "mine" / "model.ckpt").exists()
-    assert not (run / "checkpoints" / "2").exists()
+    assert not (run / "checkpoints" / "000002.npz").exists()
     assert not (run / WAITING).exists()
 
 
@@ -287,7 +297,7 @@ def test_the_second_of_two_runs_looks_again_under_the_lock(tmp_path, tiny_file):
     config = {"data": str(tiny_file), "model": "linear", "participants": 8, "group_size": 5}
     code = (
         "import sys, ssddl_jax as sd\n"
-        "from ssddl_jax import runner\n"
+        "from ssddl_jax.running import runner\n"
         "real = runner.prepare\n"
         "def prepare(*given):\n"
         "    made = real(*given)\n"

@@ -5,7 +5,7 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.baselines import paillier
-from ssddl_jax.baselines.traffic import paillier_bits
+from ssddl_jax.baselines.phong_bytes import paillier_bits
 
 KEYS = paillier.generate(512)
 MOST = 2**31 - 1

@@ -6,8 +6,10 @@ six members do, another two each time, and in the last round everybody.
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from math import ceil, floor, log2
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,11 +18,12 @@ import pytest
 import independent
 import ssddl_jax as sd
 from ssddl_jax import reference
-from ssddl_jax.baselines.registry import RIVALS
-from ssddl_jax.baselines.traffic import member
+from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.config import Config
-from ssddl_jax.config.protocols import PROTOCOLS, SECAGG, SECURE
+from ssddl_jax.config.protocol import OwnRound, Protocol
+from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
 from ssddl_jax.planning.forecast import forecast
+from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.network import messages
 from ssddl_jax.planning.plan import traffic
 
@@ -37,6 +40,8 @@ BASE = Config(
     max_dropout=0.34,
     devices=2,
 )
+SECURE = [name for name, record in PROTOCOLS.items() if record.secure]
+SECAGG = [name for name, record in PROTOCOLS.items() if record.rule == "secagg"]
 CENTRE = {"secagg+": {"neighbours": 4, "threshold": 2}}  # a graph that is sparse at this size
 
 
@@ -109,12 +114,47 @@ def played(finished, eventful):
 
 def void_rounds(protocol):
     """The last; where the data or the models stay where they are, nobody vanishes."""
-    return 0 if protocol in ("central", "standalone") else 1
+    return 0 if PROTOCOLS[protocol].reference else 1
 
 
-def test_every_name_has_one_builder():
-    assert set(RIVALS) | set(SECURE) == set(PROTOCOLS)
-    assert not set(RIVALS) & set(SECURE)
+# What each record must say for itself: nothing of it is ever another protocol's.
+WORDS = ("name", "source", "server", "participant", "survives", "note", "counted")
+GIVEN = (*WORDS, "messages", "keys", "own")
+OF_ITS_ROUND = ("order", "builder", "bytes", "work")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"), [(Protocol, GIVEN), (OwnRound, OF_ITS_ROUND)], ids=["record", "round"]
+)
+def test_a_record_that_lacks_something_cannot_be_made(kind, given):
+    kind(**dict.fromkeys(given, "x"))
+    for name in given:
+        with pytest.raises(TypeError, match=name):
+            kind(**dict.fromkeys(set(given) - {name}, "x"))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_function_that_a_record_names_is_there(protocol):
+    record = PROTOCOLS[protocol]
+    assert record.name == protocol
+    assert all(getattr(record, word) for word in WORDS if word != "note")
+    values = [*vars(record).values(), *(vars(record.own).values() if record.own else ())]
+    named = [value for value in values if str(value).startswith("ssddl_jax.")]
+    assert all(callable(resolve(value)) for value in named)
+    assert record.own is None or {*vars(record.own).values()} - {record.own.order} <= {*named}
+
+
+def test_nobody_asks_for_a_protocol_by_its_name():
+    """A name may be told, compared only where the records are and in the protocol's own file."""
+    quoted = "|".join(re.escape(name) for name in PROTOCOLS)
+    asked = re.compile(rf"""protocol["'\]]*\s*(==|!=|in\b|not in\b)[^\n]*["']({quoted})["']""")
+    source = Path(sd.__file__).parent
+    found = [
+        str(path)
+        for path in source.rglob("*.py")
+        if path.parent.name != "baselines" and asked.search(path.read_text("utf-8"))
+    ]
+    assert not found
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -254,7 +294,7 @@ def test_the_forecast_of_secagg_knows_every_set_of_survivors(neighbours, thresho
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_dropouts_as_claimed(protocol, played):
     """2 of 6 vanish: every protocol survives that; the sums that are exact stay exact."""
-    alive = n if protocol in ("central", "standalone") else n - 2
+    alive = n if PROTOCOLS[protocol].reference else n - 2
     for row in played(protocol).metrics[QUIET:-1]:
         assert (row["alive"], row["void"]) == (alive, False)
         assert row["exact"] == (True if protocol in SECURE else None)
@@ -267,10 +307,15 @@ def test_everybody_vanishing_changes_nothing(protocol, played):
     assert result.metrics[-1]["void"]
     folder = result.directory / "checkpoints"
     before, last, after = (
-        json.loads((folder / str(done) / "meta" / "metadata").read_text())["state_sha256"]
-        for done in range(ROUNDS - 2, ROUNDS + 1)
+        state_of(folder / f"{done:06d}.npz") for done in range(ROUNDS - 2, ROUNDS + 1)
     )
     assert before != last == after
+
+
+def state_of(checkpoint):
+    """The bytes of its arrays."""
+    with np.load(checkpoint) as archive:
+        return [archive[name].tobytes() for name in archive.files if name != "about.json"]
 
 
 @pytest.mark.slow
@@ -314,18 +359,21 @@ def test_devices_change_nothing(protocol, devices, finished):
 
 
 def test_bytes_that_everybody_moves_once():
-    from ssddl_jax.baselines.traffic import pooled, public_key
-
-    assert pooled(config_of("central"), 100, 785) == 78_500
-    assert pooled(config_of("ssddl"), 100, 785) == 0
-    assert 3.1e9 < public_key(config_of("phong-lwe"), 109_386) < 3.3e9
+    once = {name: record.once for name, record in PROTOCOLS.items() if record.once}
+    assert list(once) == ["central"]
+    assert resolve(once["central"])(100, 785) == 78_500
+    assert 3.1e9 < key_agreement(config_of("phong-lwe"), 109_386, 0).down < 3.3e9
 
 
 def test_expansion_of_lwe():
     d = 109_386
-    assert member(config_of("phong-lwe"), d).up / (4 * d) == pytest.approx(2.47, abs=0.005)
+
+    def member(config):
+        return resolve(protocol_of(config).own.bytes)(config, d)
+
+    assert member(config_of("phong-lwe")).up / (4 * d) == pytest.approx(2.47, abs=0.005)
     # 2 (1 + 15/32), and what is lost to whole values a plaintext.
-    assert member(config_of("phong-paillier"), d).up / (4 * d) == pytest.approx(2.94, abs=0.02)
+    assert member(config_of("phong-paillier")).up / (4 * d) == pytest.approx(2.94, abs=0.02)
 
 
 def test_laplace_noise_says_its_total(tmp_path):
@@ -352,7 +400,7 @@ def test_models_that_everybody_keeps_count_as_memory(protocol, fields, named):
 
 
 def test_a_fraction_is_the_decimal_that_is_written():
-    from ssddl_jax.baselines.traffic import chosen
+    from ssddl_jax.baselines.dssgd_bytes import chosen
 
     assert chosen(0.29, 100) == 29  # a float product gives 28
     assert chosen(0.001, 100) == 1

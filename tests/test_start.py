@@ -18,7 +18,7 @@ from ssddl_jax.config import config
 from ssddl_jax.core.arithmetic.chacha import PRGS
 from ssddl_jax.core.learning import models, optimizers
 
-DRAWING = {"matplotlib", "orbax", "scipy", "sklearn", "tensorboardX"}
+DRAWING = {"matplotlib", "scipy", "sklearn", "tensorboardX"}
 HEAVY = DRAWING | {"jax", "jaxlib", "flax", "optax", "rich"}
 
 # Prints, of each command in turn, its exit status and which packages have been imported by then.

@@ -101,7 +101,7 @@ def test_a_signal_between_rounds_leaves_a_checkpoint_of_that_round(command, whol
     assert (status, out) == (1, "")
     done = rounds_done(tmp_path)
     assert line == f"stopped after {done} of {ROUNDS} rounds; go on with: ssddl resume run"
-    assert (tmp_path / "run" / "checkpoints" / str(done)).is_dir()
+    assert (tmp_path / "run" / "checkpoints" / f"{done:06d}.npz").is_file()
     assert check_goes_on(tmp_path, whole)["resumed_from"] == [done]
 
 
@@ -135,7 +135,7 @@ def test_two_signals_in_the_rounds(command, whole, tmp_path):
 @pytest.mark.parametrize(("how", "on"), [("SIGINT", 1), ("SIGKILL", 2)])
 def test_two_processes_stopped_and_gone_on_with_by_one_or_two(command, whole, tmp_path, how, on):
     run = start([*command, "--processes", "2"], tmp_path)
-    until((tmp_path / "run" / "checkpoints" / "40").is_dir, run)  # written beside later rounds
+    until((tmp_path / "run" / "checkpoints" / "000040.npz").is_file, run)
     if how == "SIGINT":
         run.send_signal(signal.SIGINT)
     else:
@@ -154,7 +154,7 @@ def test_two_processes_stopped_and_gone_on_with_by_one_or_two(command, whole, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [100_000, 2_500, 600])
 def test_a_full_disk_is_one_line_and_nothing_is_lost(command, whole, tmp_path, limit):
-    """Files may not grow beyond: the log's turn comes first, a checkpoint's, config.toml's."""
+    """Files may not grow beyond: the log fails after checkpoints, before any, config.toml fails."""
 
     def starve():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """The contract of a protocol whose round is not SSDDL's: what it is built from, what it gives.
 
 A protocol that merely sums securely is a sharing scheme (`core/sharing/`); one that
-changes the round is a builder `Parts -> Rival`, and a line in `registry.py`.
+changes the round is a builder `Parts -> Rival`, which its record names (`config/protocols.py`).
 """
 
 from collections.abc import Callable

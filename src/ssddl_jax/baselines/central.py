@@ -6,12 +6,15 @@ nobody vanishes. The optimizer's state starts anew in each round, as a participa
 whose weights would not be finite changes nothing.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Int32
 
 from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.baselines.work import Cost, Work
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.learning.local_training import LocalSteps, minibatch_steps
 from ssddl_jax.core.learning.population import Data, rows_of
@@ -69,3 +72,16 @@ def batched(
     padding = ((0, 0), (0, spare))
     shape = (-1, steps.batch_size)
     return jnp.pad(rows, padding).reshape(shape), jnp.pad(valid, padding).reshape(shape)
+
+
+def handed_over(examples: int, example_bytes: int) -> int:
+    """Bytes of the data that all participants together hand over before the first round.
+
+    `examples`: of everybody; `example_bytes`: one with its label.
+    """
+    return examples * example_bytes
+
+
+def work(config: Any, dimension: int, train_seconds: float) -> Work:
+    """The server trains on what all members of a round would."""
+    return Work(Cost(), Cost(config.group * train_seconds))

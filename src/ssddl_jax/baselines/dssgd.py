@@ -21,9 +21,10 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax.baselines import laplace
 from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.baselines.dssgd_bytes import chosen
 from ssddl_jax.baselines.selecting import largest, largest_words
 from ssddl_jax.baselines.sequential import Vector, Visit, flat, trained, visit_all
-from ssddl_jax.baselines.traffic import chosen
+from ssddl_jax.baselines.work import Cost, Work, timed
 from ssddl_jax.config.config import Config
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.arithmetic.chacha import words
@@ -214,3 +215,18 @@ def noise(key: randomness.Key, laws: laplace.Laws, size: int, count: int) -> Noi
 
     drawn = lax.fori_loop(0, digits, add_digit, jnp.zeros(sum(draws), jnp.int32))
     return Noise(drawn[:1], drawn[1 : 1 + size], drawn[1 + size :])
+
+
+def models_kept(config: Config) -> int:
+    """Everybody's own, unless all is downloaded."""
+    return config.participants if config.dssgd_theta_d < 1 else 0
+
+
+def work(config: Config, dimension: int, train_seconds: float) -> Work:
+    """A member chooses its coordinates, the server adds them."""
+    count = chosen(config.dssgd_theta_u, dimension)
+    change = jnp.linspace(-1, 1, dimension, dtype=jnp.float32)
+    index = jnp.arange(count, dtype=jnp.int32)
+    choose = timed(lambda x: largest(x, count), change)
+    add = timed(lambda w, i: w.at[i].add(w[i]), change, index)
+    return Work(Cost(train_seconds, choose), Cost(0.0, config.group * add))

@@ -13,7 +13,7 @@ import math
 from decimal import Decimal, localcontext
 from typing import Any, NamedTuple
 
-from ssddl_jax.baselines.traffic import chosen
+from ssddl_jax.baselines.dssgd_bytes import chosen
 from ssddl_jax.common.errors import ConfigError
 
 LIMBS = 3  # 32-bit words of a threshold
@@ -120,6 +120,12 @@ def check(config: Any) -> None:
     if config.dssgd_epsilon > 0 and config.nonfinite == "stop":
         remedy = "with dssgd_epsilon a stop would reveal a member's data; use exclude"
         raise ConfigError("nonfinite", config.nonfinite, remedy)
+
+
+def server_learns(config: Any) -> str:
+    """What the server learns where there is noise; nothing to say where there is none."""
+    noisy = config.dssgd_epsilon > 0
+    return "the chosen coordinates of every update, with Laplace noise" if noisy else ""
 
 
 def notes(config: Any, rounds: int, dimension: int) -> list[str]:

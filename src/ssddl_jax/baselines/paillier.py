@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssddl_jax.baselines.traffic import PAILLIER_KEY_BITS, PAILLIER_PAD_BITS
+from ssddl_jax.baselines.phong_bytes import PAILLIER_KEY_BITS, PAILLIER_PAD_BITS
 from ssddl_jax.common.errors import ConfigError
 
 VALUE_BITS = 32
@@ -42,11 +42,15 @@ def installed() -> bool:
     return importlib.util.find_spec("phe") is not None
 
 
+def missing() -> str | None:
+    """What to do where the library is not here."""
+    return None if installed() else "needs the extra paillier: pip install 'ssddl-jax[paillier]'"
+
+
 def generate(key_bits: int = PAILLIER_KEY_BITS) -> Keys:
     """A fresh pair. Raises `ConfigError` where the library is not installed."""
-    if not installed():
-        remedy = "needs the extra paillier: pip install 'ssddl-jax[paillier]'"
-        raise ConfigError("protocol", "phong-paillier", remedy)
+    if why := missing():
+        raise ConfigError("protocol", "phong-paillier", why)
     from phe import paillier
 
     return Keys(*paillier.generate_paillier_keypair(n_length=key_bits))

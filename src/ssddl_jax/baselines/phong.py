@@ -18,8 +18,10 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import UInt32
 
+from ssddl_jax.baselines import lwe, lwe_cost, paillier
 from ssddl_jax.baselines.base import Parts, Rival, after_round, told
 from ssddl_jax.baselines.sequential import Vector, Visit, flat, trained, visit_all
+from ssddl_jax.baselines.work import Cost, Work
 from ssddl_jax.core.arithmetic.encoding import Encoding, encode_rows
 from ssddl_jax.core.arithmetic.rings import RINGS, split
 from ssddl_jax.core.learning.models import Params
@@ -27,6 +29,7 @@ from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Info, SelectGroup, State
 
 _WIDE = RINGS[64]
+_LWE_SLICE, _PAILLIER_SLICE = 256, 130  # coordinates whose encryption is timed
 _MOST = float(1 << 22)  # weights beyond this are held at it: a plaintext's range, with room
 
 
@@ -83,3 +86,44 @@ def decrypted(held: UInt32[Array, " 2d"], encoding: Encoding) -> Vector:
     """The weights that integers stand for."""
     scale: Any = jnp.float32(2.0**-encoding.fraction_bits)
     return _WIDE.lift(held) * scale
+
+
+def lwe_work(config: Any, dimension: int, train_seconds: float) -> Work:
+    """Ciphertexts by learning with errors."""
+    width = min(_LWE_SLICE, dimension)
+    found = lwe_cost.measure(width)
+    fixed = found["encrypt_fixed_seconds"]
+    encrypt = fixed + dimension * found["encrypt_seconds_per_coordinate"]
+    decrypt = dimension * found["decrypt_seconds_per_coordinate"]
+    add = (dimension + lwe.PHONG.dimension) * found["add_seconds_per_coordinate"]
+    operations = (2 * dimension + lwe.PHONG.dimension) * lwe.PHONG.dimension
+    member = Cost(train_seconds, encrypt + decrypt, 0, operations)
+    server = Cost(0.0, config.group * add)
+    return encrypted(member, server, dimension, width, encrypt, bool(found["exact"]))
+
+
+def paillier_work(config: Any, dimension: int, train_seconds: float) -> Work:
+    """Ciphertexts by Paillier's scheme. Raises `ConfigError` where its extra is not installed."""
+    width = min(_PAILLIER_SLICE, dimension)
+    found = paillier.measure(width)
+    encrypt, decrypt, add = (
+        dimension * found[f"{what}_seconds_per_coordinate"]
+        for what in ("encrypt", "decrypt", "add")
+    )
+    member = Cost(train_seconds, encrypt + decrypt, 0, 2 * paillier.ciphertexts(dimension))
+    server = Cost(0.0, config.group * add)
+    return encrypted(member, server, dimension, width, encrypt, bool(found["exact"]))
+
+
+def encrypted(
+    member: Cost, server: Cost, dimension: int, width: int, encrypt: float, exact: bool
+) -> Work:
+    """A round under encryption: the model is encrypted anew by one of the members, and sent once
+    more.
+    """
+    note = (
+        f"ciphertexts made on {width:,} of {dimension:,} coordinates, seconds scaled; once a "
+        "round a member encrypts the model anew: in the round's seconds and messages, not in the "
+        "bytes of a member"
+    )
+    return Work(member, server, note=note, exact=exact, renewal=encrypt)

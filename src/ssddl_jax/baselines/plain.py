@@ -3,12 +3,15 @@
 The server sees every update. (McMahan et al. 2017)
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ssddl_jax.baselines.base import Parts, Rival
+from ssddl_jax.baselines.work import ROWS, Cost, Work, timed
 from ssddl_jax.core.accumulate import FloatSums, float_sums
 from ssddl_jax.core.learning.outcomes import Outcomes
 from ssddl_jax.core.learning.population import Data
@@ -57,3 +60,10 @@ def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
 def plain(parts: Parts) -> Rival:
     """The float32 mean of the updates, without sharing."""
     return Rival(plain_round(parts.recipe), parts.recipe.server.init)
+
+
+def work(config: Any, dimension: int, train_seconds: float) -> Work:
+    """The server adds the updates up."""
+    rows = tuple(jnp.zeros((min(config.group, ROWS), dimension), jnp.float32))
+    add = timed(lambda x: functools.reduce(jnp.add, x), rows) * config.group / len(rows)
+    return Work(Cost(train_seconds), Cost(0.0, add))

@@ -1,4 +1,4 @@
-"""Bits that SecAgg and SecAgg+ move for one member that stays. Free of JAX.
+"""Bits that SecAgg and SecAgg+ move for one member that stays, and its keys. Free of JAX.
 
 Bonawitz et al. 2017 count, for a group of n, 2 n keys and 5 n - 4 shares of 256 bits and the masked
 words, to and from the server together: 256 (7 n - 4) + m ceil(log2 R). Shares travel between
@@ -6,7 +6,10 @@ members, encrypted, through the server: up once, down once. SecAgg+ shares with 
 of n - 1, so k + 1 stands for n in keys and shares (ours); R is the group's all the same.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ssddl_jax.baselines.traffic import KEY, KeyAgreement
+from ssddl_jax.common.errors import ConfigError
 
 SECRET = 256  # bits of a key, and of a share of a secret
 
@@ -58,3 +61,15 @@ def secagg_bits(holders: int, words: int, levels: int, members: int | None = Non
 def expansion(bits: SecAggBits, words: int, input_bits: int) -> float:
     """Bits moved over bits of the input."""
     return (bits.up + bits.down) / (words * input_bits)
+
+
+def keys(config: Any, dimension: int, neighbours: int, rounds: int) -> KeyAgreement:
+    """A member's two, and its partners', anew in each round."""
+    return KeyAgreement(2 * KEY, 2 * KEY * neighbours, 1, counted=True)
+
+
+def check_complete(config: Any) -> None:
+    """Refuses a sparse graph for SecAgg. Raises `ConfigError`."""
+    if config.neighbours != "complete":
+        remedy = "protocol secagg shares with everybody; use complete, or protocol secagg+"
+        raise ConfigError("neighbours", config.neighbours, remedy)

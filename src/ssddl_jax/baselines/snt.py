@@ -3,18 +3,24 @@
 The weights pass through the round's group in slot order; each member trains on its own data from
 what it received and sends the weights on. It is SGD over the members' data one after another. In
 the source weights travel under a key that the members share: what the server relays tells it
-nothing. Encryption and decryption cancel, so the round leaves them out; `comparison.work` times
-them. A member that vanishes, or whose update is not finite, leaves the weights as they were.
+nothing. Encryption and decryption cancel, so the round leaves them out; `work` times them. A member
+that vanishes, or whose update is not finite, leaves the weights as they were.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
 from ssddl_jax.baselines.sequential import Visit, moved, trained, visit_all
+from ssddl_jax.baselines.work import Cost, Work, some_keys, timed
+from ssddl_jax.core.arithmetic.chacha import CHACHA20
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Info, SelectGroup, State
+from ssddl_jax.core.sharing.schedules.kernels import LANES, written
 
 
 def snt(parts: Parts) -> Rival:
@@ -35,3 +41,14 @@ def snt(parts: Parts) -> Rival:
         return after_round(state, after, ()), info
 
     return Rival(step)
+
+
+def work(config: Any, dimension: int, train_seconds: float) -> Work:
+    """A member decrypts the weights and encrypts them again."""
+
+    def streams(keys: jax.Array) -> Any:
+        ones = jnp.ones(len(keys), jnp.uint32)
+        return written(CHACHA20, list(keys.T), ones, jnp.uint32(0), -(-dimension // 16))
+
+    one = timed(streams, some_keys(LANES)) / LANES  # some side by side: one alone compiles badly
+    return Work(Cost(train_seconds, 2 * one, 2 * dimension), Cost())

@@ -13,6 +13,7 @@ from jax import Array, lax
 
 from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
 from ssddl_jax.baselines.sequential import moved, trained
+from ssddl_jax.baselines.work import Cost, Work
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Info, SelectGroup, State
@@ -42,3 +43,13 @@ def standalone(parts: Parts) -> Rival:
         return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], size, axis=0), params)
 
     return Rival(step, memory, judged=lambda state: state.server)
+
+
+def models_kept(config: Any) -> int:
+    """Every member's, before a round and after it."""
+    return 2 * config.group
+
+
+def work(config: Any, dimension: int, train_seconds: float) -> Work:
+    """Training, and nothing else."""
+    return Work(Cost(train_seconds), Cost())

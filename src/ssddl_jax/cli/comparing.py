@@ -13,15 +13,16 @@ from ssddl_jax.cli.options import (
     whole,
 )
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.protocols import PROTOCOLS
 
 _SEEDS = 4
-_HIDDEN = ["protocol", "engine", "dropout_rule", "out", "seed", "eval_every", "checkpoint_every"]
-_HIDDEN += ["sinks", "dssgd_theta_u"]
+_HIDDEN = ["protocol", "engine", "out", "seed", "eval_every", "checkpoint_every", "sinks"]
+_HIDDEN += [protocol.variant for protocol in PROTOCOLS.values() if protocol.variant]
 
 
 def compare(arguments: list[str]) -> int:
     """`ssddl compare`."""
-    from ssddl_jax.measure.compare.rows import DEFAULT
+    from ssddl_jax.measure.compare.rows import DEFAULT, variants
 
     parser = Parser(
         prog="ssddl compare",
@@ -30,8 +31,8 @@ def compare(arguments: list[str]) -> int:
         "what. Writes a table and a picture.",
     )
     add = parser.add_argument
-    add("--protocols", default=DEFAULT, metavar="ROW,ROW,...", help="rows of the table; also "
-        "dssgd:THETA_U, ssddl:RULE [%(default)s]")  # fmt: skip
+    add("--protocols", default=DEFAULT, metavar="ROW,ROW,...",
+        help=f"rows of the table; also {', '.join(variants())} [%(default)s]")  # fmt: skip
     add("--seeds", default=str(_SEEDS), metavar="S", help="seeds 0..S-1 [%(default)s]")
     add("--out", metavar="DIR", help="folder for compare.json, .md, .png; by default a new one")
     add("--overwrite", action="store_true", help="an `out` that exists is reused")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ssddl_jax.common.text import printable
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.dropout_schedule import schedule_notes
-from ssddl_jax.config.protocols import facts_of
+from ssddl_jax.config.protocols import protocol_of, server_learns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,7 +137,7 @@ class Progress:
 def sharing_words(config: Config, plan: Any) -> str:
     """The sharing in a few words."""
     graph = "complete graph" if plan.neighbours >= plan.size - 1 else f"{plan.neighbours} partners"
-    how = f"engine {config.engine}" if config.protocol == "ssddl" else config.protocol
+    how = f"engine {config.engine}" if protocol_of(config).pair_shares else config.protocol
     return f"{how}, {graph}, {config.prg}"
 
 
@@ -149,7 +149,7 @@ def megabytes(count: float) -> str:
 def print_summary(config: Config, result: "RunResult") -> None:
     """The closing table of a run."""
     summary = result.summary
-    table = what_and_value("SSDDL, simulated" if config.protocol == "ssddl" else config.protocol)
+    table = what_and_value(protocol_of(config).title or config.protocol)
     accuracy = summary["test_accuracy"]
     table.add_row("test accuracy", "-" if accuracy is None else f"{accuracy:.4f}")
     if config.sums_securely:
@@ -161,7 +161,7 @@ def print_summary(config: Config, result: "RunResult") -> None:
         table.add_row("withstands colluders", f"{summary['max_colluders']} with the server")
         table.add_row("error of the mean, at most", f"{summary['error_bound']:.2g} a coordinate")
     else:
-        table.add_row("the server learns", facts_of(config).server)
+        table.add_row("the server learns", server_learns(config))
     for what, name in (("rounds shared again", "rounds_retried"), ("void rounds", "rounds_void")):
         if summary[name]:
             table.add_row(what, f"{summary[name]:,}")

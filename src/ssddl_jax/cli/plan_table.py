@@ -4,7 +4,7 @@ from typing import Any
 
 from ssddl_jax.cli.console import megabytes, show, what_and_value
 from ssddl_jax.common.text import printable
-from ssddl_jax.config.protocols import SECURE
+from ssddl_jax.config.protocols import PROTOCOLS
 from ssddl_jax.config.rules import RULES
 
 Lines = list[tuple[str, str]]
@@ -26,10 +26,11 @@ def _sharing(report: dict[str, Any]) -> Lines:
         ("participants, a round", f"{report['participants']:,}, {size:,}"),
         ("model, parameters", f"{report['model']}, {report['parameters']:,}"),
     ]
-    if report["protocol"] not in SECURE:
-        return [*rows, ("sharing", "none"), ("protocol", report["protocol"])]
+    protocol = PROTOCOLS[report["protocol"]]
+    if not protocol.secure:
+        return [*rows, ("sharing", "none"), ("protocol", protocol.name)]
     graph = "complete graph" if neighbours >= size - 1 else f"{neighbours} partners each"
-    how = f"engine {report['engine']}" if report["protocol"] == "ssddl" else report["protocol"]
+    how = f"engine {report['engine']}" if protocol.pair_shares else protocol.name
     rows.append(("sharing", f"{how}, {graph}, {report['prg']}"))
     if RULES[report["dropout_rule"]].needs_threshold:
         rows.append(("threshold t, shares needed", f"{report['threshold']:,}"))
@@ -43,7 +44,7 @@ def _sharing(report: dict[str, Any]) -> Lines:
 
 
 def _numbers(report: dict[str, Any]) -> Lines:
-    if report["protocol"] not in SECURE:
+    if not PROTOCOLS[report["protocol"]].secure:
         return []
     return [
         ("fraction bits", str(report["fraction_bits"])),

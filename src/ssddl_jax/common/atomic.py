@@ -12,11 +12,15 @@ from ssddl_jax.common.text import shown
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write; it takes the other's place once all is written, or goes."""
+    """A file beside `path` to write; it takes the other's place once all is written, or goes.
+
+    What must outlast a power cut is on the disk before the block ends, as by `write_through`.
+    """
     part = path.with_name(f".part-{path.name}")
     try:
         yield part
         part.replace(path)
+        _keep_names(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -28,12 +32,23 @@ def write_whole(path: Path, text: str) -> None:
         write_through(part, text)
 
 
-def write_through(path: Path, text: str) -> None:
-    """Writes a text file; it is on the disk when this returns."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(shown(text))
+def write_through(path: Path, content: str | bytes) -> None:
+    """Writes a file, text as UTF-8; it is on the disk when this returns."""
+    content = content if isinstance(content, bytes) else shown(content).encode("utf-8")
+    with path.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _keep_names(folder: Path) -> None:
+    """Writes a folder's names to the disk."""
+    with suppress(OSError):  # a file system that cannot
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(held)
+        finally:
+            os.close(held)
 
 
 @contextmanager

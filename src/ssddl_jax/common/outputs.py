@@ -23,20 +23,22 @@ from ssddl_jax.common.paths import check_path
 
 MARKER = ".ssddl"
 WAITING = ".ssddl-new"  # a folder of a run that is to replace another
-_CHECKPOINT = (
-    r"(checkpoints|checkpoints-damaged)/\d+[^/]*/(.*/)?(_CHECKPOINT_METADATA|_METADATA|_sharding"
+CHECKPOINTS, ASIDE = "checkpoints", "checkpoints-damaged"  # and where those go that are not used
+_CHECKPOINT = re.compile(r"(\.part-)?([0-9]{6}|[1-9][0-9]{6,})\.npz")
+_ORBAX = (  # checkpoints of earlier versions: only to be removed
+    rf"({CHECKPOINTS}|{ASIDE})/\d+[^/]*/(.*/)?(_CHECKPOINT_METADATA|_METADATA|_sharding"
     r"|metadata|commit_success\.txt|manifest\.ocdbt|[0-9a-f]{32}|process_\d+)"
 )
 _RUN = (
     r"(\.part-)?(config\.toml|summary\.json|report\.html|metrics\.jsonl|metrics\.csv)"
-    rf"|{_CHECKPOINT}"
+    rf"|{CHECKPOINTS}/{_CHECKPOINT.pattern}|{ASIDE}/[0-9]{{6,}}-[0-9]+\.npz|{_ORBAX}"
     r"|model/(\.part-)?(params\.npz|params\.msgpack|model\.json)"
     r"|tensorboard/events\.out\.tfevents\.[^/]*"
 )
 _NAMES = {"run": _RUN} | {
     kind: rf"(\.part-)?{kind}\.(json|md|png)" for kind in ("compare", "attack", "scale")
 }
-_FOLDERS = ("checkpoints", "checkpoints-damaged", "model", "tensorboard")
+_FOLDERS = (CHECKPOINTS, ASIDE, "model", "tensorboard")
 
 
 def kind_of(directory: Path) -> str | None:
@@ -96,16 +98,17 @@ def check_run(directory: Path) -> None:
 
 
 def check_contents(field: str, directory: Path) -> None:
-    """Refuses a run directory in which a run would remove or replace what is not ours: a folder
-    named as a checkpoint, whose turn to go would come, and what a link leads to.
+    """Refuses a run directory in which a run would remove or replace what is not ours: a folder or
+    a link that is named as a checkpoint, whose turn to go would come, and what a link leads to.
     """
     for name in ("model", "tensorboard"):
         if (directory / name).is_symlink():
             remedy = f"{directory / name} is a link, and what it leads to is not ours; remove it"
             raise ConfigError(field, directory, remedy)
-    for entry in _foreign_steps(directory):
-        remedy = f"{entry} is not a checkpoint of ours, and looks like one; move it away"
-        raise ConfigError(field, directory, remedy)
+    for entry in _named_as_checkpoints(directory):
+        if not entry.is_file(follow_symlinks=False):
+            remedy = f"{entry.path} is not a checkpoint of ours, and looks like one; move it away"
+            raise ConfigError(field, directory, remedy)
 
 
 def in_use(directory: Path) -> bool:
@@ -114,18 +117,25 @@ def in_use(directory: Path) -> bool:
     )
 
 
-def _foreign_steps(directory: Path) -> list[Path]:
-    """What in `checkpoints` is named as a checkpoint, and holds a file of somebody else's."""
-    folder, known = directory / "checkpoints", re.compile(_CHECKPOINT)
+def checkpoints_in(directory: Path) -> tuple[dict[int, Path], list[Path]]:
+    """A run's checkpoints, by their rounds, and those that a killed process left unfinished."""
+    done: dict[int, Path] = {}
+    unfinished = []
+    for entry in _named_as_checkpoints(directory):
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            unfinished.append(path)
+        else:
+            done[int(path.stem)] = path
+    return done, unfinished
 
-    def foreign(step: Path) -> bool:  # which may go meanwhile, if a run writes there
-        files = (Path(inner) / name for inner, _, names in os.walk(step) for name in names)
-        return step.is_symlink() or any(
-            not known.fullmatch(path.relative_to(directory).as_posix()) for path in files
-        )
 
-    steps = folder.iterdir() if folder.is_dir() else ()
-    return [step for step in steps if step.name.isdecimal() and foreign(step)]
+def _named_as_checkpoints(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory / CHECKPOINTS) as entries:
+            return [entry for entry in entries if _CHECKPOINT.fullmatch(entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 @contextmanager
@@ -218,6 +228,3 @@ def write_results(
             draw(written.enter_context(beside(directory / f"{kind}.png")))
         for end, text in (("md", table), ("json", json.dumps(found, indent=1) + "\n")):
             write_through(written.enter_context(beside(directory / f"{kind}.{end}")), text)
-
-
-# A run that replaces another

@@ -151,7 +151,7 @@ class Config:
     @property
     def sums_securely(self) -> bool:
         """Whether the server gets nothing but a sum of encoded updates."""
-        return self.protocol in protocols.SECURE
+        return protocols.protocol_of(self).secure
 
     @property
     def in_python(self) -> bool:
@@ -160,8 +160,8 @@ class Config:
 
     @property
     def rule_in_force(self) -> Rule:
-        """What `dropout_rule` names, or secagg's own."""
-        return RULES["secagg" if self.protocol in protocols.SECAGG else self.dropout_rule]
+        """The protocol's own, or what `dropout_rule` names."""
+        return RULES[protocols.protocol_of(self).rule or self.dropout_rule]
 
     @property
     def paired(self) -> bool:
@@ -170,8 +170,8 @@ class Config:
 
     @property
     def graph(self) -> int | str:
-        """The sharing graph in force: secagg+ is sparse unless a number says how."""
-        if self.protocol == "secagg+" and self.neighbours == "complete":
+        """The sharing graph in force: a sparse protocol's is not complete by default."""
+        if protocols.protocol_of(self).sparse and self.neighbours == "complete":
             return "auto"
         return self.neighbours
 
@@ -259,7 +259,7 @@ def _check_features(config: Config) -> None:
         raise ConfigError("protocol", config.protocol, remedy)
     protocols.check(config)
     rule = RULES[config.dropout_rule]
-    if config.protocol == "ssddl" and config.engine == "ideal" and not rule.ideal:
+    if config.sums_securely and config.engine == "ideal" and not rule.ideal:
         drawn = " or ".join(f"dropout_rule {name}" for name in CHOICES if RULES[name].ideal)
         remedy = f"engine ideal has no pair shares to open; use {drawn} or engine pairwise"
         raise ConfigError("dropout_rule", config.dropout_rule, remedy)

@@ -1,129 +1,260 @@
-"""What there is to say of every protocol before any of it is built: names, facts, what it refuses.
+"""The records of all protocols, and what is asked of a config's."""
 
-Free of JAX. Builders stand in `baselines/registry.py` (rounds of their own) and
-`config/rules.py` (secure sums).
-"""
-
-from typing import Any, NamedTuple
+from typing import Any
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.lazily import resolve
+from ssddl_jax.config.protocol import Only, OwnRound, Protocol
 
-
-class Facts(NamedTuple):
-    """A protocol in words, for tables; `server` and `participant`: what each learns of others."""
-
-    family: str  # secure sum, plain sum, in turn, reference
-    server: str
-    participant: str
-    survives: str  # dropouts
-    source: str
-    note: str = ""  # what a run's summary must not leave unsaid
-    check: str = ""  # module:function (config), refuses what the protocol has no room for
-    notes: str = ""  # module:function (config, rounds, dimension), more notes
-
-
-SUM = "the sum of the updates"
-EACH = "every update, in the clear"
-MODEL = "the model of each round"
+_SUM = "the sum of the updates"
+_EACH = "every update, in the clear"
+_MODEL = "the model of each round"
+_VISITS = "the model after every visit"
+_LOST = "any: a visit is lost"
+_OWN_BYTES = "what a member sends and receives in its round"
 _DECRYPTED = (
     "the round computes what decryption yields, in integers; ciphertexts themselves are made, "
     "checked and timed on a slice by ssddl compare"
 )
-PROTOCOLS: dict[str, Facts] = {
-    "ssddl": Facts("secure sum", SUM, MODEL, "by its rule", "Duan, Zhou, Li 2020"),
-    "secagg": Facts("secure sum", SUM, MODEL, "up to n - t", "Bonawitz et al. 2017"),
-    "secagg+": Facts(
-        "secure sum",
-        SUM,
-        MODEL,
-        "up to max_dropout n, while t partners of each are left",
-        "Bell et al. 2020",
+_SECAGG_BYTES = (
+    "parameters down, masked words up, packed; two public keys a member up and its partners' down; "
+    "shares of its two secrets up and its partners' for it down; the shares opened to the server; "
+    "32 bytes a key and a share"
+)
+_SECAGG_ONLY = (
+    Only("engine", "pairwise", "secagg opens shares, so every mask is computed"),
+    Only("dropout_rule", "retry", "secagg has a rule of its own for dropouts"),
+    Only("transport", "seeded", "secagg's masks come from agreed keys"),
+)
+_ORDER_ONLY = {
+    "side by side": (),
+    "in turn": (
+        Only("weighting", "uniform", "updates are added as they come"),
+        Only("server_optimizer", "mean", "updates are added as they come"),
     ),
-    "plain": Facts("plain sum", EACH, MODEL, "any", "McMahan et al. 2017"),
-    "dssgd": Facts(
-        "in turn",
-        "the chosen coordinates of every update, exactly",
-        "the model after every visit",
-        "any: a visit is lost",
-        "Shokri, Shmatikov 2015",
+    "reference": (
+        Only("weighting", "uniform", "nothing is averaged"),
+        Only("server_optimizer", "mean", "there is no server's step"),
+    ),
+}
+
+_ALL = (
+    Protocol(
+        name="ssddl",
+        source="Duan, Zhou, Li 2020",
+        server=_SUM,
+        participant=_MODEL,
+        survives="by its rule",
+        note="",
+        counted="parameters down, uploads up, shares that travel, pair keys that are opened; "
+        "4 bytes a word, 32 a key",
+        messages="ssddl_jax.planning.network:of_sharing",
+        keys="ssddl_jax.planning.key_agreement:of_ssddl",
+        own=None,
+        pair_shares=True,
+        explained=True,
+        title="SSDDL, simulated",
+        sentence="secret sharing (SSDDL), each member with {partners}",
+        panel="ssddl_jax.report.privacy:ssddl",
+        variant="dropout_rule",
+    ),
+    Protocol(
+        name="secagg",
+        source="Bonawitz et al. 2017",
+        server=_SUM,
+        participant=_MODEL,
+        survives="up to n - t",
+        note="",
+        counted=_SECAGG_BYTES,
+        messages="ssddl_jax.planning.network:of_sharing",
+        keys="ssddl_jax.baselines.secagg_bytes:keys",
+        own=None,
+        rule="secagg",
+        only=_SECAGG_ONLY,
+        check="ssddl_jax.baselines.secagg_bytes:check_complete",
+    ),
+    Protocol(
+        name="secagg+",
+        source="Bell et al. 2020",
+        server=_SUM,
+        participant=_MODEL,
+        survives="up to max_dropout n, while t partners of each are left",
+        note="",
+        counted=_SECAGG_BYTES,
+        messages="ssddl_jax.planning.network:of_sharing",
+        keys="ssddl_jax.baselines.secagg_bytes:keys",
+        own=None,
+        rule="secagg",
+        sparse=True,
+        only=_SECAGG_ONLY,
+    ),
+    Protocol(
+        name="plain",
+        source="McMahan et al. 2017",
+        server=_EACH,
+        participant=_MODEL,
+        survives="up to max_dropout n",
+        note="",
+        counted=_OWN_BYTES,
+        messages=2,
+        keys="",
+        own=OwnRound(
+            order="side by side",
+            builder="ssddl_jax.baselines.plain:plain",
+            bytes="ssddl_jax.baselines.traffic:whole_model",
+            work="ssddl_jax.baselines.plain:work",
+        ),
+        quorum=True,
+        explained=True,
+        sentence="plain averaging, without sharing",
+        exposes="The server sees every member's update in the clear.",
+        panel="ssddl_jax.report.privacy:plain",
+    ),
+    Protocol(
+        name="dssgd",
+        source="Shokri, Shmatikov 2015",
+        server="the chosen coordinates of every update, exactly",
+        participant=_VISITS,
+        survives=_LOST,
+        note="",
+        counted=_OWN_BYTES,
+        messages=2,
+        keys="",
+        own=OwnRound(
+            order="in turn",
+            builder="ssddl_jax.baselines.dssgd:dssgd",
+            bytes="ssddl_jax.baselines.dssgd_bytes:moved",
+            work="ssddl_jax.baselines.dssgd:work",
+        ),
+        kept="ssddl_jax.baselines.dssgd:models_kept",
         check="ssddl_jax.baselines.laplace:check",
+        learns="ssddl_jax.baselines.laplace:server_learns",
         notes="ssddl_jax.baselines.laplace:notes",
+        variant="dssgd_theta_u",
+        rows=("1", "0.1", "0.01"),
     ),
-    "phong-lwe": Facts(
-        "in turn",
-        "nothing; with one participant, every update",
-        "the model after every visit",
-        "any: a visit is lost",
-        "Phong et al. 2018",
+    Protocol(
+        name="phong-lwe",
+        source="Phong et al. 2018",
+        server="nothing; with one participant, every update",
+        participant=_VISITS,
+        survives=_LOST,
         note=_DECRYPTED,
+        counted=_OWN_BYTES,
+        messages=2,
+        keys="ssddl_jax.baselines.phong_bytes:lwe_keys",
+        own=OwnRound(
+            order="in turn",
+            builder="ssddl_jax.baselines.phong:phong",
+            bytes="ssddl_jax.baselines.phong_bytes:lwe",
+            work="ssddl_jax.baselines.phong:lwe_work",
+        ),
+        encrypted=True,
     ),
-    "phong-paillier": Facts(
-        "in turn",
-        "nothing; with one participant, every update",
-        "the model after every visit",
-        "any: a visit is lost",
-        "Phong et al. 2018",
+    Protocol(
+        name="phong-paillier",
+        source="Phong et al. 2018",
+        server="nothing; with one participant, every update",
+        participant=_VISITS,
+        survives=_LOST,
         note=_DECRYPTED,
+        counted=_OWN_BYTES,
+        messages=2,
+        keys="ssddl_jax.baselines.phong_bytes:paillier_keys",
+        own=OwnRound(
+            order="in turn",
+            builder="ssddl_jax.baselines.phong:phong",
+            bytes="ssddl_jax.baselines.phong_bytes:paillier",
+            work="ssddl_jax.baselines.phong:paillier_work",
+        ),
+        encrypted=True,
+        missing="ssddl_jax.baselines.paillier:missing",
     ),
-    "snt": Facts(
-        "in turn",
-        "nothing; with one participant, its neighbour's update",
-        "the model as its predecessor left it",
-        "any: a visit is lost",
-        "Phong, Phuong 2019",
+    Protocol(
+        name="snt",
+        source="Phong, Phuong 2019",
+        server="nothing; with one participant, its neighbour's update",
+        participant="the model as its predecessor left it",
+        survives=_LOST,
+        note="",
+        counted=_OWN_BYTES,
+        messages=2,
+        keys="ssddl_jax.baselines.traffic:shared_key",
+        own=OwnRound(
+            order="in turn",
+            builder="ssddl_jax.baselines.snt:snt",
+            bytes="ssddl_jax.baselines.traffic:whole_model",
+            work="ssddl_jax.baselines.snt:work",
+        ),
     ),
-    "central": Facts("reference", "all data", "nothing", "none take part", "SGD on pooled data"),
-    "standalone": Facts("reference", "nothing", "nothing", "none are needed", "everybody alone"),
-}
-SECURE = tuple(name for name, facts in PROTOCOLS.items() if facts.family == "secure sum")
-IN_TURN = tuple(name for name, facts in PROTOCOLS.items() if facts.family == "in turn")
-SECAGG = ("secagg", "secagg+")
-ENCRYPTED = ("phong-lwe", "phong-paillier")
-ONE_BY_ONE = (*IN_TURN, "central", "standalone")  # nobody trains beside another
-# What a protocol leaves no choice of, by family or name: (field, the one value it takes, why).
-_ONE_WAY: dict[str, list[tuple[str, Any, str]]] = {
-    "secagg": [
-        ("engine", "pairwise", "secagg opens shares, so every mask is computed"),
-        ("dropout_rule", "retry", "secagg has a rule of its own for dropouts"),
-        ("transport", "seeded", "secagg's masks come from agreed keys"),
-    ],
-    "in turn": [
-        ("weighting", "uniform", "updates are added as they come"),
-        ("server_optimizer", "mean", "updates are added as they come"),
-    ],
-    "reference": [
-        ("weighting", "uniform", "nothing is averaged"),
-        ("server_optimizer", "mean", "there is no server's step"),
-    ],
-}
+    Protocol(
+        name="central",
+        source="SGD on pooled data",
+        server="all data",
+        participant="nothing",
+        survives="none take part",
+        note="",
+        counted=_OWN_BYTES,
+        messages=0,
+        keys="",
+        own=OwnRound(
+            order="reference",
+            builder="ssddl_jax.baselines.central:central",
+            bytes="ssddl_jax.baselines.traffic:nothing",
+            work="ssddl_jax.baselines.central:work",
+        ),
+        padded=True,
+        once="ssddl_jax.baselines.central:handed_over",
+    ),
+    Protocol(
+        name="standalone",
+        source="everybody alone",
+        server="nothing",
+        participant="nothing",
+        survives="none are needed",
+        note="",
+        counted=_OWN_BYTES,
+        messages=0,
+        keys="",
+        own=OwnRound(
+            order="reference",
+            builder="ssddl_jax.baselines.standalone:standalone",
+            bytes="ssddl_jax.baselines.traffic:nothing",
+            work="ssddl_jax.baselines.standalone:work",
+        ),
+        one_model=False,
+        kept="ssddl_jax.baselines.standalone:models_kept",
+    ),
+)
+PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
 
-def facts_of(config: Any) -> Facts:
-    """The facts of a config's protocol, with the noise that it asks for."""
-    facts = PROTOCOLS[config.protocol]
-    if config.protocol == "dssgd" and config.dssgd_epsilon > 0:
-        return facts._replace(server="the chosen coordinates of every update, with Laplace noise")
-    return facts
+def protocol_of(config: Any) -> Protocol:
+    """The record of a config's protocol."""
+    return PROTOCOLS[config.protocol]
+
+
+def server_learns(config: Any) -> str:
+    """What the server learns of the participants, under the settings of this config."""
+    protocol = protocol_of(config)
+    said = resolve(protocol.learns)(config) if protocol.learns else ""
+    return str(said or protocol.server)
 
 
 def notes(config: Any, rounds: int, dimension: int) -> list[str]:
     """What a run's summary must not leave unsaid of its protocol; `dimension`: of the model."""
-    facts = PROTOCOLS[config.protocol]
-    more = resolve(facts.notes)(config, rounds, dimension) if facts.notes else []
-    return [*([facts.note] if facts.note else []), *more]
+    protocol = protocol_of(config)
+    more = resolve(protocol.notes)(config, rounds, dimension) if protocol.notes else []
+    return [*([protocol.note] if protocol.note else []), *more]
 
 
 def check(config: Any) -> None:
     """Refuses what a config's protocol has no room for. Raises `ConfigError`."""
-    name = config.protocol
-    kind = "secagg" if name in SECAGG else PROTOCOLS[name].family
-    for field, only, why in _ONE_WAY.get(kind, []):
+    protocol = protocol_of(config)
+    by_order = _ORDER_ONLY[protocol.own.order] if protocol.own else ()
+    for field, only, why in (*protocol.only, *by_order):
         if getattr(config, field) != only:
-            remedy = f"protocol {name} takes {only} only: {why}"
+            remedy = f"protocol {protocol.name} takes {only} only: {why}"
             raise ConfigError(field, getattr(config, field), remedy)
-    if name == "secagg" and config.neighbours != "complete":
-        remedy = "protocol secagg shares with everybody; use complete, or protocol secagg+"
-        raise ConfigError("neighbours", config.neighbours, remedy)
-    if PROTOCOLS[name].check:
-        resolve(PROTOCOLS[name].check)(config)
+    if protocol.check:
+        resolve(protocol.check)(config)

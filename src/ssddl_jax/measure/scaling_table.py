@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ssddl_jax.common.text import literal
+from ssddl_jax.config.protocols import PROTOCOLS
 
 STEADY = 100  # participants from which growth is fitted: below, the round's fixed costs show
 
@@ -32,9 +33,8 @@ def markdown(result: dict[str, Any]) -> str:
             continue
         seconds = row["seconds_per_round_median"]
         over = f"{seconds / plain[n]:.2f}" if n in plain else ""
-        partners = (
-            "" if row["protocol"] == "plain" or row["engine"] == "ideal" else row["neighbours"]
-        )
+        shares = PROTOCOLS[row["protocol"]].secure and row["engine"] != "ideal"
+        partners = row["neighbours"] if shares else ""
         lines.append(
             f"| {n:,} | {row['curve']} | {partners} | {seconds:.4g} | {1e6 * seconds / n:.4g} "
             f"| {over} | {row['compile_seconds']:.1f} | {row['peak_memory_mb']:,.0f} "

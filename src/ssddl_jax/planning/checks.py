@@ -6,7 +6,7 @@ built from the same functions (`ssddl_jax.planning.plan`), for whoever comes fro
 
 from ssddl_jax.config.config import NAMES, Config, check_name
 from ssddl_jax.config.dropout_schedule import read_schedule
-from ssddl_jax.config.protocols import ENCRYPTED
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.arithmetic.headroom import Headroom, capacity_kind, headroom
 from ssddl_jax.data.partition import validate_partition
 from ssddl_jax.data.places import check_dataset
@@ -34,6 +34,6 @@ def room(config: Config, weight_max: int) -> Headroom:
         fraction_bits=config.fraction_bits,
         group_size=config.group,
         weight_max=weight_max,
-        kind="plaintext" if config.protocol in ENCRYPTED else capacity,
+        kind="plaintext" if protocol_of(config).encrypted else capacity,
         stochastic=config.rounding == "stochastic",
     )

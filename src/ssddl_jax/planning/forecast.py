@@ -13,6 +13,7 @@ import numpy as np
 from ssddl_jax import reference
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.dropout_schedule import read_schedule
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.planning.plan import Plan, Traffic, traffic
 
 _SELE, _DROP, _GRPH = (int.from_bytes(tag, "little") for tag in (b"SELE", b"DROP", b"GRPH"))
@@ -107,12 +108,10 @@ def _outcome(
 ) -> Outcome:
     """A round in which the slots `gone` vanish after sharing."""
     lost, alive = len(gone), plan.size - len(gone)
-    if config.protocol == "plain":
-        return Outcome(lost, 0, 0, alive < plan.least_alive)
-    if config.protocol in ("central", "standalone"):
+    if protocol_of(config).reference:
         return Outcome(0, 0, 0, False)
     if not config.sums_securely:
-        return Outcome(lost, 0, 0, not alive)
+        return Outcome(lost, 0, 0, alive < plan.least_alive)
     rule, void = config.rule_in_force, alive < plan.least_alive
     if rule.opens == "secrets":
         return _secrets(config, plan, public, round_, gone)

@@ -10,32 +10,11 @@ vanishes is opened. The bytes of a run count SecAgg's keys in every round, and S
 `KeyAgreement.counted` says which.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from ssddl_jax.baselines import traffic
-
-KEY = 32  # bytes of a public key, or of a symmetric one
-
-
-class KeyAgreement(NamedTuple):
-    """One participant's bytes in the life of its keys."""
-
-    up: int
-    down: int
-    rounds: int  # that the keys live
-    counted: bool  # whether the bytes of every round hold them
-
-    def a_round(self, participants: int, members: int) -> float:
-        """Bytes, up and down, of a member and round: a run's set-up spread over those who take
-        part in its rounds.
-        """
-        if self.rounds == 1:
-            return float(self.up + self.down)  # of those who take part only
-        return (self.up + self.down) * participants / (members * self.rounds)
-
-    def as_json(self, participants: int, members: int) -> dict[str, Any]:
-        """All of it, with `bytes_a_round`."""
-        return {**self._asdict(), "bytes_a_round": self.a_round(participants, members)}
+from ssddl_jax.baselines.traffic import KEY, KeyAgreement
+from ssddl_jax.common.lazily import resolve
+from ssddl_jax.config.protocols import protocol_of
 
 
 def key_agreement(
@@ -44,12 +23,13 @@ def key_agreement(
     """What a config's protocol takes; zeros where nothing is encrypted or masked. `neighbours` k;
     `rounds`: of the run, the config's if not given.
     """
-    life = rounds or config.rounds
-    if config.protocol == "ssddl":
-        return KeyAgreement(KEY, KEY * (config.participants - 1), life, counted=False)
-    if config.protocol in ("secagg", "secagg+"):
-        return KeyAgreement(2 * KEY, 2 * KEY * neighbours, 1, counted=True)
-    if config.protocol == "snt":  # the key that all trainers share
-        return KeyAgreement(0, KEY, life, counted=False)
-    public = traffic.public_key(config, dimension)
-    return KeyAgreement(0, public, life, counted=False)
+    life, keys = rounds or config.rounds, protocol_of(config).keys
+    if not keys:
+        return KeyAgreement(0, 0, life, counted=False)
+    found: KeyAgreement = resolve(keys)(config, dimension, neighbours, life)
+    return found
+
+
+def of_ssddl(config: Any, dimension: int, neighbours: int, rounds: int) -> KeyAgreement:
+    """One key of each participant, published before the first round; everybody else's down."""
+    return KeyAgreement(KEY, KEY * (config.participants - 1), rounds, counted=False)

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.devices import available_bytes
 from ssddl_jax.core.learning.models import Model
 from ssddl_jax.data.datasets import Dataset
@@ -117,20 +118,17 @@ def _largest_group(config: Config, limit: float, again: Callable[[Config], float
     return low
 
 
-def models_kept(config: Config, plan: Plan) -> int:
+def models_kept(config: Config) -> int:
     """Models that a run carries from round to round besides the server's."""
-    if config.protocol == "standalone":
-        return 2 * plan.size  # before a round, and after it
-    if config.protocol == "dssgd" and config.dssgd_theta_d < 1:
-        return plan.participants
-    return 0
+    kept = protocol_of(config).kept
+    return int(resolve(kept)(config)) if kept else 0
 
 
 def _sharing(config: Config, plan: Plan) -> float:
     """Bytes of a round's keys, and of the rows that cannot be added up at once."""
     row = 4.0 * plan.width
     if not config.sums_securely:
-        return 8 * row + 4.0 * plan.dimension * models_kept(config, plan)
+        return 8 * row + 4.0 * plan.dimension * models_kept(config)
     if config.engine == "ideal":
         return 8 * row
     if config.in_python:  # lists of Python integers: a pointer and the number

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.devices import available_bytes
 from ssddl_jax.planning.memory import models_kept
 from ssddl_jax.planning.plan import WORD, Plan
@@ -56,7 +57,7 @@ def least_needs(config: Config, plan: Plan, rows: int) -> list[Need]:
 def _sharing_words(config: Config, plan: Plan) -> int:
     """Words of what is shared, or kept from round to round."""
     if not config.sums_securely:
-        return plan.size + models_kept(config, plan) * plan.dimension
+        return plan.size + models_kept(config) * plan.dimension
     if config.engine == "ideal":
         return plan.size
     words: int = resolve(config.rule_in_force.least_memory)(config, plan)
@@ -64,7 +65,8 @@ def _sharing_words(config: Config, plan: Plan) -> int:
 
 
 def _smaller(config: Config) -> str:
-    if config.protocol != "ssddl" or config.rule_in_force.complete or config.graph != "complete":
+    ours = protocol_of(config).pair_shares
+    if not ours or config.rule_in_force.complete or config.graph != "complete":
         return "use a smaller group"
     return "use neighbours auto, engine ideal, or a smaller group"
 

@@ -4,6 +4,8 @@ from math import inf
 from typing import Any, NamedTuple
 
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.lazily import resolve
+from ssddl_jax.config.protocols import protocol_of
 
 
 class Network(NamedTuple):
@@ -47,10 +49,12 @@ def messages(config: Any, *, lost: bool, void: bool = False) -> int:
     """Messages of a member's round that wait for one another: the model down, the update up, and
     what the protocol adds. `lost`: somebody vanished after sharing; `void`: nothing came of it.
     """
-    if config.protocol in ("central", "standalone"):
-        return 0
-    if not config.sums_securely:
-        return 2
+    found = protocol_of(config).messages
+    return found if isinstance(found, int) else int(resolve(found)(config, lost, void))
+
+
+def of_sharing(config: Any, lost: bool, void: bool) -> int:
+    """Messages of a member's round of a secure sum, by its dropout rule and its transport."""
     if void and not lost:
         return 1  # too few can share: the model, and nothing more
     rule = config.rule_in_force

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssddl_jax.baselines import traffic as rivals
+from ssddl_jax.baselines.traffic import Moved
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.lazily import resolve
 from ssddl_jax.common.plugins import load_attribute, shapes_of
 from ssddl_jax.config.config import Config, check_name
 from ssddl_jax.config.dropout_schedule import read_schedule
-from ssddl_jax.config.protocols import ENCRYPTED, ONE_BY_ONE
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.arithmetic.chacha import MOST_WORDS, PRG, PRGS
 from ssddl_jax.core.arithmetic.encoding import Encoding
 from ssddl_jax.core.arithmetic.headroom import Headroom
@@ -132,7 +132,7 @@ def make_plan(
 
 def _ring_bits(config: Config) -> int:
     """Under encryption sums are followed in the wide ring."""
-    return 64 if config.protocol in ENCRYPTED else config.ring_bits
+    return 64 if protocol_of(config).encrypted else config.ring_bits
 
 
 def model_dimension(model: Model, shape: tuple[int, ...]) -> int:
@@ -202,7 +202,7 @@ def tile_size(config: Config, schedule: str, dimension: int) -> int:
     """Members trained side by side: a number of the platform, the model and the group alone, never
     of the memory that happens to be free.
     """
-    if config.protocol in ONE_BY_ONE:
+    if protocol_of(config).one_by_one:
         return 1
     if config.tile_size != "auto":
         return config.tile_size
@@ -248,8 +248,8 @@ def traffic(
     """
     model = WORD * plan.dimension
     down = model * plan.size
-    if not config.sums_securely:
-        each = rivals.member(config, plan.dimension)
+    if own := protocol_of(config).own:
+        each: Moved = resolve(own.bytes)(config, plan.dimension)
         return Traffic(each.up * alive, each.down * plan.size)
     if void:
         if alive == members:

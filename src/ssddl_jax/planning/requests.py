@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import check_path, user_path
 from ssddl_jax.config.config import MOST, Config
+from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
 from ssddl_jax.core.arithmetic.headroom import headroom
 
 # Transcripts, and what is shown of a round
@@ -53,8 +54,9 @@ def check_transcript_file(path: str, overwrite: bool) -> None:
 
 def check_explained(config: Config) -> None:
     """Refuses what `explain` cannot show."""
-    if config.protocol not in ("ssddl", "plain"):
-        remedy = "is not shown in one screen; ssddl and plain are"
+    if not protocol_of(config).explained:
+        names = " and ".join(p.name for p in PROTOCOLS.values() if p.explained)
+        remedy = f"is not shown in one screen; {names} are"
         raise ConfigError("protocol", config.protocol, remedy)
 
 

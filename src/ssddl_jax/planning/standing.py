@@ -13,6 +13,7 @@ from math import floor, inf, log2
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.planning import graph_search
 
 
@@ -48,7 +49,7 @@ def standing_of(config: Config) -> Standing:
     neighbours, threshold = _graph(config)
     sparse = neighbours < size - 1
     if not config.sums_securely:
-        least = fewest_survivors(config) if config.protocol == "plain" else 1
+        least = fewest_survivors(config) if protocol_of(config).quorum else 1
         return Standing(neighbours, threshold, least, least, 0, 1, -inf)
     least = max(3, rule.least(size, fewest_survivors(config), sparse))
     if rule.needs_threshold:

@@ -1,19 +1,19 @@
 """What a run withstands, in plain words: collusion, dropouts, late uploads."""
 
 from ssddl_jax.config.config import Config
-from ssddl_jax.config.protocols import facts_of
+from ssddl_jax.config.protocols import protocol_of, server_learns
 from ssddl_jax.planning.plan import Plan
 
 
 def tolerance(config: Config, plan: Plan) -> list[str]:
     """Sentences for people; the numbers are those of the plan."""
-    if config.protocol == "plain":
-        return ["The server sees every member's update in the clear.", _dropouts(config, plan)]
-    if not config.sums_securely:
-        facts = facts_of(config)
+    protocol = protocol_of(config)
+    if not protocol.secure:
+        learn = f"The server learns {server_learns(config)}; a participant learns "
+        survives = f"Dropouts survived: {protocol.survives}."
         return [
-            f"The server learns {facts.server}; a participant learns {facts.participant}.",
-            f"Dropouts survived: {facts.survives}.",
+            protocol.exposes or f"{learn}{protocol.participant}.",
+            _dropouts(config, plan) if protocol.quorum else survives,
         ]
     return [
         _collusion(config, plan),

@@ -1,11 +1,12 @@
 """The privacy panel: each adversary, what it learns of this run, and whether the claim covers it.
 
-docs/protocol.md, sections 5 to 7, for protocols ssddl and plain.
+docs/protocol.md, sections 5 to 7, for protocols ssddl and plain; of others, what their records say.
 """
 
 from typing import NamedTuple
 
-from ssddl_jax.config.protocols import facts_of
+from ssddl_jax.common.lazily import resolve
+from ssddl_jax.config.protocols import protocol_of, server_learns
 from ssddl_jax.planning.standing import standing_of
 from ssddl_jax.report.files import Run
 from ssddl_jax.report.html import Html, paragraph, plural, table, text
@@ -28,36 +29,43 @@ class Observer(NamedTuple):
 
 
 def privacy(run: Run) -> Html:
-    """The panel."""
-    if run.config.protocol == "plain":
-        rows, claim = _plain(), "Protocol plain makes no claim: updates travel unmasked."
-    elif run.config.protocol == "ssddl":
-        rows, claim = _ssddl(run), _CLAIM
-    else:
-        return _rival(run)
+    """The panel that the run's protocol has."""
+    return Html(resolve(protocol_of(run.config).panel)(run))
+
+
+def ssddl(run: Run) -> Html:
+    """Of SSDDL: the claim, what it covers and what it does not."""
+    rest = "".join(f"<li><strong>{text(a)}</strong>: {text(b)}.</li>" for a, b in NOT_COVERED)
+    out = paragraph(*_engine(run), *_notes(run)) + paragraph(_CLAIM) + _adversaries(_ssddl(run))
+    return Html(f"{out}<h3>Not covered by any of this</h3>\n<ul>{rest}</ul>\n")
+
+
+def plain(run: Run) -> Html:
+    """Of updates in the clear."""
+    claim = "Protocol plain makes no claim: updates travel unmasked."
+    out = paragraph("No engine and no PRG: this run shares nothing.", *_notes(run))
+    return Html(out + paragraph(claim) + _adversaries(_plain()))
+
+
+def _adversaries(rows: list[Observer]) -> str:
     lines = [(_who(a), a.learns) for a in rows]
-    out = _engine(run) + paragraph(claim)
-    out += table("Adversaries of this run", ["adversary, and what the claim says", "learns"], lines)
-    if run.config.protocol == "ssddl":
-        rest = "".join(f"<li><strong>{text(a)}</strong>: {text(b)}.</li>" for a, b in NOT_COVERED)
-        out += f"<h3>Not covered by any of this</h3>\n<ul>{rest}</ul>\n"
-    return Html(out)
+    return table("Adversaries of this run", ["adversary, and what the claim says", "learns"], lines)
 
 
-def _rival(run: Run) -> Html:
+def rival(run: Run) -> Html:
     """A rival has a threat model of its own: what its paper says, not this project's claim."""
     config = run.config
-    facts = facts_of(config)
-    lines = [("the server", facts.server), ("a participant", facts.participant)]
+    protocol = protocol_of(config)
+    lines = [("the server", server_learns(config)), ("a participant", protocol.participant)]
     if run.config.sums_securely and (most := colluders(run)):
         learns = f"the sum of the other members' updates.{_odds(run)}"
         lines.append((f"the server and up to {plural(most, 'member')}", learns))
     return Html(
         paragraph(
-            f"Protocol {config.protocol} ({facts.source}), as its paper has it; not our claim."
+            f"Protocol {protocol.name} ({protocol.source}), as its paper has it; not our claim."
         )
         + table("Who learns what of others", ["who", "learns"], lines)
-        + paragraph(f"Dropouts survived: {facts.survives}.")
+        + paragraph(f"Dropouts survived: {protocol.survives}.")
     )
 
 
@@ -76,13 +84,14 @@ def _who(adversary: Observer) -> Html:
     return Html(f"{text(adversary.who)} {verdict}")
 
 
-def _engine(run: Run) -> Html:
+def _notes(run: Run) -> list[str]:
+    notes = [note for note in run.summary.get("notes", []) if not str(note).startswith("engine")]
+    return [f"Note: {note}." for note in notes]
+
+
+def _engine(run: Run) -> list[str]:
     """Which engine and PRG made the figures."""
     config = run.config
-    notes = [note for note in run.summary.get("notes", []) if not str(note).startswith("engine")]
-    said = [f"Note: {note}." for note in notes]
-    if config.protocol == "plain":
-        return paragraph("No engine and no PRG: this run shares nothing.", *said)
     engine = {
         "pairwise": "Engine pairwise: every mask was computed, the words that a deployment with "
         "these keys would send.",
@@ -92,8 +101,8 @@ def _engine(run: Run) -> Html:
         "reference": "Engine reference: every mask was computed, in plain Python integers.",
     }[config.engine]
     prg = f"PRG {config.prg}; keys are derived with chacha20."
-    shares = [config.rule_in_force.made_of] if config.rule_in_force.made_of else []
-    return paragraph(engine, *shares, prg, *said)
+    made_of = config.rule_in_force.made_of
+    return [engine, *([made_of] if made_of else []), prg]
 
 
 def colluders(run: Run) -> int:

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import Any
 
 from ssddl_jax.config.config import Config
-from ssddl_jax.config.protocols import SECAGG
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.network import NETWORKS, messages
 from ssddl_jax.report.files import RoundRow, Run
@@ -46,15 +46,9 @@ def key_figures(run: Run) -> Html:
 
 def what_it_is(run: Run) -> str:
     """A line of what was run."""
-    config = run.config
-    if config.protocol == "ssddl":
-        k = int(run.summary["neighbours"])
-        graph = "all others" if k >= run.size - 1 else f"{k:,} others"
-        how = f"secret sharing (SSDDL), each member with {graph}"
-    elif config.protocol == "plain":
-        how = "plain averaging, without sharing"
-    else:
-        how = f"protocol {config.protocol}"
+    config, protocol, k = run.config, protocol_of(run.config), int(run.summary["neighbours"])
+    partners = "all others" if k >= run.size - 1 else f"{k:,} others"
+    how = protocol.sentence.format(name=protocol.name, partners=partners)
     return (
         f"{config.participants:,} participants train {config.model} on {config.data} through "
         f"{how}; {run.size:,} of them in a round, {plural(len(run.rows), 'round')}."
@@ -63,7 +57,7 @@ def what_it_is(run: Run) -> str:
 
 def peers_bytes(run: Run, row: RoundRow) -> int:
     """Bytes of shares from member to member: what all members receive beyond the parameters."""
-    if run.config.protocol != "ssddl":  # all that a rival moves goes through the server
+    if not protocol_of(run.config).pair_shares:  # all that a rival moves goes through the server
         return 0
     return row.down - _WORD * int(run.summary["parameters"]) * row.members
 
@@ -90,8 +84,8 @@ def bytes_by_role(run: Run) -> Html:
     ]
     counted = (
         "From the metrics: means over rounds, a member's over all members, those that vanished "
-        f"included. Counted: {_counted(config)}. Not counted: what encryption adds, headers, "
-        "messages of who vanished."
+        f"included. Counted: {protocol_of(config).counted}. Not counted: what encryption adds, "
+        "headers, messages of who vanished."
     )
     return Html(
         table(
@@ -102,22 +96,6 @@ def bytes_by_role(run: Run) -> Html:
         )
         + paragraph(counted, _travel_words(config), _keys(run))
     )
-
-
-def _counted(config: Config) -> str:
-    """What the bytes are of."""
-    if config.protocol in SECAGG:
-        return (
-            "parameters down, masked words up, packed; two public keys a member up and its "
-            "partners' down; shares of its two secrets up and its partners' for it down; the "
-            "shares opened to the server; 32 bytes a key and a share"
-        )
-    if config.protocol == "ssddl":
-        return (
-            "parameters down, uploads up, shares that travel, pair keys that are opened; 4 bytes "
-            "a word, 32 a key"
-        )
-    return "what a member sends and receives in its round"
 
 
 def _keys(run: Run) -> str:
@@ -138,7 +116,7 @@ def _keys(run: Run) -> str:
 
 
 def _travel_words(config: Config) -> str:
-    if config.protocol != "ssddl":
+    if not protocol_of(config).pair_shares:
         return ""
     if config.rule_in_force.exchanges:
         return f"Rule {config.dropout_rule}: every member sends every other its share."

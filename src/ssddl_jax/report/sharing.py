@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.reference.graph import neighbours_of
 from ssddl_jax.reference.randomness import public_key, public_words, tag, vanished_slots
 from ssddl_jax.reference.settings import Settings
@@ -96,7 +97,7 @@ def sharing(run: Run) -> Html:
         "its members, those that vanished included.",
         size,
     )
-    if config.protocol == "ssddl" and config.engine != "ideal" and run.drawn is not None:
+    if protocol_of(config).pair_shares and config.engine != "ideal" and run.drawn is not None:
         told.append(
             paragraph(
                 "Who shares with whom is public randomness: the report draws it again from the "
@@ -113,7 +114,7 @@ def sharing(run: Run) -> Html:
 
 def _picture(run: Run) -> str:
     config = run.config
-    if config.protocol != "ssddl":
+    if not protocol_of(config).pair_shares:
         return paragraph(
             f"Protocol {config.protocol}: there are no pair shares of SSDDL in this run, so there "
             "is no picture of who shared with whom."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssddl_jax.common.atomic import write_whole
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.round import State
 from ssddl_jax.report.page import write_report
 from ssddl_jax.running.checkpoints import Checkpoints
@@ -38,7 +39,6 @@ class RunFiles:
         self.sinks: list[Sink] = [self.log, Csv(), *(Guarded(sink) for sink in sinks)]
         self.checkpoints = Checkpoints(directory, recipe_of(prepared))
         self.saved = resumed_from[-1] if resumed_from else 0  # rounds of the newest checkpoint
-        closing.callback(self.checkpoints.close)
         for sink in self.sinks:
             sink.start(directory, self.config, rows)
             closing.callback(sink.close)
@@ -57,11 +57,10 @@ class RunFiles:
 
     def finish(self, summary: dict[str, Any], state: State) -> None:
         """The model, the summary and the report, once everything else is written."""
-        self.checkpoints.wait()
         for sink in self.sinks:
             sink.finish(summary)
         config, simulation, data, *_ = self.prepared
-        if config.protocol != "standalone":  # which has a model of everybody's own
+        if protocol_of(config).one_model:
             write_model(self.directory, config, simulation.model, data, state.params)
         write_whole(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
         write_report(self.directory)

@@ -18,7 +18,7 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.planning.requests import check_profile
 from ssddl_jax.report.page import write_report
 from ssddl_jax.running.artifacts import RunFiles
-from ssddl_jax.running.checkpoints import Checkpoint, newest, set_aside
+from ssddl_jax.running.checkpoints import Checkpoint, check_format, newest, set_aside
 from ssddl_jax.running.directory import read_config, read_rows, read_summary, write_config
 from ssddl_jax.running.environment import differences
 from ssddl_jax.running.input_files import absolute, found_again, record
@@ -110,6 +110,7 @@ def resume(
     summary = read_summary(directory, config)
     if summary is not None:
         return _finished(directory, config, about, summary, parts, trust)
+    check_format(directory)
     check_trust(vars(config), trust, parts)
     check_contents("directory", directory)
     parts = same_parts(directory, about, parts)

@@ -8,12 +8,12 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from ssddl_jax.baselines.base import Parts, the_model
-from ssddl_jax.baselines.registry import RIVALS
+from ssddl_jax.baselines.base import Parts, Rival, the_model
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.config import Config, check_name
 from ssddl_jax.config.dropout_schedule import read_schedule
-from ssddl_jax.config.protocols import ONE_BY_ONE
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.devices import make_mesh, platform_of
 from ssddl_jax.core.learning.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.core.learning.models import Model, Params, as_model, load_model
@@ -87,7 +87,8 @@ def build_simulation(
         model = load_model(model or config.model, data.shape, data.classes)
     model = as_model(model)
     counts = np.asarray(data.counts)
-    mesh = mesh or make_mesh(1 if config.protocol in ONE_BY_ONE else config.devices)
+    protocol = protocol_of(config)
+    mesh = mesh or make_mesh(1 if protocol.one_by_one else config.devices)
     plan = make_plan(config, model, data.shape, counts, platform_of(mesh))
     check_least_memory(config, plan, data.most_rows, mesh)
     rule = config.rule_in_force
@@ -122,7 +123,7 @@ def build_simulation(
         *("server", "server_optimizer", config.server_optimizer, server, params),
         lambda: server_optimizer(config.server_optimizer),
     )
-    if train is None and (steps.padded or config.protocol == "central"):
+    if train is None and (steps.padded or protocol.padded):
         check_padding(model, data.shape, steps.batch_size)
     recipe = Recipe(
         scheme=scheme,
@@ -141,8 +142,9 @@ def build_simulation(
     memory: Callable[[Params], Any] = server.init
     judged: Callable[[State], Params] = the_model
     kept: Any = None
-    if config.protocol in RIVALS:
-        step, memory, judged = RIVALS[config.protocol](Parts(config, recipe, local, steps))
+    if protocol.own:
+        rival: Rival = resolve(protocol.own.builder)(Parts(config, recipe, local, steps))
+        step, memory, judged = rival
     else:
         if config.in_python:
             streamed = kept = reference_round(config, recipe)

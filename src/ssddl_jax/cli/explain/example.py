@@ -69,7 +69,7 @@ def play(config: Config) -> Shown:
     data = load_data(config)
     own = build_simulation(config, None, data).plan
     small = of_three(config, own)
-    played = _plain(small, data) if config.protocol == "plain" else transcript(small, 0, data=data)
+    played = transcript(small, 0, data=data) if config.sums_securely else _plain(small, data)
     coordinates = min(3 if config.ring_bits == 32 else 2, own.dimension)
     return Shown(config, own, played, [*range(coordinates), own.dimension], own.prg)
 

@@ -27,7 +27,7 @@ def explain(config: Config) -> str:
     lines = [*_title(shown), *_init(shown), *_select_group(shown), *_local_train(shown)]
     if shown.round["void"]:
         lines += _void(shown)
-    elif config.protocol == "plain":
+    elif not config.sums_securely:
         lines += [*_no_shares(shown), *_para_update(shown)]
     else:
         share = _shamir_shares if config.rule_in_force.field else _pair_shares
@@ -40,7 +40,7 @@ def explain(config: Config) -> str:
 
 def _title(shown: Shown) -> Lines:
     config, own = shown.config, shown.own
-    plain = config.protocol == "plain"
+    plain = not config.sums_securely
     words = f"{own.width:,} words a message"
     graph = f"k = {own.neighbours:,} neighbours"
     last = "" if plain else " and, last, the weight word"
@@ -65,7 +65,7 @@ def _init(shown: Shown) -> Lines:
         f"    params f32[{d}]   chain u32[8]   [the same]",
         shown.floats("params", shown.round["params_before"]),
     ]
-    if config.protocol != "plain":
+    if config.sums_securely:
         chain = " ".join(f"{int(word):08x}" for word in shown.round["chain"])
         lines += [
             "    S_0 = first8(ChaCha20(seed, INIT)); each round: S <- first8(ChaCha20(S, NEXT))",
@@ -94,7 +94,7 @@ def _local_train(shown: Shown) -> Lines:
         f"    updates u f32[{MEMBERS}, {own.dimension}] [f32[{own.size}, {own.dimension}]]",
         *(shown.floats(f"u_{shown.id(s)}", played["updates"][s]) for s in range(MEMBERS)),
     ]
-    if config.protocol == "plain":
+    if not config.sums_securely:
         return [*lines, f"    each coordinate is clipped to +-{clip}; weight {weight}"]
     bits, f = config.ring_bits, own.encoding.fraction_bits
     rounded = "rint" if config.rounding == "nearest" else "stochastic round"
@@ -170,7 +170,7 @@ def _no_shares(shown: Shown) -> Lines:
 
 def _para_update(shown: Shown) -> Lines:
     config, played = shown.config, shown.round
-    if config.protocol == "plain":
+    if not config.sums_securely:
         lines = [
             "5 ParaUpdate   mean = sum_i m_i clip(u_i) / sum_i m_i;  params <- params + step(mean)",
             shown.floats("mean", played["mean"]),
@@ -221,7 +221,7 @@ def _who_sees(shown: Shown) -> Lines:
     moved = traffic(config, own, members=own.size, alive=own.size, attempt=0)
     bytes_ = f"{moved.up // own.size:,} bytes up, {moved.down // own.size:,} down"
     costs = f"  Yours, a member and round: {bytes_}."
-    if config.protocol == "plain":
+    if not config.sums_securely:
         return ["The server sees every update u_i, clipped; nothing is hidden from it.", costs]
     lines = [
         "The server sees: params, every a_i (uniform words, but for their sum), A, who vanished.",

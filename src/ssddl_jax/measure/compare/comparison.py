@@ -1,7 +1,7 @@
 """`ssddl compare`: every row trained on the same data, model and seeds, its work measured by role.
 
 Accuracy is a mean over seeds with its interval, every seed a row of one program (`run_seeds`);
-bytes are what the counters of a run say; seconds are this machine's (`comparison.work`).
+bytes are what the counters of a run say; seconds are this machine's (`compare/work.py`).
 """
 
 import time
@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssddl_jax.baselines.traffic import pooled
+from ssddl_jax.baselines.work import Work
+from ssddl_jax.common.lazily import resolve
 from ssddl_jax.common.text import shown
 from ssddl_jax.config.config import Config
-from ssddl_jax.config.protocols import PROTOCOLS, facts_of, notes
+from ssddl_jax.config.protocols import notes, protocol_of, server_learns
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.measure.compare.rows import Contender, left_out
-from ssddl_jax.measure.compare.work import Work, measure
+from ssddl_jax.measure.compare.work import measure
 from ssddl_jax.planning.forecast import Forecast, forecast
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.plan import Plan, share_words
@@ -97,13 +98,13 @@ def as_json(trained: Curve) -> dict[str, Any]:
     row, plan, ahead, work, result, seconds = trained
     config, secure = row.config, row.config.sums_securely
     mean, half = result.band()
-    facts = facts_of(config)
+    protocol = protocol_of(config)
     size = plan.size
     keys = key_agreement(config, plan.dimension, plan.neighbours)
     return {
         "name": row.name,
         "protocol": config.protocol,
-        "source": facts.source,
+        "source": protocol.source,
         "accuracy": float(mean[-1]),
         "half_width_95": None if len(result.seeds) < 2 else float(half[-1]),
         "accuracy_by_round": mean.tolist(),
@@ -116,7 +117,7 @@ def as_json(trained: Curve) -> dict[str, Any]:
         "bytes_up": ahead.each(ahead.up, size),
         "bytes_down": ahead.each(ahead.down, size),
         "bytes_peers": ahead.each(ahead.peers, size),
-        "bytes_once": pooled(config, *_examples(config)),
+        "bytes_once": resolve(protocol.once)(*_examples(config)) if protocol.once else 0,
         "key_agreement": keys.as_json(plan.participants, size),
         "parameters": plan.dimension,
         "neighbours": plan.neighbours if secure else None,
@@ -130,8 +131,8 @@ def as_json(trained: Curve) -> dict[str, Any]:
         "exchanges": work.exchanges,
         "seconds_a_round": work.seconds,
         "simulated_seconds_a_round": seconds,
-        "server_learns": facts.server,
-        "participant_learns": facts.participant,
+        "server_learns": server_learns(config),
+        "participant_learns": protocol.participant,
         "survives": _survives(config, plan),
         "tolerance": tolerance(config, plan),
         "notes": [
@@ -143,9 +144,9 @@ def as_json(trained: Curve) -> dict[str, Any]:
 
 def _survives(config: Config, plan: Plan) -> str:
     """Dropouts that a round survives."""
-    if not config.sums_securely:
-        return PROTOCOLS[config.protocol].survives
-    spare = f"{plan.size - plan.least_alive} of {plan.size}"
+    protocol, spare = protocol_of(config), f"{plan.size - plan.least_alive} of {plan.size}"
+    if not protocol.secure:
+        return spare if protocol.quorum else protocol.survives
     rule = config.rule_in_force
     return f"{spare} ({rule.name if rule.choice else f't = {plan.threshold}'})"
 

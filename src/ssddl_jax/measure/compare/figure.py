@@ -6,11 +6,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-_BAND = ("standalone", "central")
+from ssddl_jax.config.protocols import PROTOCOLS
+
+_BAND = [protocol.name for protocol in PROTOCOLS.values() if protocol.reference]
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Two panels with logarithmic axes; standalone and central as the band. Writes a PNG."""
+    """Two panels with logarithmic axes; the references are the band. Writes a PNG."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

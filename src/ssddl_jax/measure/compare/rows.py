@@ -1,19 +1,23 @@
 """Which rows a comparison has: a protocol, and what tells it from the config's.
 
-A row is written NAME or NAME:VARIANT. Variants: of ssddl its dropout rule, of dssgd its theta_u.
+A row is written NAME or NAME:VARIANT, which sets the field that the protocol's record names: of
+ssddl its dropout rule, of dssgd its theta_u.
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.config import Config
-from ssddl_jax.config.protocols import PROTOCOLS
-from ssddl_jax.config.rules import CHOICES
+from ssddl_jax.config.kinds import accepts, alternatives, choice_of, from_text
+from ssddl_jax.config.protocol import Protocol
+from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
 
-DEFAULT = (
-    "ssddl,secagg,secagg+,plain,dssgd:1,dssgd:0.1,dssgd:0.01,phong-lwe,phong-paillier,snt,"
-    "central,standalone"
+DEFAULT = ",".join(
+    f"{name}:{variant}" if variant else name
+    for name, protocol in PROTOCOLS.items()
+    for variant in protocol.rows
 )
 
 
@@ -34,12 +38,20 @@ def read_rows(text: str, config: Config) -> list[Contender]:
 
 def left_out(row: Contender) -> str | None:
     """Why a row cannot be measured here, or None."""
-    if row.config.protocol == "phong-paillier":
-        from ssddl_jax.baselines import paillier
+    missing = protocol_of(row.config).missing
+    return resolve(missing)() if missing else None
 
-        if not paillier.installed():
-            return "needs the extra paillier: pip install 'ssddl-jax[paillier]'"
-    return None
+
+def variants() -> list[str]:
+    """How a row may be written besides its protocol's name."""
+    return [f"{p.name}:{word}" for p in PROTOCOLS.values() if p.variant for word in _words(p)]
+
+
+def _words(protocol: Protocol) -> list[str]:
+    """What may stand for a variant: each choice of its field, or the name of a number."""
+    parts = alternatives(get_type_hints(Config)[protocol.variant])
+    choices = [str(value) for part in parts for value in choice_of(part)]
+    return choices or [protocol.variant.removeprefix(f"{protocol.name}_").upper()]
 
 
 def _row(name: str, config: Config) -> Config:
@@ -48,18 +60,14 @@ def _row(name: str, config: Config) -> Config:
         raise ConfigError("protocols", name, f"must be some of {', '.join(PROTOCOLS)}")
     if not variant:
         return replace(config, protocol=protocol)
-    if protocol == "dssgd":
-        try:
-            return replace(config, protocol=protocol, dssgd_theta_u=float(variant))
-        except ValueError as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(
-                "protocols", name, "must be dssgd:THETA_U, such as dssgd:0.1"
-            ) from None
-    if protocol == "ssddl" and variant in CHOICES:
-        return replace(config, protocol=protocol, dropout_rule=variant)
-    rules = ", ".join(f"ssddl:{rule}" for rule in CHOICES)
-    raise ConfigError(
-        "protocols", name, f"has no variant {variant}; there are dssgd:THETA, {rules}"
-    )
+    field = PROTOCOLS[protocol].variant
+    kind = get_type_hints(Config).get(field, type(None))
+    value: Any = from_text(variant, kind)
+    if accepts(value, kind):
+        return replace(config, protocol=protocol, **{field: value})
+    if kind is float:
+        word, usual = _words(PROTOCOLS[protocol])[0], getattr(Config, field)
+        remedy = f"must be {protocol}:{word}, such as {protocol}:{usual:g}"
+    else:
+        remedy = f"has no variant {variant}; there are {', '.join(variants())}"
+    raise ConfigError("protocols", name, remedy)
