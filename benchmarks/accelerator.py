@@ -237,18 +237,20 @@ def words(tiny, which):
     import numpy as np
     from jax.sharding import Mesh
 
+    from ssddl_jax.config.rules import RULES
     from ssddl_jax.core.arithmetic.chacha import PRGS
     from ssddl_jax.core.arithmetic.encoding import Encoding
     from ssddl_jax.core.arithmetic.rings import RINGS
     from ssddl_jax.core.devices import AXIS, own_schedule
     from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, slot_factors, weighted_sum
-    from ssddl_jax.core.sharing.schemes import SHARINGS, suited
+    from ssddl_jax.simulation.schemes import sharing_of, suited
 
     places = {"cpu": jax.devices("cpu")[0], "here": jax.devices()[0]}
     found = {}
     for layer in LAYERS[which]:
         given = {"engine": "pairwise", "rule": "retry", "size": 9, "shares": "directed",
                  "ring_bits": 32, "prg": "chacha20", "vanishing": 0, **layer}  # fmt: skip
+        rule = RULES[given["rule"]]
         size, dimension = given["size"], 21 if tiny else 1_000
         ring = RINGS[given["ring_bits"]]
         width = Encoding(1.0, 20, given["ring_bits"]).words(dimension)
@@ -269,17 +271,17 @@ def words(tiny, which):
                 least_alive=3,
                 vanishing=given["vanishing"],
                 shares=given["shares"],
-                dropout_rule=given["rule"],
                 encoding=Encoding(1.0, 20, given["ring_bits"]),
                 prg=PRGS[given["prg"]],
                 mesh=Mesh(np.array([device]), (AXIS,)),
                 schedule=schedule,
+                opens=rule.opens,
             )
             if schedule == "cpu":
-                scheme = suited(given["engine"], scheme._replace(dimension=21))._replace(
+                scheme = suited(given["engine"], rule, scheme._replace(dimension=21))._replace(
                     dimension=dimension
                 )
-            sharing = SHARINGS[given["engine"], given["rule"]](scheme)
+            sharing = sharing_of(given["engine"], rule)(scheme)
 
             def both(attempt, encoded, sharing=sharing, ring=ring, slots=slots):
                 total = ring.sum(jax.numpy.where(attempt.alive[:, None], encoded, np.uint32(0)))
@@ -297,7 +299,7 @@ def words(tiny, which):
                 round=np.uint32(5),
                 number=np.uint32(0),
                 ids=(slots * 7 % 97).astype(np.uint32),
-                members=np.ones(size, bool) if given["rule"] != "retry" else alive,
+                members=np.ones(size, bool) if rule.attempts == 1 else alive,
                 alive=alive,
             )
             arguments = jax.device_put((attempt, encoded), device)
@@ -343,7 +345,6 @@ def round_(
     """A whole round of n members: 20 examples each, one step."""
     import jax
 
-    from ssddl_jax.core.sharing.schemes import words_made
     from ssddl_jax.measure.bench import round_simulation
     from ssddl_jax.planning.requests import RoundBench
     from ssddl_jax.running.environment import peak_memory_mb
@@ -351,6 +352,7 @@ def round_(
     from ssddl_jax.simulation import compiling
     from ssddl_jax.simulation.build import place
     from ssddl_jax.simulation.digests import words_sha256
+    from ssddl_jax.simulation.schemes import words_made
 
     if tiny:
         n, model, repeats = min(n, 24), "linear", min(repeats, 1)
@@ -384,7 +386,9 @@ def round_(
                     once()
                 modules = json.loads((Path(folder) / "modules.json").read_text(encoding="utf-8"))
                 keep(Path(folder), f"{engine}-{n}", text)
-    made = words_made(config.engine, simulation.recipe.scheme) if config.sums_securely else 0
+    made = 0
+    if config.sums_securely:
+        made = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme)
     spent = statistics.median(seconds)
     return {
         "seconds_per_round_median": spent,

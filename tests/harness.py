@@ -141,7 +141,7 @@ def settings_of(config, simulation):
         rounding=config.rounding,
         neighbours=plan.neighbours,
         shares=config.shares,
-        dropout_rule=config.rule,
+        dropout_rule=config.rule_in_force.name,
         threshold=plan.threshold,
         max_dropout=repr(config.max_dropout),
         engine=config.engine,

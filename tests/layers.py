@@ -9,11 +9,12 @@ import numpy as np
 
 import independent
 from ssddl_jax import reference
+from ssddl_jax.config.rules import RULES
 from ssddl_jax.core.arithmetic.chacha import PRGS, rolled
 from ssddl_jax.core.arithmetic.encoding import Encoding
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme
-from ssddl_jax.core.sharing.schemes import SHARINGS
+from ssddl_jax.simulation.schemes import sharing_of
 
 DIMENSION, SEED, ROUND = 21, 2**40 + 3, 5
 
@@ -46,13 +47,13 @@ class Layer(NamedTuple):
             neighbours=self.n - 1 if self.graph == "complete" else self.graph,
             threshold=self.threshold,
             least_alive=3,
-            vanishing=self.n if self.rule in ("reveal", "secagg") else 0,
+            vanishing=self.n if RULES[self.rule].opens else 0,
             shares=self.shares,
-            dropout_rule=self.rule,
             encoding=Encoding(1.0, 20, self.bits),
             prg=PRGS[self.prg],
             mesh=make_mesh(self.devices),
             schedule=self.schedule,
+            opens=RULES[self.rule].opens,
         )
 
     @property
@@ -115,10 +116,11 @@ def played(layer, gone=(), broken=()):
     want = reference.share_round(layer.settings, chain, ROUND, group, updates, weights, set(gone))
     slots = np.arange(layer.n)
     finite, left = ~np.isin(slots, list(broken)), ~np.isin(slots, list(gone))
-    alive, retried = finite & left, layer.rule == "retry" and np.any(finite & ~left)
-    members = alive if layer.rule == "retry" else finite
+    alive, again = finite & left, RULES[layer.rule].attempts > 1
+    retried = again and np.any(finite & ~left)
+    members = alive if again else finite
     encoded = np.array(want.encoded, np.uint32)
-    held = np.flatnonzero(members if layer.rule == "shamir" else alive)
+    held = np.flatnonzero(members if RULES[layer.rule].holds_sharers else alive)
     rows = [independent.values_of(encoded[slot], layer.bits) for slot in held]
     total = independent.words_of(sum(rows) if rows else [0] * (DIMENSION + 1), layer.bits)
     attempt = Attempt(
@@ -148,7 +150,7 @@ def program(layer, form):
     scheme = layer.scheme
     if form == "rolled":
         scheme = scheme._replace(prg=rolled(scheme.prg))
-    sharing = SHARINGS[layer.engine, layer.rule](scheme)
+    sharing = sharing_of(layer.engine, RULES[layer.rule])(scheme)
 
     def both(attempt, messages):
         kept = sharing.share(attempt, messages)
@@ -211,7 +213,7 @@ def transcript_of(layer, one, void=None):
         "dropout_rule": layer.rule,
         "shares": layer.shares,
         "threshold": layer.threshold,
-        "least_summed": max(3, layer.threshold if layer.rule in ("shamir", "secagg") else 0),
+        "least_summed": max(3, layer.threshold if RULES[layer.rule].needs_threshold else 0),
         "ring_bits": layer.bits,
         "engine": "pairwise",
         "transport": "seeded",

@@ -744,14 +744,14 @@ PLANNING = (
     _mutant(
         "a-retry-costs-no-bytes",
         "planning",
-        "up = message * alive * (attempt + 1)",
-        "up = message * alive",
+        "up = message * sent.alive * len(sent.sharers)",
+        "up = message * sent.alive",
         "test_plan.py::test_bytes_by_hand",
     ),
     _mutant(
         "the-forecast-knows-no-retry",
         "planning",
-        "return Outcome(lost, int(lost > 0), 0, void)",
+        "return Outcome(lost, int(lost > 0 and rule.attempts > 1), 0, void)",
         "return Outcome(lost, 0, 0, void)",
         "test_plan.py::test_bytes_by_hand",
     ),
@@ -801,8 +801,8 @@ PLANNING = (
     _mutant(
         "as-many-as-the-threshold-may-collude",
         "planning",
-        "most = min(least - 2, threshold - 1) if rule.shares",
-        "most = min(least - 1, threshold) if rule.shares",
+        "most = min(least - 2, threshold - 1) if rule.needs_threshold",
+        "most = min(least - 1, threshold) if rule.needs_threshold",
         "test_plan.py::test_tolerance_carries_the_numbers",
     ),
     _mutant(
@@ -815,22 +815,22 @@ PLANNING = (
     _mutant(
         "a-ring-for-any-number-of-dropouts",
         "planning",
-        '(rule.dropouts == "sparse" and sparse)',
-        '(rule.dropouts == "sparse" and not size)',
+        "fewest if sparse else 0",
+        "0",
         "test_colluders.py::test_more_than_max_dropout_vanish_from_a_ring",
     ),
     _mutant(
         "any-automatic-threshold",
         "planning",
-        "threshold = min(_left(config), neighbours)",
+        "threshold = min(fewest_survivors(config), neighbours)",
         "pass",
         "test_colluders.py::test_a_threshold_of_its_own_is_the_best",
     ),
     _mutant(
         "a-retry-sends-no-shares-again",
         "planning",
-        'return 1 + attempt + (2 if config.dropout_rule == "reveal" else 1 + attempt)',
-        'return 1 + attempt + (2 if config.dropout_rule == "reveal" else 1 + 1)',
+        "return 1 + attempt + 1 + attempt",
+        "return 1 + attempt + 1 + 1",
         "test_counting.py::test_messages_that_wait_for_one_another",
     ),
     _mutant(
@@ -857,8 +857,8 @@ PLANNING = (
     _mutant(
         "both-ends-send-a-paired-share",
         "planning",
-        "sum(s // 2 if config.paired else s for s in shares)",
-        "sum(shares)",
+        "sum(shares // 2 if config.paired else shares for shares in dealt)",
+        "sum(dealt)",
         f"{_NUMBERS}::test_a_pair_sends_one_paired_share",
     ),
     _mutant(
@@ -1254,14 +1254,14 @@ PRIVACY = (
     _mutant(
         "certificate-over-a-field-where-it-is-a-ring",
         "privacy",
-        'return P if header.dropout_rule == "shamir" else 1 << header.ring_bits',
+        "return P if header.rule.field else 1 << header.ring_bits",
         "return P",
         "test_views.py::test_known_sums_are_sums_of_updates[ring]",
     ),
     _mutant(
         "certificate-over-a-ring-where-it-is-a-field",
         "privacy",
-        'return P if header.dropout_rule == "shamir" else 1 << header.ring_bits',
+        "return P if header.rule.field else 1 << header.ring_bits",
         "return 1 << header.ring_bits",
         _SHARP,
     ),

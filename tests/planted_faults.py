@@ -57,7 +57,6 @@ def scheme_of(n: int, shares: str = "directed", neighbours: int | None = None, *
         least_alive=0,
         vanishing=0,
         shares=shares,
-        dropout_rule=other.get("dropout_rule", "retry"),
         encoding=encoding,
         prg=CHACHA20,
         mesh=make_mesh(1),
@@ -258,7 +257,7 @@ def _sent(builder: Callable[[Scheme], Sharing], scheme: Scheme, **more) -> Views
 
 def _shamir_shares() -> Views:
     """Of dealer 0 alone, what t - 1 other holders hold."""
-    scheme = scheme_of(5, dropout_rule="shamir")
+    scheme = scheme_of(5)
     dealer = jnp.arange(5, dtype=jnp.int32) == 0
 
     def see(messages: Array, chains: Array) -> Array:
@@ -303,7 +302,7 @@ HEALTHY: dict[str, Callable[[], Views]] = {
     "paired-ring": lambda: _sent(pairwise, scheme_of(6, "paired", 2)),
     "wide": lambda: _sent(pairwise, scheme_of(5, encoding=Encoding(1.0, 24, 64))),
     "ideal": lambda: _sent(ideal, scheme_of(5)),
-    "shamir": lambda: _sent(shamir, scheme_of(5, dropout_rule="shamir"), modulus=field.P),
+    "shamir": lambda: _sent(shamir, scheme_of(5), modulus=field.P),
     "shamir-shares": _shamir_shares,
     "residuals": lambda: _residuals(pairwise),
     "two-rounds": lambda: _two_rounds(reused=False),

@@ -9,6 +9,7 @@ import numpy as np
 
 import independent
 from ssddl_jax import reference
+from ssddl_jax.config.rules import RULES
 from ssddl_jax.core.arithmetic.chacha import PRGS, rolled
 from ssddl_jax.core.arithmetic.encoding import Encoding
 from ssddl_jax.core.devices import make_mesh
@@ -53,11 +54,11 @@ class Case(NamedTuple):
             least_alive=self.least,
             vanishing=self.n,
             shares="paired",
-            dropout_rule=self.rule,
             encoding=Encoding(1.0, 20, self.bits),
             prg=prg if self.prg.endswith("-unrolled") else rolled(prg),
             mesh=make_mesh(self.devices),
             schedule=self.schedule,
+            opens=RULES[self.rule].opens,
         )
 
     @property

@@ -57,13 +57,13 @@ def header_of(config, plan, gone, void):
     for attempt, present in enumerate([list(range(n)), alive]):
         ring = independent.ring_partners(public, 0, attempt, present, plan.neighbours, n)
         tables.append(np.array([row + [-1] * (n - len(row)) for row in ring], np.int32))
-    retried = config.rule == "retry" and bool(gone) and not void
+    retried = config.rule_in_force.attempts > 1 and bool(gone) and not void
     return Header(
         group=np.arange(n, dtype=np.int32),
         finite=np.ones(n, bool),
         alive=np.isin(np.arange(n), alive),
         partners=tuple(tables[: 1 + retried]),
-        dropout_rule=config.rule,
+        dropout_rule=config.rule_in_force.name,
         shares=config.shares,
         threshold=plan.threshold,
         ring_bits=32,

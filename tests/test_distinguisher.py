@@ -12,34 +12,31 @@ from sklearn.metrics import roc_auc_score
 import planted_faults as planted
 import ssddl_jax as sd
 from planted_faults import FAULTS, THRESHOLD
+from ssddl_jax.config.rules import RULES
 from ssddl_jax.core.arithmetic.field import from_signed
 from ssddl_jax.core.sharing.ideal import ideal
 from ssddl_jax.core.sharing.pairwise import pairwise
-from ssddl_jax.core.sharing.schemes import SHARINGS, suited
 from ssddl_jax.core.sharing.secagg import secagg
 from ssddl_jax.core.sharing.shamir import shamir
 from ssddl_jax.privacy.distinguisher import auc, chains, distinguish, features, uploads
+from ssddl_jax.simulation.schemes import sharing_of, suited
 
 SOURCE = Path(sd.__file__).parent
 
 
-def scheme_of(**kind):
+def scheme_of():
     """As a round of so few words has it: the same words, by a PRG that compiles soon."""
-    return suited("pairwise", planted.scheme_of(5, **kind))
+    return suited("pairwise", RULES["retry"], planted.scheme_of(5))
 
 
 @pytest.mark.parametrize(
-    ("builder", "kind"),
-    [
-        (pairwise, {}),
-        (ideal, {}),
-        pytest.param(shamir, {"dropout_rule": "shamir"}, marks=pytest.mark.slow),
-    ],
+    "builder",
+    [pairwise, ideal, pytest.param(shamir, marks=pytest.mark.slow)],
     ids=["directed", "ideal", "shamir"],
 )
-def test_views_hold_the_sum(builder, kind):
+def test_views_hold_the_sum(builder):
     """Every view adds up to the messages' sum, and no two views are alike."""
-    scheme = scheme_of(**kind)
+    scheme = scheme_of()
     messages, _ = planted.worlds(scheme)
     rows = uploads(builder, scheme, messages, chains(3, 4))
     assert rows.shape == (4, 5, 16)
@@ -65,7 +62,7 @@ def test_views_are_the_packages_uploads():
 
 def test_one_dealers_shares_are_shamirs():
     """With one dealer, upload j is its share for holder j: any t give its message."""
-    scheme = scheme_of(dropout_rule="shamir")
+    scheme = scheme_of()
     messages, _ = planted.worlds(scheme)
     dealer = jnp.array([True, False, False, False, False])
     held = uploads(shamir, scheme, messages, chains(3, 4), dealer)[0]
@@ -162,7 +159,8 @@ def test_no_fault_can_be_reached():
     """Faults live in tests: the package's table holds its own builders, and no module of it
     imports anything of the tests or has a planted name.
     """
-    assert set(SHARINGS.values()) == {pairwise, ideal, shamir, secagg}
+    healthy = {sharing_of("pairwise", rule) for rule in RULES.values()}
+    assert healthy | {sharing_of("ideal", RULES["retry"])} == {pairwise, ideal, shamir, secagg}
     names = {name for name in vars(planted) if name.startswith(("byte_", "edge_", "float_"))}
     names |= {name.replace("-", "_") for name in FAULTS} | {"from_seed", "found_by_seeds"}
     assert {"float_shares", "edge_without_mask", "byte_ring_without_top", "small_seeds"} <= names

@@ -22,7 +22,7 @@ from ssddl_jax.simulation.compiling import compile_once, named
 def as_for_users(monkeypatch):
     """XLA's optimisations on, and the unrolled PRG that rounds of real sizes have."""
     jax.config.update("jax_disable_most_optimizations", False)
-    monkeypatch.setattr("ssddl_jax.simulation.build.suited", lambda engine, scheme: scheme)
+    monkeypatch.setattr("ssddl_jax.simulation.build.suited", lambda engine, rule, scheme: scheme)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
 
@@ -142,7 +142,7 @@ def test_every_block_of_a_run_has_its_own_key_nonce_and_counter(monkeypatch):
     names = {tuple(reference.seed_key(seed)): "seed"}
     instead = {"blocks_of": recorded, "derive_key": deriving, "stream": streaming}
     for name, function in instead.items():
-        for module in (reference, reference.randomness, reference.round):
+        for module in (reference, reference.randomness, reference.round, reference.rules):
             monkeypatch.setattr(module, name, function, raising=False)
     updates = np.linspace(-1, 1, 5 * 20, dtype=np.float32).reshape(5, 20)
     public = reference.public_key(seed)

@@ -194,7 +194,7 @@ def test_costs_are_the_plans(name, bits):
     plan = make_plan(config, model, (1,), np.ones(20, np.int32), "cpu")
     moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
     opened = 0
-    if config.rule == "secagg":  # every member's k + 1 shares are opened
+    if config.rule_in_force.opens == "secrets":  # every member's k + 1 shares are opened
         opened = plan.size * (plan.neighbours + 1)
         moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0, opened=opened)
     sizes = {**SIZES, "W": plan.width, "D": d + 1}

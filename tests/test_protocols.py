@@ -22,7 +22,6 @@ from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocol import OwnRound, Protocol
 from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
-from ssddl_jax.core.sharing.schemes import SHARINGS
 from ssddl_jax.planning.forecast import forecast
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.network import messages
@@ -116,10 +115,6 @@ def played(finished, eventful):
 def void_rounds(protocol):
     """The last; where the data or the models stay where they are, nobody vanishes."""
     return 0 if PROTOCOLS[protocol].reference else 1
-
-
-def test_every_rule_has_a_builder():
-    assert {"retry", "reveal", "shamir", "secagg"} == {rule for _, rule in SHARINGS}
 
 
 # What each record must say for itself: nothing of it is ever another protocol's.

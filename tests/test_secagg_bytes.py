@@ -4,7 +4,7 @@ import pytest
 
 from secagg_cases import Case
 from ssddl_jax.baselines.secagg_bytes import expansion, secagg_bits, word_bits
-from ssddl_jax.core.sharing.schemes import words_made
+from ssddl_jax.core.sharing.secagg import words_made
 
 
 @pytest.mark.parametrize(("n", "words", "factor"), [(2**10, 2**20, "1.73"), (2**14, 2**24, "1.98")])
@@ -29,9 +29,9 @@ def test_words_made_counts_every_block_that_is_evaluated():
     case = Case(64, 3, k=16)
     scheme = case.scheme
     blocks = scheme.num_blocks
-    assert words_made("pairwise", scheme) >= 16 * blocks * (64 * 16 // 2 + 2 * 64 + 2 * 64 * 16)
+    assert words_made(scheme) >= 16 * blocks * (64 * 16 // 2 + 2 * 64 + 2 * 64 * 16)
     fewer = scheme._replace(vanishing=4)
-    saved = words_made("pairwise", scheme) - words_made("pairwise", fewer)
+    saved = words_made(scheme) - words_made(fewer)
     assert saved == 16 * blocks * 2 * 60 * 16
 
 

@@ -15,15 +15,16 @@ import layers
 import ssddl_jax as sd
 from harness import faults_of
 from layers import CELLS, SECAGG, played, program
+from ssddl_jax.config.rules import RULES
 from ssddl_jax.core.arithmetic.chacha import CHACHA8, CHACHA20, PRG, block, rolled
 from ssddl_jax.core.arithmetic.encoding import Encoding
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme
 from ssddl_jax.core.sharing.ideal import ideal
 from ssddl_jax.core.sharing.schedules.tiled import geometry_of
-from ssddl_jax.core.sharing.schemes import SHARINGS, suited, words_made
 from ssddl_jax.core.sharing.secagg import self_sums
 from ssddl_jax.core.sharing.unmasking import sum_shares
+from ssddl_jax.simulation.schemes import sharing_of, suited, words_made
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -101,8 +102,9 @@ def test_small_rounds_have_the_rolled_prg_and_others_the_unrolled(layer):
 
     def is_small(dimension):
         scheme = of_width(layer, dimension)
-        made = suited(layer.engine, scheme)
-        few = words_made(layer.engine, scheme._replace(prg=rolled(scheme.prg))) <= 2**15
+        engine, rule = layer.engine, RULES[layer.rule]
+        made = suited(engine, rule, scheme)
+        few = words_made(engine, rule, scheme._replace(prg=rolled(scheme.prg))) <= 2**15
         assert made.prg.in_memory == few
         assert made == (scheme._replace(prg=made.prg) if few else scheme)
         assert (made.prg.name, made.prg.rounds) == (scheme.prg.name, scheme.prg.rounds)
@@ -121,8 +123,8 @@ def test_small_rounds_have_the_rolled_prg_and_others_the_unrolled(layer):
 def test_a_prg_of_the_users_own_stays_as_it_is():
     own = PRG("chacha20", 20, lambda key, counter, nonce: block(key, counter, nonce, rounds=20))
     scheme = of_width(CELLS[0], 20)._replace(prg=own)
-    assert suited("pairwise", scheme) == scheme
-    assert suited("pairwise", scheme._replace(prg=CHACHA20)).prg.in_memory
+    assert suited("pairwise", RULES["retry"], scheme) == scheme
+    assert suited("pairwise", RULES["retry"], scheme._replace(prg=CHACHA20)).prg.in_memory
 
 
 @pytest.mark.parametrize("engine", ["pairwise", "ideal"])
@@ -162,7 +164,6 @@ def scheme_on(devices):
         least_alive=3,
         vanishing=0,
         shares="paired",
-        dropout_rule="retry",
         encoding=Encoding(1.0, 20),
         prg=rolled(CHACHA8),
         mesh=make_mesh(devices),
@@ -198,4 +199,7 @@ def test_sums_of_many_keys_do_not_depend_on_devices(made):
 
 
 def test_every_scheme_is_here():
-    assert {(layer.engine, layer.rule) for layer in (*CELLS, SECAGG)} == set(SHARINGS)
+    played = {(layer.engine, layer.rule) for layer in (*CELLS, SECAGG)}
+    built = {(sharing_of(engine, RULES[rule]), RULES[rule].opens) for engine, rule in played}
+    assert built >= {(sharing_of("pairwise", rule), rule.opens) for rule in RULES.values()}
+    assert ("ideal", "retry") in played

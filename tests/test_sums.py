@@ -15,10 +15,10 @@ from layers import Layer
 from ssddl_jax.core.arithmetic.chacha import PRG
 from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.core.arithmetic.rings import RINGS
+from ssddl_jax.core.sharing.pairwise import pairwise
 from ssddl_jax.core.sharing.schedules import kernels
 from ssddl_jax.core.sharing.schedules.kernels import coefficient_sums
 from ssddl_jax.core.sharing.schedules.masks import pieces_of, settle
-from ssddl_jax.core.sharing.schemes import SHARINGS
 
 EDGES = [2**16 - 1, 2**16, 2**16 + 1, 2**17 + 1]
 
@@ -97,12 +97,9 @@ def test_bytes_of_shares_equal_the_oracle(monkeypatch, graph, shares, form):
 # A wrong sum
 
 
-HEALTHY = SHARINGS["pairwise", "retry"]
-
-
 def faulty(scheme):
     """Pairwise sharing whose aggregate is off by one in the first word of round 2."""
-    healthy = HEALTHY(scheme)
+    healthy = pairwise(scheme)
 
     def share(attempt, messages):
         sent = healthy.share(attempt, messages)
@@ -129,7 +126,7 @@ def test_a_wrong_sum_ends_the_run_and_is_not_applied(make_tiny_data, tmp_path):
     mended = sd.resume(
         out,
         data=data,
-        sharing=SHARINGS["pairwise", "retry"],
+        sharing=pairwise,
         watch=sd.Watch(warn=said.append),
     )
     assert [line.split(":")[1].strip() for line in said] == ["xla_flags", "source of sharing"]
@@ -141,6 +138,6 @@ def test_of_many_seeds_the_one_with_a_wrong_sum_is_named(monkeypatch, tiny_file)
     fields = {"participants": 8, "group_size": 5, "model": "linear", "rounds": 4, "devices": 1}
     config = sd.Config(data=str(tiny_file), **fields)
     assert sd.run_seeds(config, [3, 5]).exact.all()
-    monkeypatch.setitem(SHARINGS, ("pairwise", "retry"), faulty)
+    monkeypatch.setattr("ssddl_jax.simulation.build.sharing_of", lambda engine, rule: faulty)
     with pytest.raises(sd.RunError, match="seed 3, round 2: the aggregate is not the sum"):
         sd.run_seeds(config, [3, 5])

@@ -1,6 +1,6 @@
 """The contract of a protocol whose round is not SSDDL's: what it is built from, what it gives.
 
-A protocol that merely sums securely is a sharing scheme (`core/sharing/schemes.py`); one that
+A protocol that merely sums securely is a sharing scheme (`core/sharing/`); one that
 changes the round is a builder `Parts -> Rival`, which its record names (`config/protocols.py`).
 """
 

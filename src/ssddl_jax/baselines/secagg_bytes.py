@@ -1,4 +1,4 @@
-"""Bits that SecAgg and SecAgg+ move for one member that stays, its keys and messages. Free of JAX.
+"""Bits that SecAgg and SecAgg+ move for one member that stays, and its keys. Free of JAX.
 
 Bonawitz et al. 2017 count, for a group of n, 2 n keys and 5 n - 4 shares of 256 bits and the masked
 words, to and from the server together: 256 (7 n - 4) + m ceil(log2 R). Shares travel between
@@ -66,14 +66,6 @@ def expansion(bits: SecAggBits, words: int, input_bits: int) -> float:
 def keys(config: Any, dimension: int, neighbours: int, rounds: int) -> KeyAgreement:
     """A member's two, and its partners', anew in each round."""
     return KeyAgreement(2 * KEY, 2 * KEY * neighbours, 1, counted=True)
-
-
-def messages(config: Any, lost: bool, void: bool) -> int:
-    """Messages of a member's round that wait for one another."""
-    if void and not lost:
-        return 1  # too few can share: the model, and nothing more
-    upload = 6  # the model; keys up, others' down; shares up, others' down; the upload
-    return upload if void else upload + 2  # who is left; opened shares
 
 
 def check_complete(config: Any) -> None:

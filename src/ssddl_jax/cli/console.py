@@ -86,6 +86,8 @@ class Progress:
 
     def start(self, simulation: "Simulation", done: int) -> None:
         """Says what is about to run."""
+        from ssddl_jax.planning.standing import fewest_survivors
+
         self.show(completed=done)
         if done:
             self.warn(f"going on after {done} of {self.config.rounds} rounds")
@@ -104,7 +106,7 @@ class Progress:
         if simulation.recipe.schedule is not None:
             for note in schedule_notes(config, simulation.recipe.schedule[0]):
                 self.warn(note)
-        if config.dropout > config.max_dropout and config.rule in ("retry", "reveal"):
+        if config.dropout > config.max_dropout and plan.least_alive >= fewest_survivors(config):
             self.console.print(
                 f"note: dropout {config.dropout} exceeds max_dropout {config.max_dropout}: "
                 "rounds with fewer survivors are void",

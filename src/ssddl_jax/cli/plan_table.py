@@ -5,6 +5,7 @@ from typing import Any
 from ssddl_jax.cli.console import megabytes, show, what_and_value
 from ssddl_jax.common.text import printable
 from ssddl_jax.config.protocols import PROTOCOLS
+from ssddl_jax.config.rules import RULES
 
 Lines = list[tuple[str, str]]
 
@@ -31,7 +32,7 @@ def _sharing(report: dict[str, Any]) -> Lines:
     graph = "complete graph" if neighbours >= size - 1 else f"{neighbours} partners each"
     how = f"engine {report['engine']}" if protocol.pair_shares else protocol.name
     rows.append(("sharing", f"{how}, {graph}, {report['prg']}"))
-    if report["dropout_rule"] in ("shamir", "secagg"):
+    if RULES[report["dropout_rule"]].needs_threshold:
         rows.append(("threshold t, shares needed", f"{report['threshold']:,}"))
     failure = report["max_colluders_failure"]
     return [

@@ -13,12 +13,18 @@ import struct
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ssddl_jax.common.errors import ConfigError, written
 from ssddl_jax.common.paths import user_path
 from ssddl_jax.config import protocols, sources
 from ssddl_jax.config.kinds import accepts, describe
+from ssddl_jax.config.rules import CHOICE_WORDS, CHOICES, RULES, THRESHOLDS, Rule
+
+if TYPE_CHECKING:
+    RuleName = str
+else:
+    RuleName = Literal[CHOICES]  # checked, and shown by --help, as any other choice
 
 MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
 
@@ -87,11 +93,11 @@ class Config:
     )
     server_optimizer: str = _field("mean", _named("server_optimizer"))
     dropout: float = _field(0.0, "fraction of a group vanishing after sharing", 0.0, 1.0)
-    dropout_rule: Literal["retry", "reveal", "shamir"] = _field(
-        "retry", "what follows a dropout: share again, open pads, or t-of-n shares"
+    dropout_rule: RuleName = _field(  # noqa: RUF009 (as any other field)
+        "retry", f"what follows a dropout: {CHOICE_WORDS}"
     )
     dropout_schedule: str | None = _field(None, "CSV of round,participant lines, instead of a rate")
-    threshold: int | Literal["auto"] = _field("auto", "shares that shamir and secagg need", 2)
+    threshold: int | Literal["auto"] = _field("auto", f"shares that {THRESHOLDS} need", 2)
     max_corrupt: float = _field(0.1, "corrupt fraction gamma to withstand", 0.0, 1.0)
     max_dropout: float = _field(0.1, "dropout fraction delta to withstand", 0.0, 1.0)
     sigma: int = _field(40, "statistical security, bits", 1, 256)
@@ -153,14 +159,14 @@ class Config:
         return self.engine == "reference" and self.sums_securely
 
     @property
-    def rule(self) -> str:
-        """The dropout rule in force: the protocol's own, or `dropout_rule`."""
-        return protocols.protocol_of(self).rule or self.dropout_rule
+    def rule_in_force(self) -> Rule:
+        """The protocol's own, or what `dropout_rule` names."""
+        return RULES[protocols.protocol_of(self).rule or self.dropout_rule]
 
     @property
     def paired(self) -> bool:
         """Whether a pair has one share, not two."""
-        return self.shares == "paired" or self.rule == "secagg"
+        return self.shares == "paired" or self.rule_in_force.paired
 
     @property
     def graph(self) -> int | str:
@@ -252,22 +258,23 @@ def _check_features(config: Config) -> None:
         remedy = f"must be one of {', '.join(protocols.PROTOCOLS)}{hint}"
         raise ConfigError("protocol", config.protocol, remedy)
     protocols.check(config)
-    if config.sums_securely and config.engine == "ideal" and config.dropout_rule != "retry":
-        remedy = (
-            "engine ideal has no pair shares to open; use dropout_rule retry or engine pairwise"
-        )
+    rule = RULES[config.dropout_rule]
+    if config.sums_securely and config.engine == "ideal" and not rule.ideal:
+        drawn = " or ".join(f"dropout_rule {name}" for name in CHOICES if RULES[name].ideal)
+        remedy = f"engine ideal has no pair shares to open; use {drawn} or engine pairwise"
         raise ConfigError("dropout_rule", config.dropout_rule, remedy)
-    if config.dropout_rule == "shamir":
+    if rule.complete:
         sparse = isinstance(config.neighbours, int) and config.neighbours < config.group - 1
         if sparse or config.neighbours == "auto":
-            remedy = "dropout_rule shamir needs the complete graph; use neighbours complete"
+            remedy = f"dropout_rule {rule.name} needs the complete graph; use neighbours complete"
             raise ConfigError("neighbours", config.neighbours, remedy)
-        if config.ring_bits != 32:
-            remedy = "dropout_rule shamir shares in a 31-bit field; use ring_bits 32"
-            raise ConfigError("ring_bits", config.ring_bits, remedy)
-        if isinstance(config.threshold, int) and config.threshold > config.group:
-            remedy = f"must be at most group_size = {config.group}"
-            raise ConfigError("threshold", config.threshold, remedy)
+    if rule.field and config.ring_bits != 32:
+        remedy = f"dropout_rule {rule.name} shares in a 31-bit field; use ring_bits 32"
+        raise ConfigError("ring_bits", config.ring_bits, remedy)
+    threshold = config.threshold if rule.needs_threshold else "auto"
+    if isinstance(threshold, int) and threshold > config.group:
+        remedy = f"must be at most group_size = {config.group}"
+        raise ConfigError("threshold", threshold, remedy)
     if config.dropout_schedule is not None and config.dropout > 0:
         remedy = "give either a dropout rate or a dropout_schedule; set dropout to 0"
         raise ConfigError("dropout", config.dropout, remedy)

@@ -184,12 +184,13 @@ def ParaShare(
 ) -> tuple[Attempt, Uploads]:
     """The final attempt of the round's sharing, and what reached the server.
 
-    retry: if a member vanished after sharing, attempt 0 is void and its survivors share again under
-    fresh keys as attempt 1; what attempt 0 sent is never used, so it is not computed.
+    If the scheme retries and a member vanished after sharing, attempt 0 is void and its survivors
+    share again under fresh keys as attempt 1; what attempt 0 sent is never used, so it is not
+    computed.
     """
     alive = outcomes.finite & ~group.vanished
     lost = outcomes.finite & group.vanished
-    retry = recipe.scheme.dropout_rule == "retry"
+    retry = recipe.scheme.retries
     number = jnp.any(lost).astype(jnp.uint32) if retry else jnp.uint32(0)
     attempt = Attempt(
         chain=state.chain,

@@ -122,7 +122,6 @@ def mask(
         least_alive=0,
         vanishing=0,
         shares=shares,
-        dropout_rule="retry",
         encoding=Encoding(1.0, 0, ring_bits),
         prg=prg,
         mesh=mesh,

@@ -23,7 +23,6 @@ from ssddl_jax.core.learning.models import Model, load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Info
-from ssddl_jax.core.sharing.schemes import words_made
 from ssddl_jax.data.loading import check_population
 from ssddl_jax.planning.plan import traffic
 from ssddl_jax.planning.requests import RoundBench, ShareBench, check_round_bench, check_share_bench
@@ -31,6 +30,7 @@ from ssddl_jax.running.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.running.profiling import profiled
 from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
 from ssddl_jax.simulation.digests import words_sha256
+from ssddl_jax.simulation.schemes import words_made
 
 POOL = 10_000  # images of bench round
 
@@ -74,7 +74,7 @@ def bench_share(
     rng = np.random.default_rng(config.seed)  # only now: whether it fits has been checked
     base = jnp.asarray(rng.normal(0.0, 0.3, dimension).astype(np.float32))
     timed = _time(simulation, data, bench.repeats, profile)
-    made = words_made(config.engine, simulation.recipe.scheme)
+    made = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme)
     plan = simulation.plan
     ends = 1 if config.paired else 2
     median = float(np.median(timed.seconds))
@@ -108,6 +108,7 @@ def bench_round(
     simulation, data = round_simulation(config, bench)
     timed = _time(simulation, data, bench.repeats, profile)
     plan, secure = simulation.plan, config.sums_securely
+    made = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme)
     moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
     return {
         "seconds_per_round_median": float(np.median(timed.seconds)),
@@ -116,7 +117,7 @@ def bench_round(
         "peak_memory_mb": peak_memory_mb(),
         "parameters": plan.dimension,
         "participants": plan.size,
-        "share_words": words_made(config.engine, simulation.recipe.scheme) if secure else 0,
+        "share_words": made if secure else 0,
         "exact": timed.exact if secure else None,
         "uploads_sha256": words_sha256(timed.info.digest) if secure else None,
         "bytes_up_per_participant": moved.up // plan.size,

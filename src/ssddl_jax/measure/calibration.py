@@ -16,13 +16,13 @@ import numpy as np
 
 from ssddl_jax.config.config import Config
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.sharing.schemes import words_made
 from ssddl_jax.data.datasets import load_dataset
 from ssddl_jax.data.loading import from_partition, load_data
 from ssddl_jax.data.partition import make_partition
 from ssddl_jax.planning.plan import Plan
 from ssddl_jax.planning.report import holdings
 from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
+from ssddl_jax.simulation.schemes import words_made
 
 _SECONDS = 1.5  # of repetitions at each size
 _REPEATS = 7  # at most, besides the first, which warms up
@@ -82,7 +82,7 @@ def _sizes(config: Config, plan: Plan) -> list[int]:
         sizes = [3, 5]
     elif not config.sums_securely or config.engine == "ideal":
         sizes = [128, 384]
-    elif config.rule in ("shamir", "secagg") or config.ring_bits == 64:
+    elif config.rule_in_force.needs_threshold or config.ring_bits == 64:
         sizes = [16, 64]  # compiles for long
     else:
         sizes = [8, 32, 96]
@@ -100,7 +100,7 @@ def _smaller(config: Config, plan: Plan, size: int) -> Config:
         participants=size if config.group == config.participants else config.participants,
         group_size=size,
         neighbours="complete" if complete else plan.neighbours,
-        threshold=threshold if config.rule in ("shamir", "secagg") else "auto",
+        threshold=threshold if config.rule_in_force.needs_threshold else "auto",
         fraction_bits=plan.encoding.fraction_bits,
         dropout=plan.vanishing / plan.size,
         dropout_schedule=None,
@@ -134,10 +134,10 @@ def _features(config: Config, simulation: Simulation, points: int) -> list[float
         return [members, 1.0]
     if config.in_python:
         shares = plan.size * plan.neighbours
-        if config.rule == "shamir":
+        if config.rule_in_force.field:
             shares = plan.size**2 * plan.threshold
         return [members, float(shares)]
-    words = words_made(config.engine, simulation.recipe.scheme) / plan.width
+    words = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme) / plan.width
     return [members, words, 1.0][:points]
 
 

@@ -28,7 +28,7 @@ def check(config: Config) -> None:
 
 def room(config: Config, weight_max: int) -> Headroom:
     """The headroom of the config's sums; `weight_max` m_max. Raises `ConfigError`."""
-    capacity = capacity_kind(config.ring_bits, config.rule)
+    capacity = capacity_kind(config.ring_bits, config.rule_in_force.field)
     return headroom(
         clip=config.clip,
         fraction_bits=config.fraction_bits,

@@ -85,7 +85,7 @@ def _traffic(config: Config, plan: Plan, outcome: Outcome) -> Traffic:
 def _outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], int]:
     """What the rounds come to, with how many of them come to that; and `absent`."""
     sparse = plan.neighbours < plan.size - 1
-    replays = config.sums_securely and config.rule in ("reveal", "secagg")
+    replays = config.sums_securely and bool(config.rule_in_force.opens)
     public = reference.public_key(config.seed)
     rounds, absent = config.rounds, 0
     if config.dropout_schedule is not None:
@@ -112,13 +112,11 @@ def _outcome(
         return Outcome(0, 0, 0, False)
     if not config.sums_securely:
         return Outcome(lost, 0, 0, alive < plan.least_alive)
-    if config.rule == "secagg":
-        return _secagg(config, plan, public, round_, gone)
-    void = alive < plan.least_alive
-    if config.rule == "shamir":
-        return Outcome(lost, 0, 0, void)
-    if config.rule == "retry":
-        return Outcome(lost, int(lost > 0), 0, void)
+    rule, void = config.rule_in_force, alive < plan.least_alive
+    if rule.opens == "secrets":
+        return _secrets(config, plan, public, round_, gone)
+    if not rule.opens:
+        return Outcome(lost, int(lost > 0 and rule.attempts > 1), 0, void)
     ends = 1 if config.paired else 2
     if plan.neighbours >= plan.size - 1 or not lost:
         return Outcome(lost, 0, ends * lost * alive, void)
@@ -131,7 +129,7 @@ def _outcome(
     return Outcome(lost, 0, ends * edges, void or _cut(away, plan.neighbours // 2))
 
 
-def _secagg(
+def _secrets(
     config: Config, plan: Plan, public: list[int], round_: int, gone: np.ndarray
 ) -> Outcome:
     """SecAgg opens one secret of everybody: t of its holders must be left, and one sum."""

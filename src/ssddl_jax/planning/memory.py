@@ -19,19 +19,17 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.devices import available_bytes
 from ssddl_jax.core.learning.models import Model
-from ssddl_jax.core.sharing.schedules.by_holder import HELD, PER_KEY
 from ssddl_jax.data.datasets import Dataset
 from ssddl_jax.data.loading import PER_PARTICIPANT
 from ssddl_jax.planning.plan import Plan
+from ssddl_jax.planning.sharing_costs import CHUNK
 
 # Measured: a CPU process that has imported everything and compiled a round, MiB.
 _PROCESS = 500.0
 _MIB = 2.0**20
 _EVALUATED = 1000  # test images at a time, see `loop.evaluator`
 _LIVE = 2.5  # of the largest intermediate of a model: what is live at once
-_CHUNK = 1 << 19  # bytes of shares at a time, on a device
 _PER_MEMBER = 256  # ids, flags, losses, clipped counts; times the devices that exchange them
-_PER_SHARE = 80  # its key, its sign, and a copy of both on the way
 
 
 class Memory(NamedTuple):
@@ -72,7 +70,7 @@ def predict_memory(
     # Of the parameters: a tile's, gradients, messages, sums; an accelerator keeps the gradients.
     copies = (8 if plan.schedule == "cpu" else 2) * plan.tile_size + 8
     shared = _PER_MEMBER * plan.size + _sharing(config, plan)
-    device = images + table + activations + 4 * plan.dimension * copies + _CHUNK
+    device = images + table + activations + 4 * plan.dimension * copies + CHUNK
     device += PER_PARTICIPANT * float(plan.participants)
     # Keys and choices are dealt to the devices of a CPU once; an accelerator holds its own.
     cpu = mesh.devices.flat[0].platform == "cpu"
@@ -95,8 +93,8 @@ def check_memory(config: Config, mb: float, again: Callable[[Config], float]) ->
         return
     problem = f"would take about {mb:,.0f} MB of the {limit:,.0f} MB here"
     remedies = [f"group_size {size}" for size in [_largest_group(config, limit, again)] if size]
-    opens = not config.sums_securely or config.rule != "retry"
-    if not opens and again(replace(config, engine="ideal")) <= limit:
+    drawn = config.sums_securely and config.rule_in_force.ideal
+    if drawn and again(replace(config, engine="ideal")) <= limit:
         remedies.append("engine ideal")
     nearest = " or ".join(remedies) or "fewer participants"
     raise ConfigError("group_size", config.group_size, f"{problem}; {nearest} fits")
@@ -135,13 +133,8 @@ def _sharing(config: Config, plan: Plan) -> float:
         return 8 * row
     if config.in_python:  # lists of Python integers: a pointer and the number
         return 40 * plan.width * (3.0 * plan.size + 8)
-    if config.rule == "shamir":
-        return 3.0 * _CHUNK // 32 * plan.size + 8 * row  # 256 blocks of every upload
-    shares = plan.size * plan.neighbours / (2 if config.paired else 1)
-    kept = 9.0 * plan.size * row if config.ring_bits == 64 else 0.0
-    if plan.schedule != "cpu":  # a step's masks and keys
-        return min(HELD, 2 * (plan.size * row + PER_KEY * shares)) + kept + 8 * row
-    return _PER_SHARE * shares + kept + 8 * row
+    held: float = resolve(config.rule_in_force.memory)(config, plan)
+    return held
 
 
 def _largest(model: Model, shape: tuple[int, ...], batch: int) -> float:

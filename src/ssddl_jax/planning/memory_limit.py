@@ -10,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.devices import available_bytes
@@ -54,20 +55,18 @@ def least_needs(config: Config, plan: Plan, rows: int) -> list[Need]:
 
 
 def _sharing_words(config: Config, plan: Plan) -> int:
-    """A key of 8 words and a sign for every share; rows where they are kept side by side."""
+    """Words of what is shared, or kept from round to round."""
     if not config.sums_securely:
         return plan.size + models_kept(config) * plan.dimension
     if config.engine == "ideal":
         return plan.size
-    if config.rule == "shamir":
-        return 8 * plan.size * (plan.threshold - 1)
-    pairs = plan.size * plan.neighbours // (2 if config.paired else 1)
-    return 9 * pairs + (2 * plan.size * plan.width if config.ring_bits == 64 else 0)
+    words: int = resolve(config.rule_in_force.least_memory)(config, plan)
+    return words
 
 
 def _smaller(config: Config) -> str:
     ours = protocol_of(config).pair_shares
-    if not ours or config.rule == "shamir" or config.graph != "complete":
+    if not ours or config.rule_in_force.complete or config.graph != "complete":
         return "use a smaller group"
     return "use neighbours auto, engine ideal, or a smaller group"
 

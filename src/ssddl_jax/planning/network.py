@@ -53,13 +53,15 @@ def messages(config: Any, *, lost: bool, void: bool = False) -> int:
     return found if isinstance(found, int) else int(resolve(found)(config, lost, void))
 
 
-def of_ssddl(config: Any, lost: bool, void: bool) -> int:
-    """Messages of a member's round of SSDDL, by its dropout rule and its transport."""
+def of_sharing(config: Any, lost: bool, void: bool) -> int:
+    """Messages of a member's round of a secure sum, by its dropout rule and its transport."""
     if void and not lost:
         return 1  # too few can share: the model, and nothing more
-    travels = config.dropout_rule == "shamir" or config.transport == "explicit"
-    attempt = 2 if travels else 1  # shares to partners, all at once; the upload
-    if void or not lost or config.dropout_rule == "shamir":
-        return 1 + attempt
-    # Who is gone, and their keys; or who is left, and all of it again.
-    return 1 + attempt + (2 if config.dropout_rule == "reveal" else 1 + attempt)
+    rule = config.rule_in_force
+    shares = rule.exchanges or int(config.transport == "explicit")  # to partners, all at once
+    attempt = shares + 1  # and the upload
+    if not void and (rule.opens == "secrets" or (lost and rule.opens)):
+        return 1 + attempt + 2  # who is gone; what is opened
+    if not void and lost and rule.attempts > 1:
+        return 1 + attempt + 1 + attempt  # who is left, and all of it again
+    return 1 + attempt

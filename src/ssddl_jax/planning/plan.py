@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssddl_jax.baselines import secagg_bytes
-from ssddl_jax.baselines.traffic import Moved, to_bytes
+from ssddl_jax.baselines.traffic import Moved
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.lazily import resolve
 from ssddl_jax.common.plugins import load_attribute, shapes_of
@@ -30,7 +29,6 @@ from ssddl_jax.planning.checks import room
 from ssddl_jax.planning.standing import Standing, standing_of
 
 WORD = 4  # bytes
-KEY = 32  # bytes of an opened pair key, and of an opened share of a secret
 
 
 class Plan(NamedTuple):
@@ -84,6 +82,20 @@ class Traffic(NamedTuple):
     up: int
     down: int
     peers: int = 0
+
+
+class Sent(NamedTuple):
+    """What the bytes of a secure sum depend on."""
+
+    members: int  # took part in attempt 0
+    alive: int  # uploaded in every attempt
+    attempt: int  # the final one
+    opened: int  # pair keys, or shares of secrets, that went to the server
+
+    @property
+    def sharers(self) -> list[int]:
+        """How many shared, by attempt."""
+        return [self.members, self.alive][: self.attempt + 1]
 
 
 def make_plan(
@@ -206,30 +218,14 @@ def tile_size(config: Config, schedule: str, dimension: int) -> int:
     return min(most, config.group)
 
 
-def _secagg_traffic(config: Config, plan: Plan, members: int, alive: int, opened: int) -> Traffic:
-    """Keys and shares of all who share; uploads of those who stay, and the shares they open."""
-    levels = 2 * (plan.headroom.largest_sum // plan.size) + 1
-    words, holders = plan.width // (config.ring_bits // 32), plan.neighbours + 1
-    bits = secagg_bytes.secagg_bits(holders, words, levels, plan.size)
-    up = to_bytes(bits.shared_up) * members + to_bytes(bits.upload) * alive
-    down = WORD * plan.dimension * plan.size + to_bytes(bits.shared_down) * members
-    return Traffic(up + KEY * opened, down)
-
-
 def share_words(config: Config, plan: Plan) -> int:
     """PRG words of one attempt by all parties: docs/protocol.md, section 8."""
-    size, width = plan.size, plan.width
     if not config.sums_securely:
         return 0
     if config.engine == "ideal":
-        return size * width
-    if config.rule == "shamir":
-        return size * (plan.threshold - 1) * width
-    if config.rule == "secagg":  # a mask at both ends; a self-mask at its member and the server
-        return size * (plan.neighbours + 2) * width
-    pairs = size * plan.neighbours * width
-    ends = 2 if config.transport == "seeded" else 1
-    return pairs * ends // 2 if config.paired else pairs * ends
+        return plan.size * plan.width
+    words: int = resolve(config.rule_in_force.share_words)(config, plan)
+    return words
 
 
 def traffic(
@@ -259,16 +255,6 @@ def traffic(
         if alive == members:
             return Traffic(0, down)
         attempt = opened = 0
-    if config.rule == "secagg":
-        return _secagg_traffic(config, plan, members, alive, opened)
-    message = WORD * plan.width
-    up = message * alive * (attempt + 1)
-    parties = [members] if attempt == 0 else [members, alive]
-    peers = 0
-    if config.rule == "shamir":
-        peers = sum(m * (plan.size - 1) for m in parties)
-    elif config.transport == "explicit":
-        shares = [m * min(plan.neighbours, m - 1) for m in parties]
-        peers = sum(s // 2 if config.paired else s for s in shares)
-    between = peers * message
-    return Traffic(up + between + KEY * opened, down + between, between)
+    sent = Sent(members, alive, attempt, opened)
+    moved: Traffic = resolve(config.rule_in_force.traffic)(config, plan, sent)
+    return moved

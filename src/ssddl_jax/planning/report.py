@@ -100,7 +100,7 @@ def _facts(config: Config, plan: Plan) -> dict[str, Any]:
     return {
         "protocol": config.protocol,
         "engine": config.engine,
-        "dropout_rule": config.rule,
+        "dropout_rule": config.rule_in_force.name,
         "model": config.model,
         "prg": config.prg,
         "participants": plan.participants,

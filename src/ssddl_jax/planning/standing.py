@@ -10,30 +10,11 @@ masks that nobody opens. Free of JAX: `plan`, the round, the forecast and the re
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, inf, log2
-from typing import Literal
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.planning import graph_search
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What makes a round under a dropout rule void, and what opens more than its sum."""
-
-    dropouts: Literal["always", "sparse", "never"]  # void below n - floor(max_dropout n) survivors
-    shares: bool = False  # t shares open a secret; void below t survivors
-    sharers: bool = False  # the sum holds all who shared, not only the survivors
-    attempts: int = 1  # of a round, at most
-
-
-RULES = {
-    "retry": Rule("always", attempts=2),
-    "reveal": Rule("always"),
-    "shamir": Rule("never", shares=True, sharers=True),
-    "secagg": Rule("sparse", shares=True),  # a ring is made for so many dropouts and no more
-}
 
 
 @dataclass(frozen=True)
@@ -64,19 +45,16 @@ class Standing:
 
 def standing_of(config: Config) -> Standing:
     """Raises `ConfigError` for a graph or a threshold that cannot be."""
-    rule, size = RULES[config.rule], config.group
+    rule, size = config.rule_in_force, config.group
     neighbours, threshold = _graph(config)
     sparse = neighbours < size - 1
     if not config.sums_securely:
-        least = _left(config) if protocol_of(config).quorum else 1
+        least = fewest_survivors(config) if protocol_of(config).quorum else 1
         return Standing(neighbours, threshold, least, least, 0, 1, -inf)
-    bounds = [3]
-    if rule.dropouts == "always" or (rule.dropouts == "sparse" and sparse):
-        bounds.append(_left(config))
-    if rule.shares:
-        bounds.append(threshold)
-    least = max(bounds)
-    most = min(least - 2, threshold - 1) if rule.shares else least - 2
+    least = max(3, rule.least(size, fewest_survivors(config), sparse))
+    if rule.needs_threshold:
+        least = max(least, threshold)
+    most = min(least - 2, threshold - 1) if rule.needs_threshold else least - 2
     chance = -inf
     if sparse:
         most, chance = _connected(config, neighbours, most)
@@ -84,7 +62,7 @@ def standing_of(config: Config) -> Standing:
     return Standing(
         neighbours=neighbours,
         threshold=threshold,
-        least_alive=threshold if rule.sharers else least,
+        least_alive=threshold if rule.holds_sharers else least,
         least_summed=least,
         max_colluders=most,
         attempts=rule.attempts,
@@ -92,7 +70,7 @@ def standing_of(config: Config) -> Standing:
     )
 
 
-def _left(config: Config) -> int:
+def fewest_survivors(config: Config) -> int:
     """Survivors, if as many vanish as max_dropout allows; at least three."""
     return max(3, config.group - floor(Fraction(repr(config.max_dropout)) * config.group))
 
@@ -102,7 +80,7 @@ def _graph(config: Config) -> tuple[int, int]:
     answer: any feasible t recovers from that many dropouts, and min(t - 1, max(3, t) - 2), how many
     may collude, grows with t; so none withstands more. A smaller one, given by hand, costs less.
     """
-    size = config.group
+    rule, size = config.rule_in_force, config.group
     rates = repr(config.max_corrupt), repr(config.max_dropout)
     if config.graph == "auto":
         try:
@@ -113,7 +91,7 @@ def _graph(config: Config) -> tuple[int, int]:
     else:
         asked = size - 1 if config.graph == "complete" else int(config.graph)
         neighbours, threshold = min(asked, size - 1), 2
-        if RULES[config.rule].shares and config.threshold == "auto":
+        if rule.needs_threshold and config.threshold == "auto":
             try:
                 threshold, _ = graph_search.threshold_for(
                     size, neighbours, *rates, config.sigma, config.eta
@@ -124,9 +102,9 @@ def _graph(config: Config) -> tuple[int, int]:
         threshold = config.threshold
         if threshold > size:
             raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
-    elif config.rule == "secagg" and neighbours == size - 1:
-        threshold = min(_left(config), neighbours)
-    if config.rule == "secagg" and threshold > neighbours:
+    elif rule.opens == "secrets" and neighbours == size - 1:
+        threshold = min(fewest_survivors(config), neighbours)
+    if rule.opens == "secrets" and threshold > neighbours:
         raise ConfigError("threshold", threshold, f"must be at most the {neighbours} partners")
     return neighbours, threshold
 

@@ -3,19 +3,6 @@
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import protocol_of, server_learns
 from ssddl_jax.planning.plan import Plan
-from ssddl_jax.planning.standing import RULES
-
-_RULES = {
-    "retry": "If members vanish after sharing, the others share again under fresh keys. An upload "
-    "that comes late breaks it: the server's two sums then differ by exactly that member's update.",
-    "reveal": "If members vanish after sharing, the others open the pair keys that they share with "
-    "them. An upload that comes late breaks it: the opened keys unmask it.",
-    "shamir": "A member that vanishes after sharing stays in the sum: the others hold its shares. "
-    "A late upload tells the server nothing new.",
-    "secagg": "If members vanish after sharing, the others open shares of their mask keys, and "
-    "shares of the self-mask seeds of those who stayed, never both of one member. A late upload "
-    "stays hidden under its self-mask.",
-}
 
 
 def tolerance(config: Config, plan: Plan) -> list[str]:
@@ -31,7 +18,7 @@ def tolerance(config: Config, plan: Plan) -> list[str]:
     return [
         _collusion(config, plan),
         _dropouts(config, plan),
-        _RULES[config.rule],
+        config.rule_in_force.tolerance,
         "The sum itself is never hidden: what it tells of a member is not covered.",
     ]
 
@@ -44,7 +31,7 @@ def _collusion(config: Config, plan: Plan) -> str:
         f"sigma = {config.sigma}, eta = {config.eta}"
     )
     if plan.neighbours >= size - 1:
-        opens = f": {_opens(config, plan)}" if RULES[config.rule].shares else ""
+        opens = f": {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
         return f"The server with at most {most} of the {size} members {learns}{opens}."
     graph = f"Each of the {size} members shares with k = {plan.neighbours} others, drawn anew"
     if config.graph == "auto":
@@ -63,7 +50,7 @@ def _collusion(config: Config, plan: Plan) -> str:
             f"except with probability {plan.standing.odds(config.rounds)}: then the honest "
             "survivors fall apart"
         )
-    opens = f"; {_opens(config, plan)}" if RULES[config.rule].shares else ""
+    opens = f"; {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
     return (
         f"{graph} ({setting}). The server with at most {most} members{fixed} {learns}, "
         f"{odds}{opens}."
@@ -72,9 +59,10 @@ def _collusion(config: Config, plan: Plan) -> str:
 
 def _opens(config: Config, plan: Plan) -> str:
     """What t shares open, and why that many if nobody said so."""
-    secret = " secret, and both of a member's unmask it" if config.rule == "secagg" else ""
+    secrets = config.rule_in_force.opens == "secrets"
+    secret = " secret, and both of a member's unmask it" if secrets else ""
     complete = plan.neighbours >= plan.size - 1
-    chosen = config.rule == "secagg" and complete and config.threshold == "auto"
+    chosen = secrets and complete and config.threshold == "auto"
     why = " (all that max_dropout leaves, so that most may collude)" if chosen else ""
     return f"any t = {plan.threshold} shares{why} open one{secret}"
 
@@ -82,15 +70,18 @@ def _opens(config: Config, plan: Plan) -> str:
 def _dropouts(config: Config, plan: Plan) -> str:
     least, sharers = plan.least_alive, plan.standing.least_summed
     more = f", of {sharers} who shared" if sharers > least else ""
-    parts = ", or in two parts" if _can_part(config, plan) else ""
-    if config.rule == "secagg" and plan.neighbours < plan.size - 1:
-        parts = ", or fewer of a member's partners, or in two parts"
     return (
         f"A round needs {least} of {plan.size} uploads{more}: {plan.size - least} may vanish; with "
-        f"fewer{parts} it is void and changes nothing."
+        f"fewer{_parts(config, plan)} it is void and changes nothing."
     )
 
 
-def _can_part(config: Config, plan: Plan) -> bool:
-    """Whether survivors of a sparse graph may be cut off from each other: retry draws a new one."""
-    return config.sums_securely and config.rule == "reveal" and plan.neighbours < plan.size - 1
+def _parts(config: Config, plan: Plan) -> str:
+    """What else voids a round on a sparse graph: survivors that are cut off from each other, where
+    something is opened between them (retry draws a new graph).
+    """
+    if not config.sums_securely or plan.neighbours >= plan.size - 1:
+        return ""
+    few = ", or fewer of a member's partners"
+    parts = {"": "", "keys": ", or in two parts", "secrets": f"{few}, or in two parts"}
+    return parts[config.rule_in_force.opens]

@@ -1,7 +1,7 @@
 """What other assumptions are worth: sums over many rounds, and uploads that come too late."""
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -60,7 +60,7 @@ def differencing(played: Played, targets: list[int]) -> Recovered:
     return Recovered("differencing", len(played.groups), exact, len(targets), images, truth)
 
 
-def late_upload(config: Config, data: Data, rule: Literal["retry", "reveal"]) -> Recovered:
+def late_upload(config: Config, data: Data, rule: str) -> Recovered:
     """One member vanishes after sharing, and its upload reaches the server after all."""
     size = max(4, config.group)  # three must stay
     dropout = 1.5 / size  # floor(p n) is 1

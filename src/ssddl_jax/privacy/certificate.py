@@ -54,7 +54,7 @@ class KnownSum(NamedTuple):
 
 def modulus_of(header: Header) -> int:
     """Of the arithmetic that shares are made in."""
-    return P if header.dropout_rule == "shamir" else 1 << header.ring_bits
+    return P if header.rule.field else 1 << header.ring_bits
 
 
 def certificate(header: Header, adversary: Adversary) -> Certificate:
@@ -159,8 +159,8 @@ def _equations(header: Header, adversary: Adversary) -> list[Equation]:
     secagg a member's own mask is one more.
     """
     seen = visible(header, adversary)
-    secagg = header.dropout_rule == "secagg"
-    if secagg:
+    secrets = header.rule.opens == "secrets"
+    if secrets:
         shares = known_masks(header, seen)
     else:
         shares = {m[1:] for m in seen if m.kind in ("share", "opened")}
@@ -175,7 +175,7 @@ def _equations(header: Header, adversary: Adversary) -> list[Equation]:
         kind, attempt, sender, receiver = message
         if kind == "aggregate":
             found.append((message, {i: 1 for i in header.summed if i in honest}, {}))
-        elif header.dropout_rule == "shamir":
+        elif header.rule.field:
             holder = sender if kind == "upload" else receiver
             dealers = honest if kind == "upload" else {sender} & honest
             if kind in ("upload", "share") and dealers:
@@ -190,7 +190,7 @@ def _equations(header: Header, adversary: Adversary) -> list[Equation]:
             for i, j in around.get((attempt, sender), []):
                 if (attempt, i, j) not in shares:
                     masks[attempt, min(i, j), max(i, j)] = 1 if sender == max(i, j) else -1
-            if secagg and (0, sender, sender) not in shares:
+            if secrets and (0, sender, sender) not in shares:
                 masks[0, sender, sender] = 1
             found.append((message, {sender: 1}, masks))
     return found
@@ -213,12 +213,12 @@ def _right_side(view: View, equation: Equation) -> np.ndarray:
         for other in own:
             if other.sender in header.summed:
                 less(other, -1)
-    elif header.dropout_rule == "shamir":
+    elif header.rule.field:
         if message.kind == "upload":  # shares that the coalition dealt are known
             for other in own:
                 less(Message("share", 0, other.sender, message.sender), -1)
     else:
-        kinds = ("mask",) if header.dropout_rule == "secagg" else ("share", "opened")
+        kinds = ("mask",) if header.rule.opens == "secrets" else ("share", "opened")
         known = {m[1:]: m for m in view.words if m.kind in kinds}
         for (attempt, dealer, holder), other in known.items():  # seen twice, it counts once
             if attempt == message.attempt and holder == message.sender:
@@ -230,9 +230,9 @@ def _right_side(view: View, equation: Equation) -> np.ndarray:
 
 def _as_values(words: np.ndarray, header: Header, kind: str) -> np.ndarray:
     """Message words as u64 residues of the modulus."""
-    if header.dropout_rule == "shamir" and kind in ("update", "aggregate"):
+    if header.rule.field and kind in ("update", "aggregate"):
         return (words.view(np.int32).astype(np.int64) % P).astype(np.uint64)
-    if header.ring_bits == 32 or header.dropout_rule == "shamir":
+    if header.ring_bits == 32 or header.rule.field:
         return words.astype(np.uint64)
     half = len(words) // 2
     return words[:half].astype(np.uint64) | words[half:].astype(np.uint64) << np.uint64(32)
@@ -240,7 +240,7 @@ def _as_values(words: np.ndarray, header: Header, kind: str) -> np.ndarray:
 
 def _as_words(values: np.ndarray, header: Header) -> np.ndarray:
     """The inverse of `_as_values` for an update: words as they were encoded."""
-    if header.dropout_rule == "shamir":
+    if header.rule.field:
         signed = np.where(values > P // 2, values.astype(np.int64) - P, values.astype(np.int64))
         return signed.astype(np.int32).view(np.uint32)
     if header.ring_bits == 32:

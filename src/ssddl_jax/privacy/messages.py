@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.rules import RULES, Rule
 
 SERVER = -1  # stands for the server as a sender or receiver
 
@@ -42,6 +43,11 @@ class Header(NamedTuple):
     transport: str
     least_summed: int = 3  # updates that a sum must hold; if fewer could share, nothing was sent
 
+    @property
+    def rule(self) -> Rule:
+        """The record of its dropout rule."""
+        return RULES[self.dropout_rule]
+
     def slot(self, participant: int) -> int:
         """The slot of a member."""
         return int(np.flatnonzero(self.group == participant)[0])
@@ -64,7 +70,7 @@ class Header(NamedTuple):
     @property
     def summed(self) -> list[int]:
         """Ids of those whose updates the aggregate holds."""
-        return self.sharers if self.dropout_rule == "shamir" else self.survivors
+        return self.sharers if self.rule.holds_sharers else self.survivors
 
     def counted(self, attempt: int, participant: int) -> bool:
         """Whether the member's upload of this attempt came in and was used."""
@@ -94,7 +100,6 @@ class Message(NamedTuple):
 
 def header_of(transcript: dict[str, Any]) -> Header:
     """The public facts of a transcript."""
-    rule = str(transcript["dropout_rule"])
     retried = bool(transcript["attempt"]) and not transcript["void"]
     tables = [np.asarray(transcript["first_neighbours"])]
     if retried:
@@ -104,7 +109,7 @@ def header_of(transcript: dict[str, Any]) -> Header:
         finite=np.asarray(transcript["finite"]),
         alive=np.asarray(transcript["alive"]),
         partners=tuple(tables),
-        dropout_rule=rule,
+        dropout_rule=str(transcript["dropout_rule"]),
         shares=str(transcript["shares"]),
         threshold=int(transcript["threshold"]),
         ring_bits=int(transcript["ring_bits"]),
@@ -153,26 +158,27 @@ def visible(header: Header, adversary: Adversary) -> list[Message]:
 def sealed(header: Header, late: list[int], width: int, dimension: int) -> dict[Message, int]:
     """What travels on the links, encrypted: who writes to whom, and how many words.
 
-    Shares travel only under transport explicit, rule shamir and secagg (of both secrets); seeded,
-    both ends derive them.
+    Shares travel under transport explicit, and where both ends cannot derive them (in secagg, of
+    both secrets).
     """
     found = {Message("parameters", 0, SERVER, int(i)): dimension for i in header.group}
     if not _anything_sent(header):
         return found
-    if header.dropout_rule == "secagg":
+    secrets = header.rule.opens == "secrets"
+    if secrets:
         for i, j in holders(header):
             if i != j:
                 found[Message("share", 0, i, j)] = 2 * 8
-    elif header.transport == "explicit" or header.dropout_rule == "shamir":
+    elif header.transport == "explicit" or header.rule.exchanges:
         for attempt in range(len(header.partners)):
             for i, j in pairs(header, attempt):
                 if i != j:
                     found[Message("share", attempt, i, j)] = width
     found.update(dict.fromkeys(uploads_sent(header, late), width))
     if not header.void:
-        alive, secagg = set(header.survivors), header.dropout_rule == "secagg"
+        alive = set(header.survivors)
         for message in _opened(header):
-            by_holder = secagg or message.sender not in alive
+            by_holder = secrets or message.sender not in alive
             told_by = message.receiver if by_holder else message.sender
             key = Message("opened", 0, told_by, SERVER)
             found[key] = found.get(key, 0) + 8
@@ -200,7 +206,7 @@ def _anything_sent(header: Header) -> bool:
 
 def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
     """(dealer, holder) of every share of an attempt: ids."""
-    if header.dropout_rule == "shamir":
+    if header.rule.field:
         return [(i, j) for i in header.sharers for j in header.sharers]
     table = header.partners[attempt]
     directed = header.shares == "directed"
@@ -224,7 +230,7 @@ def holders(header: Header) -> list[tuple[int, int]]:
 
 
 def _shares_seen(header: Header, coalition: frozenset[int]) -> list[Message]:
-    if header.dropout_rule == "secagg":
+    if header.rule.opens == "secrets":
         own = [(i, i, "") for i in header.sharers if i in coalition]
         dealt = [(i, j, " share") for i, j in holders(header) if coalition & {i, j}]
         return [
@@ -246,9 +252,9 @@ def _opened(header: Header) -> list[Message]:
     seed or, if it vanished, of its mask key.
     """
     gone, here = set(header.vanished), set(header.survivors)
-    if header.dropout_rule == "secagg":
+    if header.rule.opens == "secrets":
         return [Message("opened", 0, i, j) for i, j in holders(header) if j in here]
-    if header.dropout_rule != "reveal":
+    if not header.rule.opens:
         return []
     return [
         Message("opened", 0, i, j)

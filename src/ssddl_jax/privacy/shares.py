@@ -63,7 +63,7 @@ def _keys(
 _pair_keys, _coefficient_keys = jax.jit(pair_keys), jax.jit(coefficient_keys)
 
 
-class Shares:
+class _Shares:
     """Shares of a round: those `expect`ed are made together, once."""
 
     def __init__(self, transcript: dict[str, Any], header: Header) -> None:
@@ -71,31 +71,47 @@ class Shares:
         self._encoded = np.asarray(transcript["encoded"])
         self._chain = jnp.asarray(transcript["chain"])
         self._prg = load_prg(str(transcript["prg"]))
+
+    def words(self, message: Message) -> Words:
+        """Of a share, or of an upload."""
+        _, attempt, sender, receiver = message
+        if message.kind == "upload":
+            return self.upload(attempt, sender)
+        return self.share(attempt, sender, receiver)
+
+    def opened(self, words: dict[Message, Words]) -> dict[Message, Words]:
+        """What else the words give: nothing, they are the masks."""
+        return {}
+
+    def share(self, attempt: int, dealer: int, holder: int) -> Words:
+        """What a dealer gave a holder."""
+        raise NotImplementedError
+
+    def upload(self, attempt: int, sender: int) -> Words:
+        """What a member sent, or would have sent, in an attempt."""
+        raise NotImplementedError
+
+
+class PairShares(_Shares):
+    """Pads of pairs, in the ring."""
+
+    def __init__(self, transcript: dict[str, Any], header: Header) -> None:
+        super().__init__(transcript, header)
         self._ring = RINGS[header.ring_bits]
-        self._shamir = header.dropout_rule == "shamir"
         self._pads: dict[tuple[int, int, int], Words] = {}
-        self._coefficients: dict[int, np.ndarray] = {}
 
     def expect(self, messages: Iterable[Message]) -> None:
         """Makes what these messages need."""
         needed = set()
         for kind, attempt, sender, receiver in messages:
-            if self._shamir and kind in ("share", "upload"):
-                needed |= {(0, i, 0) for i in self._header.sharers}
-            elif kind in ("share", "opened"):
+            if kind in ("share", "opened"):
                 needed.add((attempt, sender, receiver))
             elif kind == "upload" and not self._header.counted(attempt, sender):
                 around = pairs(self._header, attempt)
                 needed |= {(attempt, i, j) for i, j in around if sender in (i, j)}
         if not needed:
             return
-        if self._shamir:
-            self._make_coefficients()
-        else:
-            self._make_pads(sorted(needed))
-
-    def _make_pads(self, needed: list[tuple[int, int, int]]) -> None:
-        table = np.array(needed, np.uint32)
+        table = np.array(sorted(needed), np.uint32)
         for attempt in np.unique(table[:, 0]):
             rows = table[table[:, 0] == attempt]
             keys = _keys(_pair_keys, self._chain, int(attempt), rows[:, 1], rows[:, 2])
@@ -103,8 +119,31 @@ class Shares:
             for (a, i, j), words in zip(rows.tolist(), made, strict=True):
                 self._pads[a, i, j] = words
 
-    def _make_coefficients(self) -> None:
-        """Coefficients of degree 1..t-1 of every dealer, u32 [t-1, W]: residues mod p."""
+    def share(self, attempt: int, dealer: int, holder: int) -> Words:
+        """s_{dealer -> holder}."""
+        return self._pads[attempt, dealer, holder]
+
+    def upload(self, attempt: int, sender: int) -> Words:
+        """The message, and what it holds less what it dealt."""
+        sent = jnp.asarray(self._encoded[self._header.slot(sender)])
+        for i, j in pairs(self._header, attempt):
+            if sender in (i, j):
+                words = jnp.asarray(self._pads[attempt, i, j])
+                sent = self._ring.add(sent, words if j == sender else self._ring.negate(words))
+        return np.asarray(sent)
+
+
+class FieldShares(_Shares):
+    """Values of every dealer's polynomial, residues mod p."""
+
+    def __init__(self, transcript: dict[str, Any], header: Header) -> None:
+        super().__init__(transcript, header)
+        self._coefficients: dict[int, np.ndarray] = {}
+
+    def expect(self, messages: Iterable[Message]) -> None:
+        """Makes the coefficients of degree 1..t-1 of every dealer, u32 [t-1, W], if needed."""
+        if not any(message.kind in ("share", "upload") for message in messages):
+            return
         dealers = self._header.sharers
         degrees = self._header.threshold - 1
         ids = np.repeat(dealers, degrees)
@@ -119,21 +158,8 @@ class Shares:
         shaped = found.reshape(len(dealers), degrees, width)
         self._coefficients = dict(zip(dealers, shaped, strict=True))
 
-    def words(self, message: Message) -> Words:
-        """Of a share, or of an upload."""
-        _, attempt, sender, receiver = message
-        if message.kind == "upload":
-            return self.upload(attempt, sender)
-        return self.share(attempt, sender, receiver)
-
-    def opened(self, words: dict[Message, Words]) -> dict[Message, Words]:
-        """What else the words give: nothing, they are the masks."""
-        return {}
-
     def share(self, attempt: int, dealer: int, holder: int) -> Words:
-        """s_{dealer -> holder}; shamir: f_dealer at the holder's point, a residue mod p."""
-        if not self._shamir:
-            return self._pads[attempt, dealer, holder]
+        """f_dealer at the holder's point."""
         words = self._encoded[self._header.slot(dealer)]
         value = words.view(np.int32).astype(np.int64) % P
         point = self._header.slot(holder) + 1
@@ -142,13 +168,6 @@ class Shares:
         return value.astype(np.uint32)
 
     def upload(self, attempt: int, sender: int) -> Words:
-        """What a member sent, or would have sent, in an attempt."""
-        if self._shamir:
-            held = [self.share(0, i, sender).astype(np.uint64) for i in self._header.sharers]
-            return (np.sum(held, axis=0) % np.uint64(P)).astype(np.uint32)
-        sent = jnp.asarray(self._encoded[self._header.slot(sender)])
-        for i, j in pairs(self._header, attempt):
-            if sender in (i, j):
-                words = jnp.asarray(self._pads[attempt, i, j])
-                sent = self._ring.add(sent, words if j == sender else self._ring.negate(words))
-        return np.asarray(sent)
+        """The sum of what it holds."""
+        held = [self.share(0, i, sender).astype(np.uint64) for i in self._header.sharers]
+        return (np.sum(held, axis=0) % np.uint64(P)).astype(np.uint32)

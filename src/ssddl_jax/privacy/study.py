@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ssddl_jax.config.config import Config
+from ssddl_jax.config.rules import CHOICES, RULES
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.planning.requests import check_study
@@ -81,7 +82,8 @@ def study(
     tell("differencing, late uploads, exposure")
     # Of several examples a gradient's rounding depends on their order: rounds would not repeat.
     recovered = [across_rounds.differencing(played, ids)] if config.batch_size == 1 else []
-    recovered += [across_rounds.late_upload(config, data, rule) for rule in ("retry", "reveal")]
+    exposing = [name for name in CHOICES if not RULES[name].late_covered]
+    recovered += [across_rounds.late_upload(config, data, rule) for rule in exposing]
     coalitions, rounds = exposures(config)
     return Study(
         config,

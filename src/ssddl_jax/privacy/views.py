@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt32
 
+from ssddl_jax.common.lazily import resolve
 from ssddl_jax.privacy.messages import (
     Adversary,
     Header,
@@ -20,8 +21,6 @@ from ssddl_jax.privacy.messages import (
     sealed,
     visible,
 )
-from ssddl_jax.privacy.secrets import SecretShares
-from ssddl_jax.privacy.shares import Shares
 
 
 class View(NamedTuple):
@@ -45,7 +44,7 @@ def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
     header = header_of(transcript)
     seen = visible(header, adversary)
     rows = {int(i): slot for slot, i in enumerate(header.group)}
-    made = (SecretShares if header.dropout_rule == "secagg" else Shares)(transcript, header)
+    made = resolve(header.rule.views)(transcript, header)
     made.expect(seen)
     words: dict[Message, np.ndarray] = {}
     for message in seen:

@@ -5,28 +5,20 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor, isfinite
+from math import ceil, isfinite
 from typing import Any
 
 import numpy as np
 
-from ssddl_jax.reference.encoding import decode, encode, lift, to_values, to_words
-from ssddl_jax.reference.graph import connected, neighbours_of
-from ssddl_jax.reference.randomness import (
-    PRIME,
-    Words,
-    derive_key,
-    field_words,
-    public_key,
-    rounding_noise,
-    stream,
-)
-from ssddl_jax.reference.secagg import recoverable, secagg
-from ssddl_jax.reference.settings import Settings, check
-from ssddl_jax.reference.shamir import interpolate_at_zero, shamir_shares
+from ssddl_jax.reference.encoding import decode, encode, to_values, to_words
+from ssddl_jax.reference.graph import neighbours_of
+from ssddl_jax.reference.randomness import Words, public_key, rounding_noise
+from ssddl_jax.reference.rules import RULES, Sharers, ideal
+from ssddl_jax.reference.settings import Settings, float32
 
+ROUNDINGS, SHARES = ("nearest", "stochastic"), ("directed", "paired")
+ENGINES = ("pairwise", "ideal")
 VOID_DIGEST = "0" * 64
-Values = dict[int, list[int]]  # by slot
 
 
 @dataclass(frozen=True)
@@ -63,9 +55,10 @@ def share_round(
     `chain` is S_r; `group` n ids in slot order; `weights` n integers; `vanished` the slots that
     leave after sharing. Raises ValueError for settings that cannot work.
     """
-    n, bits, rule = len(group), settings.ring_bits, settings.dropout_rule
+    n, bits = len(group), settings.ring_bits
     ids, weights = [int(i) for i in group], [int(m) for m in weights]
-    check(settings, n, weights)
+    _check(settings, n, weights)
+    rule = RULES[settings.dropout_rule]
     public = public_key(settings.seed)
 
     # Encode; a non-finite update excludes its participant before sharing.
@@ -82,38 +75,26 @@ def share_round(
 
     # Who shares in the final attempt, who uploads, and with whom.
     survivors = [slot for slot in members if slot not in vanished]
-    attempt = int(rule == "retry" and survivors != members)
-    dealers = survivors if rule == "retry" else members
+    attempt = int(rule.retries and survivors != members)
+    dealers = survivors if rule.retries else members
     partners = neighbours_of(settings, public, round, attempt, dealers, n)
-    if rule == "shamir":
-        void = len(survivors) < settings.threshold or len(members) < max(3, settings.threshold)
-    elif rule == "secagg":
-        void = not recoverable(settings, partners, members, survivors)
-    else:
-        needed = max(3, n - floor(Fraction(settings.max_dropout) * n))
-        void = len(survivors) < needed or not connected(partners, survivors)
+    sharers = Sharers(attempt, ids, partners, members, survivors)
+    void = not rule.stands(settings, sharers)
 
     # Share, upload, aggregate.
     uploads: list[Words] = [[0] * size for _ in ids]
     aggregate = [0] * size
     if not void:
         messages = {slot: to_values(encoded[slot], bits) for slot in dealers}
-        if rule == "shamir":
-            sent, summed = _shamir(settings, chain, ids, messages, survivors)
-        elif rule == "secagg":
-            played = secagg(settings, chain, ids, messages, partners, survivors)
-            sent, summed = played.sent, played.summed
-        elif settings.engine == "ideal":
-            sent, summed = _ideal(settings, chain, attempt, ids, messages)
-        else:
-            sent, summed = _pairwise(settings, chain, attempt, ids, messages, partners, survivors)
+        play = ideal if settings.engine == "ideal" else rule.play
+        sent, summed = play(settings, chain, messages, sharers)
         aggregate = to_words(summed, bits)
         for slot in survivors:
             uploads[slot] = to_words(sent[slot], bits)
 
     # The weight word must be a possible sum of the weights (section 3.4).
     weight_total = to_values(aggregate, bits)[-1]
-    counted = len(members if rule == "shamir" else survivors)
+    counted = len(members if rule.holds_sharers else survivors)
     least, most = (counted, counted) if set(weights) == {1} else (1, n * max(weights))
     if void := void or not least <= weight_total <= most:
         uploads, aggregate, weight_total = [[0] * size for _ in ids], [0] * size, 0
@@ -139,71 +120,32 @@ def share_round(
     )
 
 
-def _pairwise(
-    settings: Settings,
-    chain: Words,
-    attempt: int,
-    ids: list[int],
-    messages: Values,
-    partners: list[list[int]],
-    survivors: list[int],
-) -> tuple[Values, list[int]]:
-    """Uploads with every pair share, and their sum with the pads shared with the lost cancelled."""
-
-    def share(dealer: int, holder: int) -> list[int]:
-        """s_{dealer -> holder}; nothing where paired sharing deals the other way only."""
-        if settings.shares == "paired" and ids[dealer] > ids[holder]:
-            return [0] * len(messages[dealer])
-        key = derive_key(chain, attempt, ids[dealer], ids[holder], b"PAIR")
-        count = len(messages[dealer]) * settings.ring_bits // 32
-        return to_values(stream(key, (0, 0, 0), count, settings.prg_rounds), settings.ring_bits)
-
-    held = {slot: list(message) for slot, message in messages.items()}
-    for dealer in messages:
-        for holder in partners[dealer]:
-            dealt = share(dealer, holder)
-            held[dealer] = [h - s for h, s in zip(held[dealer], dealt, strict=True)]
-            held[holder] = [h + s for h, s in zip(held[holder], dealt, strict=True)]
-    summed = [sum(column) for column in zip(*(held[i] for i in survivors), strict=True)]
-    for i in survivors:
-        for lost in set(partners[i]) - set(survivors):  # `reveal`: the opened pads
-            pads = zip(summed, share(i, lost), share(lost, i), strict=True)
-            summed = [a + out - received for a, out, received in pads]
-    return held, summed
-
-
-def _ideal(
-    settings: Settings, chain: Words, attempt: int, ids: list[int], messages: Values
-) -> tuple[Values, list[int]]:
-    """Uniform uploads with the right sum; the last member's is the difference."""
-    summed = [sum(column) for column in zip(*messages.values(), strict=True)]
-    *drawn, last = messages
-    rest, sent, bits = summed, {}, settings.ring_bits
-    for i in drawn:
-        key = derive_key(chain, attempt, ids[i], 0, b"IDEA")
-        words = stream(key, (0, 0, 0), len(summed) * bits // 32, settings.prg_rounds)
-        sent[i] = to_values(words, bits)
-        rest = [r - u for r, u in zip(rest, sent[i], strict=True)]
-    sent[last] = rest
-    return sent, summed
-
-
-def _shamir(
-    settings: Settings, chain: Words, ids: list[int], messages: Values, survivors: list[int]
-) -> tuple[Values, list[int]]:
-    """Per survivor in slot j the sum of every dealer's f_i(j + 1), and sum_i f_i(0), lifted."""
-    points = [slot + 1 for slot in survivors]
-    sent: Values = {}
-    for i, message in messages.items():
-        keys = [derive_key(chain, 0, ids[i], c, b"SHAM") for c in range(1, settings.threshold)]
-        rows = [field_words(key, len(message), settings.prg_rounds) for key in keys]
-        secret = [lift(value, 2**32) for value in message]
-        for j, share in zip(survivors, shamir_shares(secret, rows, points, PRIME), strict=True):
-            held = sent.get(j, [0] * len(share))
-            sent[j] = [(h + s) % PRIME for h, s in zip(held, share, strict=True)]
-    t = settings.threshold
-    total = interpolate_at_zero(points[:t], [sent[j] for j in survivors[:t]], PRIME)
-    return sent, [lift(value, PRIME) for value in total]
+def _check(settings: Settings, n: int, weights: Sequence[int]) -> None:
+    """Refuses what cannot work: `n` too small, clashing settings, no headroom (section 3.3)."""
+    k, t, name = settings.neighbours, settings.threshold, settings.dropout_rule
+    if name not in RULES:
+        raise ValueError(f"The setting dropout_rule {name!r} must be in {tuple(RULES)}.")
+    rule, drawn = RULES[name], tuple(other for other in RULES if RULES[other].ideal)
+    largest = ceil(Fraction(float32(settings.clip)) * 2**settings.fraction_bits)
+    limit = 2**30 - 1 if rule.field else 2 ** (settings.ring_bits - 1) - 1
+    needed = n * max(weights) * largest
+    for works, what, bound in [
+        (n >= 3, f"group size {n}", "at least 3"),
+        (k >= n - 1 or (k >= 2 and k % 2 == 0), f"neighbours {k}", f"even or at least {n - 1}"),
+        (settings.prg_rounds in (8, 12, 20), f"prg_rounds {settings.prg_rounds}", "8, 12 or 20"),
+        (settings.ring_bits in (32, 64), f"ring_bits {settings.ring_bits}", "32 or 64"),
+        (settings.rounding in ROUNDINGS, f"rounding {settings.rounding!r}", f"in {ROUNDINGS}"),
+        (settings.shares in SHARES, f"shares {settings.shares!r}", f"in {SHARES}"),
+        (settings.engine in ENGINES, f"engine {settings.engine!r}", f"in {ENGINES}"),
+        (settings.engine != "ideal" or rule.ideal, f"dropout_rule {name!r}", f"in {drawn}: ideal"),
+        (not rule.field or settings.ring_bits == 32, "ring_bits 64", f"32: {name}"),
+        (not rule.complete or k >= n - 1, f"neighbours {k}", f"at least {n - 1}: {name}"),
+        (not rule.needs_threshold or 2 <= t <= n, f"threshold {t}", f"in [2, {n}]"),
+        (0 < largest < 2**31, f"clip * 2^fraction_bits {largest}", "in (0, 2^31)"),
+        (needed <= limit, f"n * weight * clip * 2^fraction_bits {needed}", f"at most {limit}"),
+    ]:
+        if not works:
+            raise ValueError(f"The setting {what} must be {bound}.")
 
 
 # Hashes (section 9)

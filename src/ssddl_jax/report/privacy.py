@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.protocols import protocol_of, server_learns
-from ssddl_jax.planning.standing import RULES, standing_of
+from ssddl_jax.planning.standing import standing_of
 from ssddl_jax.report.files import Run
 from ssddl_jax.report.html import Html, paragraph, plural, table, text
 
@@ -100,10 +100,9 @@ def _engine(run: Run) -> list[str]:
         "coalition's view) is stated from the protocol, not from this run.",
         "reference": "Engine reference: every mask was computed, in plain Python integers.",
     }[config.engine]
-    if config.dropout_rule == "shamir":
-        engine += " Shares are Shamir's, t-of-n over 2^31 - 1."
     prg = f"PRG {config.prg}; keys are derived with chacha20."
-    return [engine, prg]
+    made_of = config.rule_in_force.made_of
+    return [engine, *([made_of] if made_of else []), prg]
 
 
 def colluders(run: Run) -> int:
@@ -164,7 +163,7 @@ def _odds(run: Run) -> str:
 
 def _coalitions(run: Run) -> list[Observer]:
     size, most, found = run.size, colluders(run), standing_of(run.config)
-    shares = RULES[run.config.rule].shares
+    shares = run.config.rule_in_force.needs_threshold
     learns = (
         "The sum of the other members' updates, and nothing else about them. Every sum that is "
         f"opened holds at least {found.least_summed:,}, so that two of them are honest."
@@ -209,19 +208,12 @@ def _coalitions(run: Run) -> list[Observer]:
 
 
 def _late(run: Run) -> Observer:
-    learns = {
-        "retry": "The update of a member whose upload arrives after its attempt was given up: the "
-        "sums of the two attempts differ by exactly that update (several late ones: by their sum).",
-        "reveal": "The update of a member whose upload arrives after the others opened the pair "
-        "keys that they had with it: the opened pads unmask it.",
-        "shamir": "Nothing more: a late upload is one more point of a polynomial that the server "
-        "knows already.",
-    }[run.config.dropout_rule]
-    late = any(row.alive < row.members for row in run.rows)
-    if run.config.dropout_rule != "shamir":
+    rule, learns = run.config.rule_in_force, run.config.rule_in_force.late
+    if not rule.late_covered:
         learns += " The claim assumes that a late upload never reaches the server."
+        late = any(row.alive < row.members for row in run.rows)
         learns += "" if late else " Nobody vanished in this run."
-    covered = YES if run.config.dropout_rule == "shamir" else NO
+    covered = YES if rule.late_covered else NO
     return Observer("The server, receiving a late upload", learns, covered)
 
 

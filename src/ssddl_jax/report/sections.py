@@ -118,8 +118,8 @@ def _keys(run: Run) -> str:
 def _travel_words(config: Config) -> str:
     if not protocol_of(config).pair_shares:
         return ""
-    if config.dropout_rule == "shamir":
-        return "Rule shamir: every member sends every other its share."
+    if config.rule_in_force.exchanges:
+        return f"Rule {config.dropout_rule}: every member sends every other its share."
     if config.transport == "explicit":
         return "Transport explicit: the dealer of a share sends it to its holder."
     return "Transport seeded: both ends derive a share, so no share travels."

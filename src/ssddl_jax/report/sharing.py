@@ -43,7 +43,8 @@ def sharing_graph(run: Run, drawn: Drawn) -> Graph:
         rate = Decimal(repr(config.dropout))
         vanished = vanished_slots(public_key(config.seed), row.round, row.members, rate)
     slots = range(row.members)
-    stay = [slot for slot in slots if slot not in vanished or config.dropout_rule != "retry"]
+    again = config.rule_in_force.attempts > 1  # without those who vanished
+    stay = [slot for slot in slots if not (again and slot in vanished)]
     return Graph(
         row.round, row.attempt, drawn.group, stay, vanished, int(run.summary["neighbours"])
     )
@@ -157,11 +158,7 @@ def _graph_words(graph: Graph) -> str:
 def _vanished_words(run: Run, graph: Graph) -> str:
     if not graph.vanished:
         return ""
-    after = {
-        "retry": "they are left out: the others shared again.",
-        "reveal": "the others opened the pair keys that they had with them.",
-        "shamir": "their updates are in the sum.",
-    }[run.config.dropout_rule]
+    after = run.config.rule_in_force.vanished
     return f" {plural(len(graph.vanished), 'member')} vanished after sharing: {after}"
 
 

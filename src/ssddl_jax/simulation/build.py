@@ -21,7 +21,6 @@ from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.core.learning.population import Data, check_kind
 from ssddl_jax.core.round import Info, Init, Recipe, State, shared_round
 from ssddl_jax.core.sharing.base import Scheme, Sharing
-from ssddl_jax.core.sharing.schemes import SHARINGS, suited
 from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.plan import Plan, make_plan
 from ssddl_jax.simulation.compiling import Compiled, compile_once, named, pinned
@@ -29,6 +28,7 @@ from ssddl_jax.simulation.jax_settings import check_jax
 from ssddl_jax.simulation.own_parts import check_model, notes, optimizer_of
 from ssddl_jax.simulation.padding import check_padding
 from ssddl_jax.simulation.reference_engine import reference_round
+from ssddl_jax.simulation.schemes import sharing_of, suited
 
 Tree = TypeVar("Tree")
 
@@ -91,6 +91,7 @@ def build_simulation(
     mesh = mesh or make_mesh(1 if protocol.one_by_one else config.devices)
     plan = make_plan(config, model, data.shape, counts, platform_of(mesh))
     check_least_memory(config, plan, data.most_rows, mesh)
+    rule = config.rule_in_force
     scheme = Scheme(
         size=plan.size,
         dimension=plan.dimension,
@@ -99,14 +100,14 @@ def build_simulation(
         least_alive=plan.least_alive,
         vanishing=plan.vanishing,
         shares="paired" if config.paired else "directed",
-        dropout_rule=config.rule,
         encoding=plan.encoding,
         prg=plan.prg,
         mesh=mesh,
         schedule=plan.schedule,
+        retries=rule.attempts > 1,
+        opens=rule.opens,
     )
-    engine = "pairwise" if config.engine == "reference" else config.engine
-    scheme = suited(engine, scheme)
+    scheme = suited(config.engine, rule, scheme)
     steps = steps or local_steps(config, counts, data.most_rows)
     params = check_model(model, data.shape, data.classes)
     if local is None:
@@ -148,7 +149,7 @@ def build_simulation(
         if config.in_python:
             streamed = kept = reference_round(config, recipe)
         else:
-            builder = sharing or SHARINGS[engine, config.rule]
+            builder = sharing or sharing_of(config.engine, rule)
             streamed = shared_round(recipe, builder(scheme))
             kept = pinned(shared_round(recipe, builder(scheme), keep=True), config.precision)
 

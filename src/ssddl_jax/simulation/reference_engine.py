@@ -50,7 +50,7 @@ def reference_round(
     config: Config, recipe: Recipe
 ) -> Callable[[State, Data], tuple[State, Info, MemberRows]]:
     """(state, data) -> (state, info, rows), as `shared_round`; runs on the host."""
-    settings = settings_of(config, recipe)
+    settings, rule = settings_of(config, recipe), config.rule_in_force
     train = LocalTrain(recipe, ring_sums(recipe.scheme, False), keep=True)
 
     @jax.jit
@@ -79,10 +79,10 @@ def reference_round(
         )
         finite = np.asarray(outcomes.finite)
         alive = np.array(done.alive)
-        members = alive if config.dropout_rule == "retry" else finite
+        members = alive if rule.attempts > 1 else finite
         aggregate = np.array(done.aggregate, np.uint32)
         opened = 0
-        if config.dropout_rule == "reveal":
+        if rule.opens == "keys":
             gone = {int(i) for i in ids[finite & ~alive]}
             opened = sum(
                 partner in gone
@@ -90,7 +90,7 @@ def reference_round(
                 if here
                 for partner in row
             ) * (2 if config.shares == "directed" else 1)
-        held = members if config.dropout_rule == "shamir" else alive
+        held = members if rule.holds_sharers else alive
         expected = recipe.scheme.ring.sum(
             jnp.asarray(np.where(held[:, None], np.array(done.encoded, np.uint32), 0), jnp.uint32)
         )

@@ -105,7 +105,7 @@ def _arrays(
         "params_after": flat_params(after.params),
         "void": np.bool_(info.void),
         "engine": np.str_(config.engine),
-        "dropout_rule": np.str_(config.rule),
+        "dropout_rule": np.str_(config.rule_in_force.name),
         "ring_bits": np.int32(config.ring_bits),
         "threshold": np.int32(plan.threshold),
         "least_summed": np.int32(plan.standing.least_summed),

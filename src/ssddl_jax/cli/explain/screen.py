@@ -30,7 +30,7 @@ def explain(config: Config) -> str:
     elif not config.sums_securely:
         lines += [*_no_shares(shown), *_para_update(shown)]
     else:
-        share = _shamir_shares if config.dropout_rule == "shamir" else _pair_shares
+        share = _shamir_shares if config.rule_in_force.field else _pair_shares
         lines += [*share(shown), *_para_update(shown)]
     return "\n".join([*lines, *_who_sees(shown)])
 
@@ -196,7 +196,7 @@ def _aggregate(shown: Shown) -> Lines:
         seed=config.seed, clip=config.clip, fraction_bits=f, ring_bits=config.ring_bits
     )
     mean = reference.decode([int(word) for word in played["aggregate"]], settings)
-    what = "f(0)" if config.dropout_rule == "shamir" else "sum a_i"
+    what = "f(0)" if config.rule_in_force.field else "sum a_i"
     return [
         f"5 ParaUpdate   A = {what} = sum x_i  mod 2^{config.ring_bits};  "
         f"mean = signed(A) / 2^{f} / W,  W its weight word",
@@ -233,11 +233,4 @@ def _who_sees(shown: Shown) -> Lines:
         lines.append(
             "  Your engine, ideal, draws the uploads from this same distribution: no pair shares."
         )
-    return [*lines, f"  A member vanishes after sharing: {_RULES[config.dropout_rule]}"]
-
-
-_RULES = {
-    "retry": "the attempt is void; survivors share again, with fresh keys.",
-    "reveal": "survivors open their keys with it, to cancel those masks.",
-    "shamir": "any t uploads give the sum, its own update included.",
-}
+    return [*lines, f"  A member vanishes after sharing: {config.rule_in_force.explained}"]

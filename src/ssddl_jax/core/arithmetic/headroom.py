@@ -29,9 +29,9 @@ class Headroom(NamedTuple):
         return math.log2(self.capacity / self.largest_sum)
 
 
-def capacity_kind(ring_bits: int, dropout_rule: str) -> str:
+def capacity_kind(ring_bits: int, field: bool) -> str:
     """Which of `CAPACITIES` bounds a sum."""
-    if dropout_rule == "shamir":
+    if field:
         return "field"
     return "wide ring" if ring_bits == 64 else "ring"
 

@@ -28,11 +28,12 @@ class Scheme(NamedTuple):
     least_alive: int  # uploads needed
     vanishing: int  # the most members that vanish in a round
     shares: str
-    dropout_rule: str
     encoding: Encoding
     prg: PRG
     mesh: Mesh
     schedule: str = "cpu"  # cpu, gpu or tpu: in which steps words are made
+    retries: bool = False  # if members vanish, the others share again in attempt 1
+    opens: str = ""  # to the server: pair "keys" with the vanished, or shares of "secrets"
 
     @property
     def ring(self) -> Ring:

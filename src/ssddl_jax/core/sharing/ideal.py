@@ -30,14 +30,14 @@ def _tile(scheme: Scheme) -> int:
     return min(schedule_of(scheme).keys_at_once(scheme, scheme.size), scheme.size)
 
 
-def keys_made(scheme: Scheme) -> int:
-    """Keys whose words a round evaluates, padding of tiles included."""
+def words_made(scheme: Scheme) -> int:
+    """16 x the blocks that a round evaluates, padding of tiles included."""
     tile = _tile(scheme)
-    return tile * tile_count(scheme.size, tile, scheme.mesh.size)
+    return 16 * scheme.num_blocks * tile * tile_count(scheme.size, tile, scheme.mesh.size)
 
 
 def ideal(scheme: Scheme) -> Sharing:
-    """The `Sharing` of engine ideal, rule retry."""
+    """The `Sharing` of engine ideal, where nothing is opened."""
     schedule, tile = schedule_of(scheme), _tile(scheme)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:

@@ -30,7 +30,7 @@ from ssddl_jax.core.tiling import into_tiles
 
 
 def pairwise(scheme: Scheme) -> Sharing:
-    """The `Sharing` of engine pairwise, rules retry and reveal."""
+    """The `Sharing` of pads between pairs, which the scheme may open where members vanish."""
     masks = schedule_of(scheme).masks(scheme, chain_keys)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
@@ -48,7 +48,7 @@ def pairwise(scheme: Scheme) -> Sharing:
             each = jnp.where(attempt.alive[:, None], each, jnp.uint32(0))
             aggregate, digest = scheme.ring.sum(each), weighted_sum(each, factors)
         opened = jnp.uint32(0)
-        if scheme.dropout_rule == "reveal" and scheme.vanishing:
+        if scheme.opens == "keys" and scheme.vanishing:
             pads, opened = left_over(scheme, attempt, ring, attempt, chain_keys)
             aggregate = scheme.ring.add(aggregate, scheme.ring.negate(pads))
             if ring is not None:
@@ -59,12 +59,12 @@ def pairwise(scheme: Scheme) -> Sharing:
 
 
 def pair_words_made(scheme: Scheme) -> int:
-    """16 x the blocks evaluated in a round: shares, and those made again for the vanished (rules
-    reveal and secagg); padding too.
+    """16 x the blocks evaluated in a round: shares, and those made again for the vanished where
+    something is opened; padding too.
     """
     schedule = schedule_of(scheme)
     made = schedule.blocks_made(scheme)
-    if scheme.dropout_rule in ("reveal", "secagg") and scheme.vanishing:
+    if scheme.opens and scheme.vanishing:
         pairs = scheme.vanishing * scheme.neighbours
         listed = into_tiles(pairs, schedule.keys_at_once(scheme, pairs), scheme.mesh.size)
         made += 2 * int(listed.size) * scheme.num_blocks

@@ -121,7 +121,7 @@ def as_json(trained: Curve) -> dict[str, Any]:
         "key_agreement": keys.as_json(plan.participants, size),
         "parameters": plan.dimension,
         "neighbours": plan.neighbours if secure else None,
-        "threshold": plan.threshold if config.rule in ("shamir", "secagg") and secure else None,
+        "threshold": plan.threshold if config.rule_in_force.needs_threshold and secure else None,
         "max_colluders": plan.max_colluders if secure else None,
         "share_words": share_words(config, plan),
         "participant": {**work.participant._asdict(), "seconds": work.participant.seconds},
@@ -147,9 +147,8 @@ def _survives(config: Config, plan: Plan) -> str:
     protocol, spare = protocol_of(config), f"{plan.size - plan.least_alive} of {plan.size}"
     if not protocol.secure:
         return spare if protocol.quorum else protocol.survives
-    if config.rule == "secagg":
-        return f"{spare} (t = {plan.threshold})"
-    return f"{spare} ({config.rule})"
+    rule = config.rule_in_force
+    return f"{spare} ({rule.name if rule.choice else f't = {plan.threshold}'})"
 
 
 def _examples(config: Config) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from ssddl_jax.core.sharing.base import Attempt, Scheme
 from ssddl_jax.core.sharing.schedules.kernels import key_sums, lanes_of, written
 from ssddl_jax.core.sharing.secagg import interpolate, open_shares
 from ssddl_jax.planning.network import messages
+from ssddl_jax.planning.plan import Plan
 from ssddl_jax.simulation.build import Simulation, place
 
 
@@ -75,34 +76,44 @@ def _adding(scheme: Scheme, count: int) -> float:
 
 def _secure(config: Config, simulation: Simulation, train: float) -> Work:
     """Secure sums: masks at the members; sums, and what dropouts cost, at the server."""
-    plan = simulation.plan
-    scheme = simulation.recipe.scheme._replace(prg=plan.prg)  # its form for many words
-    n, k, width, gone = plan.size, plan.neighbours, plan.width, plan.vanishing
-    alive, protect = n - gone, _encoding(scheme)
-    exchanges = messages(config, lost=gone > 0)
-    if config.rule == "shamir":
-        seconds, operations = _dealing(scheme)
-        opening = timed(partial(_interpolating, scheme), jnp.zeros((min(ROWS, plan.threshold),
-            width), jnp.uint32)) * plan.threshold / min(ROWS, plan.threshold)  # fmt: skip
-        member = Cost(train, protect + seconds, (plan.threshold - 1) * width, operations)
-        server = Cost(0.0, opening, 0, plan.threshold * width)
-        return Work(member, server, 1, exchanges)
+    scheme = simulation.recipe.scheme._replace(prg=simulation.plan.prg)  # its form for many words
+    member, server = resolve(config.rule_in_force.work)(config, simulation.plan, scheme)
+    protect = member.protect_seconds + _encoding(scheme)
+    member = member._replace(train_seconds=train, protect_seconds=protect)
+    return Work(member, server, 1, messages(config, lost=simulation.plan.vanishing > 0))
+
+
+def pair_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]:
+    """What pads of pairs cost a member, its encoding left out, and the server."""
+    rule, gone, alive = config.rule_in_force, plan.vanishing, plan.size - plan.vanishing
     ends = 1 if config.paired else 2
-    if config.rule == "secagg":
-        masks, shares = k + 1, 16 * k * (plan.threshold - 1)
-        dealing, recovering = _secrets(scheme, gone)
-        member = Cost(train, protect + _masks(scheme, masks) + dealing, masks * width, shares)
-        lost = gone * min(k, alive)
-        seconds = _adding(scheme, alive) + _masks(scheme, alive + lost) + recovering
-        server = Cost(0.0, seconds, (alive + lost) * width, n * 8 * plan.threshold)
-        return Work(member, server, 1, exchanges)
-    per_attempt = ends * k if config.engine != "ideal" else 1
-    attempts = 2 if gone and config.rule == "retry" else 1
-    words = attempts * per_attempt * width
-    protect += attempts * _masks(scheme, per_attempt)
-    opened = ends * gone * min(k, alive) if config.rule == "reveal" else 0
+    per_attempt = ends * plan.neighbours if config.engine != "ideal" else 1
+    attempts = rule.attempts if gone else 1
+    opened = ends * gone * min(plan.neighbours, alive) if rule.opens else 0
     seconds = attempts * _adding(scheme, alive) + _masks(scheme, opened)
-    return Work(Cost(train, protect, words), Cost(0.0, seconds, opened * width), 1, exchanges)
+    protect = attempts * _masks(scheme, per_attempt)
+    member = Cost(0.0, protect, attempts * per_attempt * plan.width)
+    return member, Cost(0.0, seconds, opened * plan.width)
+
+
+def field_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]:
+    """The same of Shamir's shares of the update itself."""
+    t, width = plan.threshold, plan.width
+    seconds, operations = _dealing(scheme)
+    uploads = jnp.zeros((min(ROWS, t), width), jnp.uint32)
+    opening = timed(partial(_interpolating, scheme), uploads) * t / len(uploads)
+    return Cost(0.0, seconds, (t - 1) * width, operations), Cost(0.0, opening, 0, t * width)
+
+
+def secagg_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]:
+    """The same of SecAgg's masks and shared secrets."""
+    k, t, gone, alive = plan.neighbours, plan.threshold, plan.vanishing, plan.size - plan.vanishing
+    masks, lost = k + 1, gone * min(k, alive)
+    dealing, recovering = _secrets(scheme, gone)
+    protect = _masks(scheme, masks) + dealing
+    seconds = _adding(scheme, alive) + _masks(scheme, alive + lost) + recovering
+    member = Cost(0.0, protect, masks * plan.width, 16 * k * (t - 1))
+    return member, Cost(0.0, seconds, (alive + lost) * plan.width, plan.size * 8 * t)
 
 
 def _dealing(scheme: Scheme) -> tuple[float, int]:

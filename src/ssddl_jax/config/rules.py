@@ -1,0 +1,136 @@
+"""Dropout rules: what becomes of a round whose members vanish after sharing. One record for each.
+
+Everybody else asks a record for its traits; no name of a rule is compared anywhere. A rule of your
+own is one more record, and, if its shares are of a new kind, the functions that the record names.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+_COSTS = "ssddl_jax.planning.sharing_costs"
+_WORK = "ssddl_jax.measure.compare.work"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A dropout rule. Where nothing is said, it is of pads between pairs, summed in the ring.
+
+    Functions that need more than this room are named, "module:attribute" (`common/lazily.py`).
+    """
+
+    name: str
+    choice: str = ""  # what follows a dropout, for --help; "": the rule of a protocol of its own
+
+    # The round
+    attempts: int = 1  # of a round, at most
+    # (n, how many stay if as many vanish as max_dropout allows, whether the graph is sparse) ->
+    # survivors without which a round is void; at least three, and t, are asked for in any case
+    least: Callable[[int, int, bool], int] = lambda size, fewest, sparse: fewest
+    holds_sharers: bool = False  # the sum holds all who shared, not only the survivors
+    opens: Literal["", "keys", "secrets"] = ""  # to the server: pair keys with the vanished, or
+    # t shares of one secret of every member, whoever vanished
+    needs_threshold: bool = False  # t shares open a secret; void below t survivors
+
+    # The shares
+    field: bool = False  # values of polynomials over F_p, for all members; else pads in the ring
+    complete: bool = False  # everybody shares with everybody
+    paired: bool = False  # a pair has one pad, whatever the config says
+    exchanges: int = 0  # messages with shares before the upload, one after another, in any case
+    ideal: bool = False  # engine ideal may draw the uploads
+
+    # Its code
+    sharing: str = "ssddl_jax.core.sharing.pairwise:pairwise"  # Scheme -> Sharing
+    words_made: str = "ssddl_jax.core.sharing.pairwise:pair_words_made"  # Scheme -> words
+    views: str = "ssddl_jax.privacy.shares:PairShares"  # its shares, made again for a view
+
+    # Its costs: functions of (config, plan), and of what else is said
+    share_words: str = f"{_COSTS}:pair_words"  # PRG words of one attempt by all parties
+    traffic: str = f"{_COSTS}:pair_traffic"  # (..., Sent) -> Traffic
+    memory: str = f"{_COSTS}:pair_memory"  # bytes that a round's sharing takes
+    least_memory: str = f"{_COSTS}:pair_least"  # words that it holds at the very least
+    work: str = f"{_WORK}:pair_work"  # (..., Scheme) -> Cost of a member, and of the server
+
+    # Its words
+    tolerance: str  # for `plan`
+    late: str = ""  # what a late upload tells the server
+    late_covered: bool = False  # whether the claim covers that
+    vanished: str = ""  # what becomes of those who vanish, for the report
+    explained: str = ""  # the same, for `explain`
+    made_of: str = ""  # what its shares are, for the report
+
+
+RETRY = Rule(
+    name="retry",
+    choice="share again",
+    attempts=2,
+    ideal=True,
+    tolerance="If members vanish after sharing, the others share again under fresh keys. An upload "
+    "that comes late breaks it: the server's two sums then differ by exactly that member's update.",
+    late="The update of a member whose upload arrives after its attempt was given up: the sums of "
+    "the two attempts differ by exactly that update (several late ones: by their sum).",
+    vanished="they are left out: the others shared again.",
+    explained="the attempt is void; survivors share again, with fresh keys.",
+)
+REVEAL = Rule(
+    name="reveal",
+    choice="open pads",
+    opens="keys",
+    tolerance="If members vanish after sharing, the others open the pair keys that they share with "
+    "them. An upload that comes late breaks it: the opened keys unmask it.",
+    late="The update of a member whose upload arrives after the others opened the pair keys that "
+    "they had with it: the opened pads unmask it.",
+    vanished="the others opened the pair keys that they had with them.",
+    explained="survivors open their keys with it, to cancel those masks.",
+)
+SHAMIR = Rule(
+    name="shamir",
+    choice="t-of-n shares",
+    least=lambda size, fewest, sparse: 0,
+    holds_sharers=True,
+    needs_threshold=True,
+    field=True,
+    complete=True,
+    exchanges=1,
+    sharing="ssddl_jax.core.sharing.shamir:shamir",
+    words_made="ssddl_jax.core.sharing.shamir:words_made",
+    views="ssddl_jax.privacy.shares:FieldShares",
+    share_words=f"{_COSTS}:field_words",
+    traffic=f"{_COSTS}:field_traffic",
+    memory=f"{_COSTS}:field_memory",
+    least_memory=f"{_COSTS}:field_least",
+    work=f"{_WORK}:field_work",
+    tolerance="A member that vanishes after sharing stays in the sum: the others hold its shares. "
+    "A late upload tells the server nothing new.",
+    late="Nothing more: a late upload is one more point of a polynomial that the server knows "
+    "already.",
+    late_covered=True,
+    vanished="their updates are in the sum.",
+    explained="any t uploads give the sum, its own update included.",
+    made_of="Shares are Shamir's, t-of-n over 2^31 - 1.",
+)
+SECAGG = Rule(  # of protocols secagg and secagg+
+    name="secagg",
+    least=lambda size, fewest, sparse: (
+        fewest if sparse else 0
+    ),  # a ring is made for so many dropouts
+    opens="secrets",
+    needs_threshold=True,
+    paired=True,
+    exchanges=4,  # keys up, the others' down; shares up, the others' down
+    sharing="ssddl_jax.core.sharing.secagg:secagg",
+    words_made="ssddl_jax.core.sharing.secagg:words_made",
+    views="ssddl_jax.privacy.secrets:SecretShares",
+    share_words=f"{_COSTS}:secagg_words",
+    traffic=f"{_COSTS}:secagg_traffic",
+    work=f"{_WORK}:secagg_work",
+    tolerance="If members vanish after sharing, the others open shares of their mask keys, and "
+    "shares of the self-mask seeds of those who stayed, never both of one member. A late upload "
+    "stays hidden under its self-mask.",
+    late_covered=True,
+)
+RULES = {rule.name: rule for rule in (RETRY, REVEAL, SHAMIR, SECAGG)}
+CHOICES = tuple(name for name, rule in RULES.items() if rule.choice)  # of `dropout_rule`
+_WORDS = [RULES[name].choice for name in CHOICES]
+CHOICE_WORDS = f"{', '.join(_WORDS[:-1])}, or {_WORDS[-1]}"
+THRESHOLDS = " and ".join(name for name, rule in RULES.items() if rule.needs_threshold)
