@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ssddl_jax.common.errors import ConfigError, written
 from ssddl_jax.common.paths import user_path
-from ssddl_jax.config import protocols, sources
+from ssddl_jax.config import metrics, protocols, sources
 from ssddl_jax.config.kinds import accepts, describe
 
 MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
@@ -123,6 +123,9 @@ class Config:
     seed: int = _field(0, "0 <= seed < 2^64; replays everything", 0, 2**64 - 1)
     eval_every: int = _field(1, "rounds between evaluations on the test set", 1)
     checkpoint_every: int = _field(10, "rounds between checkpoints", 1)
+    metrics: str | None = _field(
+        None, f"optional metrics of each round, several with commas: {', '.join(metrics.METRICS)}"
+    )
     sinks: str | None = _field(
         None, "more places for metrics: tensorboard, module:attribute, several with commas"
     )
@@ -252,6 +255,7 @@ def _check_features(config: Config) -> None:
         remedy = f"must be one of {', '.join(protocols.PROTOCOLS)}{hint}"
         raise ConfigError("protocol", config.protocol, remedy)
     protocols.check(config)
+    metrics.check(config)
     if config.sums_securely and config.engine == "ideal" and config.dropout_rule != "retry":
         remedy = (
             "engine ideal has no pair shares to open; use dropout_rule retry or engine pairwise"
