@@ -159,7 +159,7 @@ def test_neither_devices_nor_the_round_depend_on_it():
 
 def test_a_resumed_run_keeps_its_columns(run, copy):
     (copy / "summary.json").unlink()
-    shutil.rmtree(copy / "checkpoints" / "4")
+    (copy / "checkpoints" / "000004.npz").unlink()
     again = sd.resume(copy)
     assert again.summary["resumed_from"] == [2]
     for row, first in zip(again.metrics, run[1].metrics, strict=True):
