@@ -1226,6 +1226,20 @@ FILES = (
         "test_datasets.py::test_damaged_idx[x_train-False]",
     ),
     _mutant(
+        "metrics-of-updates-as-they-are",
+        "training",
+        "clipped = [jnp.clip(piece, -most, most) for piece in own]",
+        "clipped = list(own)",
+        "test_metrics.py::test_the_norm_of_every_alive_members_clipped_update[plain]",
+    ),
+    _mutant(
+        "metrics-in-another-order",
+        "training",
+        "dict(zip(sorted(names), more, strict=True))",
+        "dict(zip(names, more, strict=True))",
+        "test_metrics.py::test_the_norm_of_every_alive_members_clipped_update[plain]",
+    ),
+    _mutant(
         "groups-in-the-csv",
         "files",
         'for key, value in row.items() if key != "group"}',

@@ -110,6 +110,7 @@ OTHERS = {
     "--threads": ["1"],
     "--seed": ["1"],
     "--eval-every": ["2"],
+    "--metrics": ["update_norm"],
     "--checkpoint-every": ["1"],
 }
 

@@ -85,6 +85,7 @@ run --group-size 2
 run --neighbours 3
 run --clip 1e39
 run --protocol secag
+run --metrics update_nrm
 run --launcher cron
 run --processes 2 --process-index 3
 resume --processes 0 x

@@ -51,6 +51,7 @@ def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
             aggregate=mean,
             digest=jnp.zeros(0, jnp.uint32),
             opened=jnp.uint32(0),
+            diagnostics=outcomes.diagnostics,
         )
         return after, info
 

@@ -17,7 +17,7 @@ from ssddl_jax.config.protocols import PROTOCOLS
 
 _SEEDS = 4
 _HIDDEN = ["protocol", "engine", "out", "seed", "eval_every", "checkpoint_every", "sinks"]
-_HIDDEN += [protocol.variant for protocol in PROTOCOLS.values() if protocol.variant]
+_HIDDEN += ["metrics"] + [protocol.variant for protocol in PROTOCOLS.values() if protocol.variant]
 
 
 def compare(arguments: list[str]) -> int:
@@ -44,7 +44,7 @@ def compare(arguments: list[str]) -> int:
         raise ConfigError("seeds", seeds, "must be 1 to 1000")
     out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite, options.seeds
-    config = read_config(options)
+    config = read_config(options, metrics=None)  # rows have their own columns
     from ssddl_jax.common.outputs import output, write_results
     from ssddl_jax.measure.compare.rows import read_rows
     from ssddl_jax.planning.checks import check

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ssddl_jax.common.text import printable
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.dropout_schedule import schedule_notes
+from ssddl_jax.config.metrics import columns
 from ssddl_jax.config.protocols import protocol_of, server_learns
 
 if TYPE_CHECKING:
@@ -171,6 +172,10 @@ def print_summary(config: Config, result: "RunResult") -> None:
     if summary.get("inputs"):  # version one did not say
         table.add_row("inputs", printable(summary["inputs"]))
     table.add_row("clipped coordinates", f"{summary['clipped']:,}")
+    for column in columns(config):
+        found = summary[column.key]
+        value = "-" if found is None else f"{found:.4g} ({column.over} over the rounds)"
+        table.add_row(column.title, value)
     up, down = summary["bytes_up_per_participant"], summary["bytes_down_per_participant"]
     table.add_row("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down")
     table.add_row("seconds a round (median)", f"{summary['seconds_per_round_median']:.3f}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssddl_jax.common.errors import ConfigError, written
 from ssddl_jax.common.paths import user_path
-from ssddl_jax.config import protocols, sources
+from ssddl_jax.config import metrics, protocols, sources
 from ssddl_jax.config.kinds import accepts, describe
 from ssddl_jax.config.rules import CHOICE_WORDS, CHOICES, RULES, THRESHOLDS, Rule
 
@@ -129,6 +129,9 @@ class Config:
     seed: int = _field(0, "0 <= seed < 2^64; replays everything", 0, 2**64 - 1)
     eval_every: int = _field(1, "rounds between evaluations on the test set", 1)
     checkpoint_every: int = _field(10, "rounds between checkpoints", 1)
+    metrics: str | None = _field(
+        None, f"optional metrics of each round, several with commas: {', '.join(metrics.METRICS)}"
+    )
     sinks: str | None = _field(
         None, "more places for metrics: tensorboard, module:attribute, several with commas"
     )
@@ -258,6 +261,7 @@ def _check_features(config: Config) -> None:
         remedy = f"must be one of {', '.join(protocols.PROTOCOLS)}{hint}"
         raise ConfigError("protocol", config.protocol, remedy)
     protocols.check(config)
+    metrics.check(config)
     rule = RULES[config.dropout_rule]
     if config.sums_securely and config.engine == "ideal" and not rule.ideal:
         drawn = " or ".join(f"dropout_rule {name}" for name in CHOICES if RULES[name].ideal)

@@ -9,7 +9,7 @@ Everything here is traced into one XLA program. The round reads
     state = ParaUpdate(state, uploads)                  decode, server optimizer, next chain state
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.arithmetic.encoding import decode_words, encode_pieces, joined, possible_weight
 from ssddl_jax.core.learning.local_training import TrainTile, flattened
 from ssddl_jax.core.learning.models import Model, Params
-from ssddl_jax.core.learning.outcomes import Outcomes, pack, unpack
+from ssddl_jax.core.learning.outcomes import Measure, Outcomes, measured, pack, unpack
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing, Uploads
 from ssddl_jax.core.tiling import scan_tiles, tile_slots, tile_starts
@@ -71,6 +71,7 @@ class Info(NamedTuple):
     aggregate: Array  # u32 [W]; plain: f32 [d], the mean
     digest: UInt32[Array, " W"]  # the uploads digest; plain: empty
     opened: UInt32[Array, ""]  # pair keys, or shares of secrets, opened to the server
+    diagnostics: Mapping[str, Float32[Array, " n"]] = {}  # optional metrics; of the finite
 
 
 class Recipe(NamedTuple):
@@ -88,6 +89,7 @@ class Recipe(NamedTuple):
     tile_size: int
     precision: str  # of matrix products
     schedule: Any  # None, or (rounds i32 [m], ids i32 [m]) of those who vanish
+    measures: Mapping[str, Measure]  # of every member's clipped update
 
 
 def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
@@ -149,6 +151,8 @@ def LocalTrain(
             noise = draw(state.public, state.round, ids, scheme.dimension)
         with jax.named_scope("encode"):
             words, finite, clipped = encode_pieces(updates, weights, scheme.encoding, noise)
+        with jax.named_scope("measure"):
+            diagnostics = measured(recipe.measures, updates, scheme.encoding.clip)
         present = finite & (slots < scheme.size)
         alive = present & ~group.vanished[inside]
         with jax.named_scope("add"):
@@ -156,7 +160,7 @@ def LocalTrain(
         kept = MemberRows(None, None)
         if keep:
             kept = MemberRows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
-        return carry, (pack(Outcomes(finite, clipped, losses)), kept)
+        return carry, (pack(Outcomes(finite, clipped, losses, diagnostics)), kept)
 
     def start(shared: tuple[State, Data, Group]) -> Any:
         state, data, group = shared
@@ -169,7 +173,7 @@ def LocalTrain(
         outcomes, kept = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
         )
-        return adder.finish(carry), unpack(outcomes), kept
+        return adder.finish(carry), unpack(outcomes, recipe.measures), kept
 
     return run
 
@@ -275,6 +279,7 @@ def shared_round(
             aggregate=jnp.where(void, jnp.uint32(0), uploads.aggregate),
             digest=jnp.where(void, jnp.uint32(0), uploads.digest),
             opened=uploads.opened,
+            diagnostics=outcomes.diagnostics,
         )
         sent = uploads.each
         if sent is not None:  # none of a void round: one survivor's alone would be its update

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssddl_jax.config.metrics import Column
 from ssddl_jax.report.files import RoundRow
 from ssddl_jax.report.html import Html, figure, plural, short
 
@@ -38,8 +39,8 @@ class Axis(NamedTuple):
         return round(self.first + share * (self.last - self.first), 1)
 
 
-def curves(rows: Sequence[RoundRow]) -> Html:
-    """Accuracy, loss, clipped, alive, seconds and bytes."""
+def curves(rows: Sequence[RoundRow], more: Sequence[Column] = ()) -> Html:
+    """Accuracy, loss, clipped, alive, seconds and bytes; and the optional metrics `more`."""
     void = [row.round for row in rows if row.void]
     most = max(row.members for row in rows)
     moved = [(row.up + row.down) / 1e6 for row in rows]
@@ -59,6 +60,10 @@ def curves(rows: Sequence[RoundRow]) -> Html:
         )
         + _figure("Seconds a round, on this machine", rows, [row.seconds for row in rows], void)
         + _figure("Megabytes a round, all members", rows, moved, void)
+        + "".join(
+            _figure(column.title, rows, [row.more[column.key] for row in rows], void)
+            for column in more
+        )
         + "</div>\n"
     )
 

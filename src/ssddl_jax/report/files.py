@@ -13,6 +13,7 @@ from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.outputs import check_run
 from ssddl_jax.common.replacing import completed
 from ssddl_jax.config.config import Config
+from ssddl_jax.config.metrics import columns
 from ssddl_jax.config.toml_files import read_table, read_toml
 
 _NEEDED = ("rounds", "participants", "group_size", "parameters", "neighbours", "run_sha256")
@@ -34,6 +35,7 @@ class RoundRow(NamedTuple):
     seconds: float
     up: int  # bytes, all members together
     down: int
+    more: dict[str, float | None]  # optional metrics by key
 
 
 class Drawn(NamedTuple):
@@ -96,7 +98,7 @@ def _read_metrics(
     heat = np.zeros((places, times))
     rows: list[RoundRow] = []
     drawn = None
-    for row, group in _records(path):
+    for row, group in _records(path, [column.key for column in columns(config)]):
         if row.round != len(rows) or row.round >= rounds:
             raise ValueError(f"metrics.jsonl has round {row.round} where {len(rows)} is due")
         rows.append(row)
@@ -110,17 +112,17 @@ def _read_metrics(
     return rows, heat / (_sizes(participants, places)[:, None] * _sizes(rounds, times)), drawn
 
 
-def _records(path: Path) -> Iterator[tuple[RoundRow, list[int]]]:
+def _records(path: Path, more: list[str]) -> Iterator[tuple[RoundRow, list[int]]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
             group = record["group"]
             if not group:
                 raise ValueError("a round of metrics.jsonl has no group")
-            yield _row(record, len(group)), group
+            yield _row(record, len(group), more), group
 
 
-def _row(record: dict[str, Any], members: int) -> RoundRow:
+def _row(record: dict[str, Any], members: int, more: list[str]) -> RoundRow:
     loss, accuracy = record["loss"], record["test_accuracy"]
     return RoundRow(
         round=int(record["round"]),
@@ -135,6 +137,7 @@ def _row(record: dict[str, Any], members: int) -> RoundRow:
         seconds=float(record["seconds"]),
         up=int(record["bytes_up"]),
         down=int(record["bytes_down"]),
+        more={key: None if record[key] is None else float(record[key]) for key in more},
     )
 
 

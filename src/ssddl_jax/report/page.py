@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from ssddl_jax.common.atomic import write_whole
+from ssddl_jax.config.metrics import columns
 from ssddl_jax.report.curves import curves
 from ssddl_jax.report.files import Run, read_run
 from ssddl_jax.report.html import Html, text
@@ -27,7 +28,7 @@ from ssddl_jax.report.sharing import sharing
 
 # Headings, in the page's order, and what makes what stands below each.
 SECTIONS = (
-    ("curves", "Curves", lambda run: curves(run.rows)),
+    ("curves", "Curves", lambda run: curves(run.rows, columns(run.config))),
     ("bytes", "Bytes by role", bytes_by_role),
     ("sharing", "Who shared with whom", sharing),
     ("privacy", "Who learns what", privacy),

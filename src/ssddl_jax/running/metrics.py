@@ -1,5 +1,6 @@
 """What a run tells: a line of metrics a round, and the summary."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from ssddl_jax.common.text import shown
 from ssddl_jax.config import protocols
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.dropout_schedule import schedule_notes
+from ssddl_jax.config.metrics import Column, columns
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Info
 from ssddl_jax.data.datasets import doubts, ranges
@@ -50,6 +52,7 @@ def metrics_row(
         "bytes_down": moved.down,
         "aggregate_sha256": VOID if void else words_sha256(info.aggregate),
         "uploads_sha256": None if not secure else VOID if void else words_sha256(info.digest),
+        **_of_members(config, info),
     }
 
 
@@ -115,6 +118,7 @@ def summarise(
         "seed": config.seed,
         "resumed_from": resumed_from,
         "notes": notes,
+        **_of_rounds(config, metrics),
     }
 
 
@@ -138,6 +142,28 @@ def _amiss(config: Config, metrics: list[dict[str, Any]]) -> list[str]:
     if void:
         notes.append(f"{void:,} of {len(metrics):,} rounds were void and changed nothing")
     return notes
+
+
+def _of_members(config: Config, info: Info) -> dict[str, float | None]:
+    """The optional metrics of a round: over its alive members; None where it is void."""
+    alive = np.asarray(info.alive) & ~np.asarray(info.void)
+    each = {name: np.asarray(values)[alive] for name, values in info.diagnostics.items()}
+    return {column.key: _over(column, each[column.name]) for column in columns(config)}
+
+
+def _of_rounds(config: Config, metrics: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The optional metrics of a run: over its rounds that are not void, as over members."""
+    known = {
+        column: [row[column.key] for row in metrics if row[column.key] is not None]
+        for column in columns(config)
+    }
+    return {column.key: _over(column, values) for column, values in known.items()}
+
+
+def _over(column: Column, values: Any) -> float | None:
+    """What a column makes of some numbers; None where that is no number."""
+    found = getattr(np.asarray(values, np.float64), column.over)() if len(values) else math.nan
+    return float(found) if math.isfinite(found) else None
 
 
 def _mean(values: list[int], count: int) -> float | int:

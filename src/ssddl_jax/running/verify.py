@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import user_path
+from ssddl_jax.config.metrics import columns
 from ssddl_jax.running.directory import read_config, read_rows, read_summary
 from ssddl_jax.running.environment import differences
 from ssddl_jax.running.input_files import found_again
@@ -16,7 +17,7 @@ from ssddl_jax.running.runner import same_parts
 from ssddl_jax.running.trust import check_trust, resume_command
 
 # What a replay cannot know: how long it took then, where, and what interrupted it.
-_NOT_COMPARED = ("seconds",)
+_NOT_COMPARED = ("seconds",)  # and optional metrics whose record says so
 _OF_ITS_TIME = (
     "compilations",
     "compile_seconds",
@@ -71,12 +72,14 @@ def verify(
         explain.append(f"data: recorded {old}, here {new}")
     state = first = first_state(prepared.simulation, None)
     loop = compile_loop(prepared, first)
+    silent = [column.key for column in columns(config) if not column.compared]
     rows: list[dict[str, Any]] = []
     claimed = str(summary["run_sha256"])
     for row, state in rounds(loop, first, 0):  # noqa: B007
         on_round(row)
         old = recorded[row["round"]]
-        differing = [n for n in row if n not in _NOT_COMPARED and old.get(n) != row[n]]
+        passed_over = (*_NOT_COMPARED, *silent)
+        differing = [n for n in row if n not in passed_over and old.get(n) != row[n]]
         rows.append(row)
         if differing:
             where = f"round {row['round']}: {', '.join(differing)}"
@@ -84,7 +87,7 @@ def verify(
     made_of = config, prepared.simulation, prepared.data
     made = summarise(*made_of, rows, state.params, loop.step, 0.0, [])
     made = json.loads(json.dumps(made))
-    fields = [name for name in {**made, **summary} if name not in _OF_ITS_TIME]
+    fields = [name for name in {**made, **summary} if name not in (*_OF_ITS_TIME, *silent)]
     differing = [name for name in fields if made.get(name) != summary.get(name)]
     difference = f"summary.json: {', '.join(differing)}" if differing else None
     return VerifyResult(

@@ -13,6 +13,7 @@ from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.config import Config, check_name
 from ssddl_jax.config.dropout_schedule import read_schedule
+from ssddl_jax.config.metrics import METRICS, asked
 from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.devices import make_mesh, platform_of
 from ssddl_jax.core.learning.local_training import LocalSteps, TrainTile, train_tile
@@ -138,6 +139,7 @@ def build_simulation(
         tile_size=plan.tile_size,
         precision=config.precision,
         schedule=_schedule(config),
+        measures={name: METRICS[name].measure for name in asked(config)},
     )
     memory: Callable[[Params], Any] = server.init
     judged: Callable[[State], Params] = the_model

@@ -108,8 +108,9 @@ def reference_round(
             "aggregate": aggregate,
             "digest": np.array(done.digest, np.uint32),
             "opened": np.uint32(opened),
+            "diagnostics": outcomes.diagnostics,
         }
-        info = Info(**{name: jnp.asarray(value) for name, value in fields.items()})
+        info = jax.tree.map(jnp.asarray, Info(**fields))
         rows = MemberRows(
             kept.updates, jnp.array(done.encoded, jnp.uint32), jnp.array(done.uploads, jnp.uint32)
         )
