@@ -26,6 +26,7 @@ def moved(protocol: str, participants: int, dimension: int) -> dict[str, Any]:
     import numpy as np
 
     import ssddl_jax as sd
+    from ssddl_jax.core.devices import make_mesh
     from ssddl_jax.measure.compare.rows import read_rows
     from ssddl_jax.planning.forecast import forecast
     from ssddl_jax.planning.key_agreement import key_agreement
@@ -38,7 +39,7 @@ def moved(protocol: str, participants: int, dimension: int) -> dict[str, Any]:
     model = sd.Model(
         lambda key, x: jnp.zeros(dimension, jnp.float32), lambda params, x: x, "of a size"
     )
-    plan = make_plan(row, model, (10,), np.ones(participants, np.int32), "cpu")
+    plan = make_plan(row, model, (10,), np.ones(participants, np.int32), make_mesh(1))
     ahead = forecast(row, plan)
     keys = key_agreement(row, dimension, plan.neighbours, ROUNDS)
     return {

@@ -17,6 +17,7 @@ import ssddl_jax as sd
 from layers import Layer
 from secagg_cases import Case
 from ssddl_jax import reference
+from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.planning.forecast import forecast
 from ssddl_jax.planning.plan import make_plan
@@ -229,7 +230,7 @@ def test_islands_are_void(tmp_path):
         model="linear",
         **ring_of,
     )
-    plan = make_plan(config, load_model("linear", (3,), 2), (3,), np.ones(8, int), "cpu")
+    plan = make_plan(config, load_model("linear", (3,), 2), (3,), np.ones(8, int), make_mesh(1))
     assert (plan.least_alive, forecast(config, plan).void) == (4, 1)
 
 

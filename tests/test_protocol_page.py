@@ -14,6 +14,7 @@ import pytest
 import ssddl_jax as sd
 from ssddl_jax import reference
 from ssddl_jax.core.arithmetic.headroom import headroom
+from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.models import Model
 from ssddl_jax.planning.graph_search import smallest_graph
 from ssddl_jax.planning.plan import make_plan, share_words, traffic
@@ -191,7 +192,7 @@ def test_costs_are_the_plans(name, bits):
         return  # refused
     config, d = sd.Config(**fields), SIZES["d"]
     model = Model(lambda _, __: jnp.zeros(d), lambda _, x: jnp.zeros((len(x), 2)), "zeros")
-    plan = make_plan(config, model, (1,), np.ones(20, np.int32), "cpu")
+    plan = make_plan(config, model, (1,), np.ones(20, np.int32), make_mesh(1))
     moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
     opened = 0
     if config.rule_in_force.opens == "secrets":  # every member's k + 1 shares are opened

@@ -68,7 +68,7 @@ def predict_memory(
         3 * _largest(model, shape, batch),  # forwards and backwards
     )
     # Of the parameters: a tile's, gradients, messages, sums; an accelerator keeps the gradients.
-    copies = (8 if plan.schedule == "cpu" else 2) * plan.tile_size + 8
+    copies = (8 if plan.scheme.schedule == "cpu" else 2) * plan.tile_size + 8
     shared = _PER_MEMBER * plan.size + _sharing(config, plan)
     device = images + table + activations + 4 * plan.dimension * copies + CHUNK
     device += PER_PARTICIPANT * float(plan.participants)

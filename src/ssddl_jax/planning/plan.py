@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from ssddl_jax.baselines.traffic import Moved
 from ssddl_jax.common.errors import ConfigError
@@ -23,8 +24,9 @@ from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.arithmetic.chacha import MOST_WORDS, PRG, PRGS
 from ssddl_jax.core.arithmetic.encoding import Encoding
 from ssddl_jax.core.arithmetic.headroom import Headroom
-from ssddl_jax.core.devices import own_schedule
+from ssddl_jax.core.devices import own_schedule, platform_of
 from ssddl_jax.core.learning.models import Model, count_parameters
+from ssddl_jax.core.sharing.base import Scheme
 from ssddl_jax.planning.checks import room
 from ssddl_jax.planning.standing import Standing, standing_of
 
@@ -35,41 +37,61 @@ class Plan(NamedTuple):
     """The static facts of a run's rounds."""
 
     participants: int  # N
-    size: int  # n
-    dimension: int  # d
-    encoding: Encoding
+    scheme: Scheme
     headroom: Headroom
     weight_max: int  # m_max
     standing: Standing
-    vanishing: int  # the most members vanishing in a round
-    schedule: str  # cpu, gpu or tpu
     tile_size: int
-    prg: PRG
+
+    @property
+    def size(self) -> int:
+        """n."""
+        return self.scheme.size
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return self.scheme.dimension
 
     @property
     def width(self) -> int:
         """W, words of a message."""
-        return self.encoding.words(self.dimension)
+        return self.scheme.width
+
+    @property
+    def encoding(self) -> Encoding:
+        """From updates to words and back."""
+        return self.scheme.encoding
+
+    @property
+    def prg(self) -> PRG:
+        """The generator of shares and masks."""
+        return self.scheme.prg
 
     @property
     def neighbours(self) -> int:
         """k; n - 1 if complete."""
-        return self.standing.neighbours
+        return self.scheme.neighbours
 
     @property
     def threshold(self) -> int:
         """t."""
-        return self.standing.threshold
+        return self.scheme.threshold
+
+    @property
+    def vanishing(self) -> int:
+        """The most members that vanish in a round."""
+        return self.scheme.vanishing
+
+    @property
+    def least_alive(self) -> int:
+        """Uploads without which a round is void."""
+        return self.scheme.least_alive
 
     @property
     def max_colluders(self) -> int:
         """With the server, in every round that stands."""
         return self.standing.max_colluders
-
-    @property
-    def least_alive(self) -> int:
-        """Uploads without which a round is void."""
-        return self.standing.least_alive
 
 
 class Traffic(NamedTuple):
@@ -99,34 +121,44 @@ class Sent(NamedTuple):
 
 
 def make_plan(
-    config: Config, model: Model, shape: tuple[int, ...], counts: np.ndarray, platform: str
+    config: Config, model: Model, shape: tuple[int, ...], counts: np.ndarray, mesh: Mesh
 ) -> Plan:
     """Works out and checks the numbers of a run.
 
-    `shape` of one example, `counts` i32 [N] the rows of every participant, `platform` cpu, gpu or
-    tpu. Raises `ConfigError`.
+    `shape` of one example, `counts` i32 [N] the rows of every participant, `mesh` the devices of
+    the run. Raises `ConfigError`.
     """
     dimension = model_dimension(model, shape)
-    size = config.group
     weight_max = int(np.max(counts)) if config.weighting == "examples" else 1
     fits = room(config, weight_max)
     encoding = Encoding(config.clip, fits.fraction_bits, _ring_bits(config))
     if encoding.words(dimension) > MOST_WORDS:
         remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
         raise ConfigError("model", config.model, remedy)
-    schedule = schedule_on(config, platform)
+    standing, rule = standing_of(config), config.rule_in_force
+    schedule = schedule_on(config, platform_of(mesh))
+    scheme = Scheme(
+        size=config.group,
+        dimension=dimension,
+        neighbours=standing.neighbours,
+        threshold=standing.threshold,
+        least_alive=standing.least_alive,
+        vanishing=_vanishing(config),
+        shares="paired" if config.paired else "directed",
+        encoding=encoding,
+        prg=load_prg(config.prg),
+        mesh=mesh,
+        schedule=schedule,
+        retries=rule.attempts > 1,
+        opens=rule.opens,
+    )
     return Plan(
         participants=config.participants,
-        size=size,
-        dimension=dimension,
-        encoding=encoding,
+        scheme=scheme,
         headroom=fits,
         weight_max=weight_max,
-        standing=standing_of(config),
-        vanishing=_vanishing(config),
-        schedule=schedule,
+        standing=standing,
         tile_size=tile_size(config, schedule, dimension),
-        prg=load_prg(config.prg),
     )
 
 

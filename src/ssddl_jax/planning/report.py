@@ -9,7 +9,7 @@ from ssddl_jax.common.errors import DataError
 from ssddl_jax.config import protocols
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.dropout_schedule import read_schedule, schedule_notes
-from ssddl_jax.core.devices import make_mesh, platform_of
+from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.data.datasets import Dataset, doubts, load_dataset
@@ -47,7 +47,7 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
     mesh = make_mesh(config.devices)
 
     def plan_of(other: Config) -> Plan:
-        return make_plan(other, model, shape, np.array([held.most]), platform_of(mesh))
+        return make_plan(other, model, shape, np.array([held.most]), mesh)
 
     def megabytes_of(other: Config) -> float:
         return predict_memory(other, plan_of(other), model, dataset, held.most, mesh).peak_mb

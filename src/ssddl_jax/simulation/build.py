@@ -15,7 +15,7 @@ from ssddl_jax.config.config import Config, check_name
 from ssddl_jax.config.dropout_schedule import read_schedule
 from ssddl_jax.config.metrics import METRICS, asked
 from ssddl_jax.config.protocols import protocol_of
-from ssddl_jax.core.devices import make_mesh, platform_of
+from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.local_training import LocalSteps, TrainTile, train_tile
 from ssddl_jax.core.learning.models import Model, Params, as_model, load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
@@ -90,25 +90,10 @@ def build_simulation(
     counts = np.asarray(data.counts)
     protocol = protocol_of(config)
     mesh = mesh or make_mesh(1 if protocol.one_by_one else config.devices)
-    plan = make_plan(config, model, data.shape, counts, platform_of(mesh))
+    plan = make_plan(config, model, data.shape, counts, mesh)
     check_least_memory(config, plan, data.most_rows, mesh)
     rule = config.rule_in_force
-    scheme = Scheme(
-        size=plan.size,
-        dimension=plan.dimension,
-        neighbours=plan.neighbours,
-        threshold=plan.threshold,
-        least_alive=plan.least_alive,
-        vanishing=plan.vanishing,
-        shares="paired" if config.paired else "directed",
-        encoding=plan.encoding,
-        prg=plan.prg,
-        mesh=mesh,
-        schedule=plan.schedule,
-        retries=rule.attempts > 1,
-        opens=rule.opens,
-    )
-    scheme = suited(config.engine, rule, scheme)
+    scheme = suited(config.engine, rule, plan.scheme)
     steps = steps or local_steps(config, counts, data.most_rows)
     params = check_model(model, data.shape, data.classes)
     if local is None:
@@ -129,7 +114,7 @@ def build_simulation(
     recipe = Recipe(
         scheme=scheme,
         model=model,
-        train=train or train_tile(model, local, steps, plan.schedule),
+        train=train or train_tile(model, local, steps, scheme.schedule),
         server=server,
         participants=config.participants,
         selection=config.selection,
