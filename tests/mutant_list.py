@@ -247,7 +247,7 @@ SHARING = (
     _mutant(
         "rejection-becomes-a-remainder",
         "sharing",
-        "return lax.cond(jnp.any(counted[0] > 0), stand_ins, lambda: total)",
+        "return lax.cond(jnp.any(counted[0] > 0), replacements, lambda: total)",
         "return total",
         "test_field.py::test_rejected_words_are_replaced",
     ),
@@ -401,8 +401,8 @@ SHARING = (
     _mutant(
         "self-mask-of-the-vanished-opened",
         "sharing",
-        "stays = attempt.alive",
-        "stays = attempt.members",
+        "uploaded = attempt.alive",
+        "uploaded = attempt.members",
         "test_secagg_secrets.py::test_recovered_secrets_are_the_dealt_ones",
     ),
     _mutant(
@@ -1440,8 +1440,8 @@ FOUND = (
     _mutant(
         "a-sum-of-two-sharers-stands",
         "sharing",
-        "stands = enough & (sharers >= max(3, threshold))",
-        "stands = enough",
+        "valid = enough & (sharers >= max(3, threshold))",
+        "valid = enough",
         "test_colluders.py::test_a_sum_of_two_sharers_never_stands",
     ),
     _mutant(

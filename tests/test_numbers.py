@@ -21,7 +21,7 @@ from ssddl_jax.data.partition import make_partition
 from ssddl_jax.planning.plan import traffic
 from ssddl_jax.running.metrics import metrics_row
 from ssddl_jax.simulation.digests import run_sha256, words_sha256
-from ssddl_jax.simulation.evaluate import count_right
+from ssddl_jax.simulation.evaluate import count_correct
 
 
 def planned(**fields):
@@ -44,7 +44,7 @@ def test_hashes_are_of_little_endian_words_and_of_rounds_in_order():
 def test_accuracy_counts_no_padding():
     model = sd.Model(lambda key, x: (), lambda params, x: jnp.zeros((len(x), 4)), "always 0")
     images, labels = jnp.zeros((3, 2), jnp.float32), jnp.array([0, 1, 0], jnp.int32)
-    assert int(count_right(model, (), images, labels)) == 2
+    assert int(count_correct(model, (), images, labels)) == 2
 
 
 def test_both_halves_of_the_seed_start_a_model():

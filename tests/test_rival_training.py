@@ -162,7 +162,7 @@ def test_central_training_on_one_participants_data_is_its_local_training():
 def test_alone_everybody_trains_as_in_a_run_of_its_own(trained):
     config = ALONE
     simulation, state, data, step, _ = trained(config)
-    first, start = np.asarray(simulation.judged(state)["bias"]), state.params
+    first, start = np.asarray(simulation.evaluated_models(state)["bias"]), state.params
     assert first.shape == (5, CLASSES)
     train = jax.jit(simulation.recipe.train)
     ids, _ = group_of(config, 0)
@@ -180,7 +180,7 @@ def test_alone_everybody_trains_as_in_a_run_of_its_own(trained):
         assert np.asarray(info.alive).all()
         assert not np.asarray(info.aggregate).any()
         np.testing.assert_array_equal(flat(state.params), flat(start))
-    models = simulation.judged(state)
+    models = simulation.evaluated_models(state)
     for slot in range(5):
         model = flat(jax.tree.map(lambda leaf: leaf[slot], models))  # noqa: B023
         np.testing.assert_array_equal(model, own[slot])
@@ -227,7 +227,7 @@ def test_who_is_not_finite_changes_nothing(protocol):
     if protocol == "central":
         np.testing.assert_array_equal(flat(after.params), flat(state.params))
     elif protocol == "standalone":
-        models = simulation.judged(after)
+        models = simulation.evaluated_models(after)
         moved = np.any(np.asarray(models["kernel"]) != np.asarray(state.params["kernel"]), (1, 2))
         assert moved.tolist() == finite
     else:

@@ -1,20 +1,21 @@
-"""SSDDL, simulated in JAX: N participants train one model through secret sharing.
+"""SSDDL simulated in JAX: N participants train one model through secret sharing.
 
     import ssddl_jax as sd
 
     result = sd.run(sd.Config(rounds=5))
     result.summary["test_accuracy"]
 
-`build_simulation` gives the round as a pure function; `stacked` the sharing layer on pytrees.
+`build_simulation` returns the round as a pure function. `stacked` applies the sharing layer to
+pytrees.
 
-The import itself is cheap: a name, or a submodule, is imported when it is first asked for, and JAX
-with the first that needs it.
+Importing the package is cheap. A name or submodule is imported when it is first used, and JAX with
+the first one that needs it.
 """
 
 import sys
 
-# `python -m ssddl_jax` puts the working directory first, where any file may lie: out with it before
-# anything else is imported. Code that the user names is looked for there all the same.
+# `python -m ssddl_jax` puts the working directory first on the path, where any file could shadow a
+# module. Remove it before anything else is imported. Code that the user names is still found there.
 if (
     sys.argv[:1] == ["-m"]
     and sys.orig_argv[-len(sys.argv)].split(".")[0].endswith("ssddl_jax")  # or -mssddl_jax
@@ -98,7 +99,7 @@ __all__ = [
     "verify",
 ]
 
-_NAMES = {  # of each module, what type checkers read above
+_NAMES = {  # module: its public names, the same as the imports above
     "common.errors": "ConfigError DataError RunError",
     "config.config": "Config",
     "core.arithmetic.chacha": "PRG",
@@ -126,7 +127,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-if not TYPE_CHECKING:  # a type checker shall know the names above, and no others
+if not TYPE_CHECKING:  # a type checker sees only the names imported above
 
     def __getattr__(name: str) -> Any:
         if name.startswith("_"):
@@ -135,7 +136,7 @@ if not TYPE_CHECKING:  # a type checker shall know the names above, and no other
         try:
             found = import_module(home)
         except ModuleNotFoundError as error:
-            if error.name != home:  # something that a submodule needs
+            if error.name != home:  # the submodule exists, but needs something that is missing
                 raise
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
         if name in _HOMES:

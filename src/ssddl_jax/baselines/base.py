@@ -40,13 +40,13 @@ class Rival(NamedTuple):
     """A round of its own.
 
     `step(state, data) -> (state, info)`, one round, pure and jittable: fixed shapes, no host calls,
-    no 64-bit types. `memory(params)`: what `State.server` holds before round 0. `judged(state)`:
-    the models [m, ...] whose mean test accuracy is the run's.
+    no 64-bit types. `memory(params)`: what `State.server` holds before round 0.
+    `evaluated_models(state)`: the models [m, ...] whose mean test accuracy is reported.
     """
 
     step: Callable[[State, Data], tuple[State, Info]]
     memory: Callable[[Params], Any] = lambda params: ()
-    judged: Callable[[State], Params] = the_model
+    evaluated_models: Callable[[State], Params] = the_model
 
 
 def is_finite(params: Params) -> Bool[Array, ""]:

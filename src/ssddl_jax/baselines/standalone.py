@@ -42,7 +42,7 @@ def standalone(parts: Parts) -> Rival:
         size = recipe.scheme.size
         return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], size, axis=0), params)
 
-    return Rival(step, memory, judged=lambda state: state.server)
+    return Rival(step, memory, evaluated_models=lambda state: state.server)
 
 
 def models_kept(config: Any) -> int:

@@ -1,8 +1,8 @@
-"""How a tile's updates are added up the moment they exist: `Adder`, one for each kind of sum.
+"""Adds the updates of a tile as soon as they exist: an `Adder` for each kind of sum.
 
-Ring sums are exact and feed the sharing schemes; the float mean is protocol plain. Nothing is kept
-of an update that has been added, so memory does not grow with the group. Updates come in pieces,
-and their sums stay in pieces until all are added.
+Ring sums are exact and feed the sharing schemes. The float mean is for protocol plain. An update is
+dropped once it has been added, so memory does not grow with the group. Updates come in pieces, such
+as the leaves of a model, and their sums stay in pieces until the end.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,15 +25,18 @@ class Tile(NamedTuple):
 
     slots: Int32[Array, " T"]
     updates: Pieces  # f32 [T, ...]
-    words: Pieces  # u32 [T, ...], encoded; zeros where not finite; the last is the weight word
+    words: Pieces  # u32 [T, ...], encoded; zero if not finite; the last piece is the weight word
     weights: UInt32[Array, " T"]
-    present: Bool[Array, " T"]  # a slot of the group with a finite update
-    alive: Bool[Array, " T"]  # present, and not about to vanish
+    present: Bool[Array, " T"]  # belongs to the group and has a finite update
+    alive: Bool[Array, " T"]  # present, and will not vanish
 
 
 class Adder(NamedTuple):
-    """`start(shapes of the updates' pieces)` gives a carry, `add(carry, tile)` the next one,
-    `join(carry)` adds the devices', `finish(carry)` gives the sums, whole.
+    """A running sum, as four functions.
+
+    `start(shapes)` returns the first carry for pieces of these shapes. `add(carry, tile)` returns
+    the next one. `join(carry)` adds the carries of all devices, inside `shard_map`. `finish(carry)`
+    joins the pieces and returns the sums.
     """
 
     start: Callable[[Sequence[tuple[int, ...]]], Any]
@@ -43,21 +46,26 @@ class Adder(NamedTuple):
 
 
 class RingSums(NamedTuple):
-    """Sums of encoded updates, exact."""
+    """Exact sums of encoded updates."""
 
-    total: UInt32[Array, " W"]  # over the alive, or over all present (shamir)
-    digest: UInt32[Array, " W"]  # sum of (2 s + 1) * row over the alive, word by word
+    total: UInt32[Array, " W"]  # over the alive slots; for shamir, over all present ones
+    digest: UInt32[
+        Array, " W"
+    ]  # sum of (2 s + 1) * row over the alive slots, mod 2^32 in each word
 
 
 class FloatSums(NamedTuple):
-    """Weighted float32 sum of clipped updates, and the sum of the weights."""
+    """Weighted float32 sum of the clipped updates, and the sum of the weights."""
 
     total: Float32[Array, " d"]
     weight: UInt32[Array, ""]
 
 
 def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
-    """Adds messages in the ring; the carry is (total, digest), each in pieces."""
+    """Adds messages in the ring. The carry is (total, digest), each in pieces.
+
+    `holds_sharers`: the total counts every present slot, not only the alive ones.
+    """
     ring = scheme.ring
 
     def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, Pieces]:
@@ -91,7 +99,7 @@ def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
 
 
 def float_sums(scheme: Scheme) -> Adder:
-    """Adds clipped updates as floats: protocol plain; the carry is (sums in pieces, weight)."""
+    """Adds clipped updates as floats, for protocol plain. The carry is (sums in pieces, weight)."""
     clip = jnp.float32(scheme.encoding.clip)
 
     def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, Array]:
@@ -102,12 +110,12 @@ def float_sums(scheme: Scheme) -> Adder:
         scales = counted.astype(jnp.float32)
         totals = []
         for total, updates in zip(carry[0], tile.updates, strict=True):
-            if scheme.schedule != "cpu":
+            if not scheme.traits.rows_one_by_one:
                 rows = along(scales, updates) * jnp.clip(updates, -clip, clip)
                 counts = along(scales > 0, updates)
                 totals.append(total + jnp.sum(jnp.where(counts, rows, jnp.float32(0)), axis=0))
                 continue
-            for t in range(updates.shape[0]):  # row by row: a float sum over the tile is slow
+            for t in range(updates.shape[0]):  # on a CPU, one float sum over the tile is slow
                 row = scales[t] * jnp.clip(updates[t], -clip, clip)
                 total = total + jnp.where(scales[t] > 0, row, jnp.float32(0))
             totals.append(total)

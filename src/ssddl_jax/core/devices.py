@@ -1,6 +1,11 @@
-"""Devices: the mesh that a round is split over, their platform, and the memory there is."""
+"""Devices: the mesh that a round is split over, its platform, and the memory available.
+
+A *schedule* is the order of steps that suits a platform: `cpu`, `gpu` or `tpu`. `TRAITS` says what
+each changes in training, summing and planning; `core/sharing/schedules` holds its sharing steps.
+"""
 
 import os
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -8,6 +13,40 @@ from jax.sharding import Mesh
 from ssddl_jax.common.errors import ConfigError
 
 AXIS = "group"
+
+
+class Traits(NamedTuple):
+    """What a schedule does outside the sharing layer. No trait changes a share or a ring sum."""
+
+    images_as_rows: bool  # gather images as flat rows, then reshape
+    pieces_joined: bool  # join small leaves of an update, and fix the kernels by barriers
+    rows_one_by_one: bool  # add float updates row by row
+    small_rounds_rolled: bool  # a small round uses the PRG's rolled form, which compiles fast
+    keys_in_batches: bool  # keys exist only for the holders of the current step
+    copies: int  # of the parameters, for each member that trains: gradients, messages, sums
+    side_by_side: tuple[int, int] | None  # members of a tile, and coordinates of all their updates
+
+
+_CPU = Traits(
+    images_as_rows=False,
+    pieces_joined=True,
+    rows_one_by_one=True,
+    small_rounds_rolled=True,
+    keys_in_batches=False,
+    copies=8,
+    side_by_side=None,  # as many as stay in cache: a matter of the model
+)
+_GPU = Traits(
+    images_as_rows=True,
+    pieces_joined=False,
+    rows_one_by_one=False,
+    small_rounds_rolled=False,
+    keys_in_batches=True,
+    copies=2,
+    side_by_side=(4096, 1 << 28),  # measured on an H100 (benchmarks/NOTES.md)
+)
+_TPU = _GPU._replace(side_by_side=(512, 1 << 25))  # compiled for a v5e (benchmarks/NOTES.md)
+TRAITS = {"cpu": _CPU, "gpu": _GPU, "tpu": _TPU}
 
 
 def make_mesh(devices: int | str) -> Mesh:
@@ -31,12 +70,12 @@ def platform_of(mesh: Mesh) -> str:
 
 
 def own_schedule(platform: str) -> str:
-    """The schedule that a platform's words are made by, if nothing else is said."""
-    return platform if platform in ("gpu", "tpu") else "cpu"
+    """The schedule of a platform: its own, or `cpu` for a platform without one."""
+    return platform if platform in TRAITS else "cpu"
 
 
 def available_bytes() -> float:
-    """Memory of this machine, or of its smallest accelerator that this process drives."""
+    """Memory of this machine, or of the smallest accelerator that this process drives."""
     limits = [(d.memory_stats() or {}).get("bytes_limit") for d in jax.local_devices()]
     known = [float(limit) for limit in limits if limit]
     if known and jax.default_backend() != "cpu":

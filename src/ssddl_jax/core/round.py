@@ -1,11 +1,11 @@
 """One round of SSDDL: the paper's five modules, composed in one short function.
 
-Everything here is traced into one XLA program. The round reads
+Everything here is traced into one XLA program. In outline:
 
     state = Init(...)                                   once
     group = SelectGroup(state)                          who takes part
-    messages = LocalTrain(state, data, group)           tiles of members train; updates are encoded
-    uploads = ParaShare(group, messages)                shares, masks, uploads, their sum
+    messages = LocalTrain(state, data, group)           members train; updates are encoded
+    uploads = ParaShare(group, messages)                shares, masks, uploads and their sum
     state = ParaUpdate(state, uploads)                  decode, server optimizer, next chain state
 """
 
@@ -32,50 +32,50 @@ from ssddl_jax.core.tiling import scan_tiles, tile_slots, tile_starts
 
 
 class State(NamedTuple):
-    """What a run carries from round to round."""
+    """What a run carries from one round to the next."""
 
     params: Params
     server: Any  # server optimizer state
-    chain: UInt32[Array, "8"]  # S_r; the only secret
-    public: UInt32[Array, "8"]  # R, the same in every round
+    chain: UInt32[Array, "8"]  # S_r, the key-chain state; the only secret
+    public: UInt32[Array, "8"]  # R, the key of public randomness; the same in every round
     round: UInt32[Array, ""]
 
 
 class Group(NamedTuple):
-    """A round's group: slot s is participant ids[s]."""
+    """The group of a round: slot s is participant ids[s]. `vanished` slots drop out."""
 
     ids: Int32[Array, " n"]
     vanished: Bool[Array, " n"]
 
 
 class MemberRows(NamedTuple):
-    """Rows of every slot, where a scheme or a transcript wants them."""
+    """The rows of every slot, kept only if a scheme or a transcript needs them."""
 
     updates: Float32[Array, "n d"] | None
     encoded: UInt32[Array, "n W"] | None
-    uploads: UInt32[Array, "n W"] | None = None  # LocalTrain leaves them to ParaShare
+    uploads: UInt32[Array, "n W"] | None = None  # set by ParaShare
 
 
 class Info(NamedTuple):
-    """Diagnostics of a round; its state carries on without them."""
+    """Diagnostics of a round. The next round does not depend on them."""
 
     group: Int32[Array, " n"]
     alive: Bool[Array, " n"]
-    members: Bool[Array, " n"]  # dealt shares in the final attempt
+    members: Bool[Array, " n"]  # who dealt shares in the final attempt
     attempt: UInt32[Array, ""]
     void: Bool[Array, ""]
-    exact: Bool[Array, ""]  # aggregate == sum of the encoded updates it must hold, word for word
+    exact: Bool[Array, ""]  # the aggregate equals the sum of its encoded updates, word for word
     finite: Bool[Array, " n"]
-    clipped: UInt32[Array, " n"]
-    loss: Float32[Array, " n"]  # mean training loss of every slot
+    clipped: UInt32[Array, " n"]  # coordinates that the clip changed
+    loss: Float32[Array, " n"]  # mean training loss
     aggregate: Array  # u32 [W]; plain: f32 [d], the mean
-    digest: UInt32[Array, " W"]  # the uploads digest; plain: empty
+    digest: UInt32[Array, " W"]  # of the uploads; plain: empty
     opened: UInt32[Array, ""]  # pair keys, or shares of secrets, opened to the server
-    diagnostics: Mapping[str, Float32[Array, " n"]] = {}  # optional metrics; of the finite
+    diagnostics: Mapping[str, Float32[Array, " n"]] = {}  # optional metrics of finite updates
 
 
 class Recipe(NamedTuple):
-    """The static choices of a round, besides its sharing."""
+    """The static choices of a round, except the sharing scheme's functions."""
 
     scheme: Scheme
     model: Model
@@ -88,15 +88,20 @@ class Recipe(NamedTuple):
     stochastic: bool
     tile_size: int
     precision: str  # of matrix products
-    schedule: Any  # None, or (rounds i32 [m], ids i32 [m]) of those who vanish
-    measures: Mapping[str, Measure]  # of every member's clipped update
+    schedule: Any  # dropouts: None, or (rounds i32 [m], ids i32 [m])
+    measures: Mapping[str, Measure]  # optional metrics of each member's clipped update
 
 
 def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
-    """Parameters, server optimizer state, S_0 and R of a seed."""
-    example = jax.device_put(np.zeros((1, *shape), np.float32))  # nothing to compile
+    """The state before round 0: parameters, server optimizer state, S_0 and R.
+
+    `shape` is that of one example; 0 <= seed < 2^64. Runs on the host.
+    """
+    example = jax.device_put(
+        np.zeros((1, *shape), np.float32)
+    )  # a transfer, so nothing is compiled
     start = randomness.start_of(seed)
-    with jax.threefry_partitionable(True):  # whatever the setting of JAX
+    with jax.threefry_partitionable(True):  # whatever JAX's own setting
         params = recipe.model.init(start.model, example)
     return State(
         params=params,
@@ -108,7 +113,10 @@ def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
 
 
 def SelectGroup(recipe: Recipe, state: State) -> Group:
-    """n of N without replacement, from public words, and who of them will vanish."""
+    """Draws n of N participants without replacement, and decides who of them will vanish.
+
+    Both come from public random words, or the dropouts from the recipe's schedule.
+    """
     size, everybody = recipe.scheme.size, recipe.participants
     ids = randomness.selected(state.public, state.round, size, everybody, recipe.selection)
     if recipe.schedule is None:
@@ -125,9 +133,10 @@ def SelectGroup(recipe: Recipe, state: State) -> Group:
 def LocalTrain(
     recipe: Recipe, adder: Adder, keep: bool = False
 ) -> Callable[[State, Data, Group], tuple[Any, Outcomes, MemberRows]]:
-    """Members train in tiles; each update is encoded and added the moment it exists.
+    """Members train in tiles. Each update is encoded and added as soon as it exists.
 
-    Returns the adder's sums, the outcome of every slot, and the rows if they are kept.
+    Returns a function (state, data, group) -> (the adder's sums, the outcome of every slot, rows);
+    the rows are None unless `keep`.
     """
     scheme, tile = recipe.scheme, recipe.tile_size
     in_rows = keep or recipe.stochastic or scheme.ring.limbs > 1
@@ -186,10 +195,10 @@ def ParaShare(
     outcomes: Outcomes,
     messages: Messages,
 ) -> tuple[Attempt, Uploads]:
-    """The final attempt of the round's sharing, and what reached the server.
+    """Runs the final attempt of the round's sharing, and returns it with the server's view.
 
-    If the scheme retries and a member vanished after sharing, attempt 0 is void and its survivors
-    share again under fresh keys as attempt 1; what attempt 0 sent is never used, so it is not
+    If the scheme retries and a member vanishes after sharing, attempt 0 is void, and its survivors
+    share again under fresh keys in attempt 1. Nothing that attempt 0 sent is used, so it is not
     computed.
     """
     alive = outcomes.finite & ~group.vanished
@@ -211,8 +220,9 @@ def ParaShare(
 def ParaUpdate(
     recipe: Recipe, state: State, mean: Float32[Array, " d"], void: Bool[Array, ""]
 ) -> State:
-    """Applies the server optimizer to minus the mean update; a void round changes nothing but the
-    chain, which always advances.
+    """Applies the server optimizer, with minus the mean update as its gradient.
+
+    A void round changes neither parameters nor optimizer state. The key chain always advances.
     """
     _, unravel = ravel_pytree(state.params)
 
@@ -220,8 +230,8 @@ def ParaUpdate(
         moves, server = recipe.server.update(unravel(-mean), state.server, state.params)
         return optax.apply_updates(state.params, moves), server
 
-    # A branch of its own is compiled alike in every program: the rounding of the update does not
-    # depend on what a compiler fuses it with, hence not on the number of devices.
+    # XLA compiles a branch by itself, alike in every program. So the update's rounding does not
+    # depend on what the compiler fuses around it, nor on the number of devices.
     params, server = lax.cond(void, lambda: (state.params, state.server), apply)
     chain = randomness.next_chain(state.chain)
     return State(params, server, chain, state.public, state.round + jnp.uint32(1))
@@ -232,7 +242,7 @@ def shared_round(
 ) -> Callable[[State, Data], tuple[State, Info, MemberRows]]:
     """A round with secret sharing: (state, data) -> (state, info, rows).
 
-    `keep` asks for rows that the round would only add up; without it they may be None.
+    `keep`: also return the rows that the round otherwise only adds up; without it they may be None.
     """
     adder = ring_sums(recipe.scheme, sharing.holds_sharers)
     train = LocalTrain(recipe, adder, keep or sharing.keeps)
@@ -257,10 +267,10 @@ def shared_round(
         attempt: Attempt,
         uploads: Uploads,
     ) -> tuple[State, Info, MemberRows]:
-        """Checks the aggregate, decodes and applies it."""
+        """Checks the aggregate, decodes it and applies it."""
         mean, weight = decode_words(uploads.aggregate, recipe.scheme.encoding)
-        held = attempt.members if sharing.holds_sharers else attempt.alive
-        count = jnp.sum(held, dtype=jnp.uint32)
+        summed = attempt.members if sharing.holds_sharers else attempt.alive
+        count = jnp.sum(summed, dtype=jnp.uint32)
         most = recipe.scheme.size * recipe.weight_max
         plausible = possible_weight(weight, count, not recipe.weighted, most)
         right = jnp.all(uploads.aggregate == messages.total)
@@ -282,7 +292,9 @@ def shared_round(
             diagnostics=outcomes.diagnostics,
         )
         sent = uploads.each
-        if sent is not None:  # none of a void round: one survivor's alone would be its update
+        if (
+            sent is not None
+        ):  # a void round shows none: a lone survivor's upload would be its update
             sent = jnp.where(void, jnp.uint32(0), sent)
         return after, info, kept._replace(uploads=sent)
 

@@ -1,13 +1,13 @@
-"""The sharing layer by itself, on stacked pytrees: leaves with a leading participant axis [n, ...].
+"""The sharing layer on its own, for stacked pytrees: every leaf is [n, ...], one row a participant.
 
     messages = encode(updates)                  u32 [n, W]
     shares = share(messages, chain)             u32 [n, n, W], dealer by holder, small n
-    uploads = mask(messages, chain)             u32 [n, W], what each participant sends
+    uploads = mask(messages, chain)             u32 [n, W], the uploads
     total = aggregate(uploads)                  u32 [W]
-    mean = decode(total, like=updates)          the pytree of one participant
+    mean = decode(total, like=updates)          the mean update, shaped as one participant's
 
-Ravelling happens inside. All of it is jittable; docs/protocol.md, sections 3 to 5, says
-what is computed, to the bit. `shamir_share` and `shamir_reconstruct` are t-of-n over any `Field`.
+Pytrees are ravelled inside, and everything is jittable. docs/protocol.md, sections 3 to 5, defines
+every result to the bit. `shamir_share` and `shamir_reconstruct` are t-of-n over any `Field`.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ Stacked = Any  # a pytree whose leaves are [n, ...]
 
 
 def ravel(updates: Stacked) -> Float32[Array, "n d"]:
-    """Rows in `ravel_pytree` order. Raises `ValueError` if leaves disagree about n."""
+    """Rows f32 [n, d] in `ravel_pytree` order. Raises `ValueError` if leaves disagree about n."""
     leaves = jax.tree.leaves(updates)
     sizes = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
     if len(sizes) != 1 or None in sizes:
@@ -50,10 +50,10 @@ def encode(
     weights: UInt32[Array, " n"] | None = None,
     ring_bits: int = 32,
 ) -> UInt32[Array, "n W"]:
-    """Messages of n updates: clipped, fixed point, weighted, with the weight word last.
+    """Encodes n updates as messages: clipped, fixed point, weighted, the weight word last.
 
-    `core/arithmetic/headroom.py` says whether a sum of n could wrap. Rows with a non-finite
-    coordinate are zeros.
+    A row with a non-finite coordinate becomes zeros. Whether a sum of n messages could wrap is not
+    checked here; `core/arithmetic/headroom.py` does. Source: docs/protocol.md, section 3.2.
     """
     rows = ravel(updates)
     weights = jnp.ones(rows.shape[0], jnp.uint32) if weights is None else weights
@@ -69,10 +69,10 @@ def share(
     prg: PRG = CHACHA20,
     ring_bits: int = 32,
 ) -> UInt32[Array, "n n W"]:
-    """Shares [dealer, holder] on the complete graph: each message is split n-of-n.
+    """Splits each message n-of-n on the complete graph: shares u32 [dealer, holder, W].
 
-    Off the diagonal PRG(K_{i->j}); on it what makes each dealer's shares sum to its message. Holds
-    n^2 W words: for small n.
+    Off the diagonal a share is PRG(K_{i->j}). The diagonal makes each dealer's shares sum to its
+    message. Takes n^2 W words, so it is for small n.
     """
     n, width = messages.shape
     chain = initial_chain(0) if chain is None else chain
@@ -90,12 +90,12 @@ def share(
 
 
 def reconstruct(shares: UInt32[Array, "n n W"], *, ring_bits: int = 32) -> UInt32[Array, "n W"]:
-    """Messages from all shares of every dealer; one missing, and nothing is learned."""
+    """Recovers the messages u32 [n, W]. Needs all shares of a dealer: any fewer reveal nothing."""
     return jax.vmap(RINGS[ring_bits].sum)(shares)
 
 
 def hold(shares: UInt32[Array, "n n W"], *, ring_bits: int = 32) -> UInt32[Array, "n W"]:
-    """What each holder uploads: the sum of the shares that it holds; equals `mask`'s uploads."""
+    """The uploads u32 [n, W]: each holder adds up its shares. Equal to those of `mask`."""
     return jax.vmap(RINGS[ring_bits].sum)(jnp.swapaxes(shares, 0, 1))
 
 
@@ -109,7 +109,10 @@ def mask(
     prg: PRG = CHACHA20,
     ring_bits: int = 32,
 ) -> UInt32[Array, "n W"]:
-    """Uploads a_i = x_i + sum_j (s_{j->i} - s_{i->j}) on the complete graph, by the fast kernel."""
+    """The uploads a_i = x_i + sum_j (s_{j->i} - s_{i->j}), u32 [n, W], on the complete graph.
+
+    Uses the round's own kernels, and never holds all shares at once.
+    """
     n, width = messages.shape
     chain = initial_chain(0) if chain is None else chain
     ids = jnp.arange(n, dtype=jnp.uint32) if ids is None else ids.astype(jnp.uint32)
@@ -144,14 +147,14 @@ def mask(
 
 
 def _mesh_of(rows: Array) -> Mesh:
-    """Of the device that holds the rows."""
+    """A mesh of the device that holds the rows."""
     if not isinstance(rows, jax.Array) or isinstance(rows, jax.core.Tracer):
         return make_mesh(1)
     return Mesh(np.array(list(rows.devices())[:1]), (AXIS,))
 
 
 def aggregate(uploads: UInt32[Array, "n W"], *, ring_bits: int = 32) -> UInt32[Array, " W"]:
-    """The server's sum."""
+    """The sum that the server forms, u32 [W]."""
     return RINGS[ring_bits].sum(uploads)
 
 
@@ -162,7 +165,10 @@ def decode(
     fraction_bits: int = 24,
     ring_bits: int = 32,
 ) -> Any:
-    """The (weighted) mean update as a pytree shaped as one row of `like`; float32."""
+    """Decodes the (weighted) mean update: a float32 pytree with the shapes of one row of `like`.
+
+    Raises `ValueError` if `like` has another number of coordinates.
+    """
     mean, _ = decode_words(total, Encoding(1.0, fraction_bits, ring_bits))
     leaves, structure = jax.tree.flatten(like)
     sizes = np.cumsum([int(np.prod(leaf.shape[1:])) for leaf in leaves])
@@ -180,10 +186,10 @@ def shamir_share(
     *,
     field: Field = MERSENNE31,
 ) -> UInt32[Array, "n W"]:
-    """Shares f(x) at every point of f = secret + sum_l coefficients[l - 1] x^l; dense.
+    """Shamir shares u32 [n, W]: f = secret + sum_l coefficients[l - 1] x^l at every point.
 
-    Uniform coefficients make any t - 1 shares independent of the secret. Raises `ValueError` for
-    points that are zero or equal, if they are concrete.
+    If the coefficients are uniform, any t - 1 shares are independent of the secret. Raises
+    `ValueError` for points that are zero or equal (checked only for concrete arrays).
     """
     _check_points(points, field)
     value = jnp.zeros((points.shape[0], secret.shape[0]), jnp.uint32)
@@ -199,9 +205,10 @@ def shamir_reconstruct(
     *,
     field: Field = MERSENNE31,
 ) -> UInt32[Array, " W"]:
-    """The secret from the first `threshold` of m shares at their points.
+    """Recovers the secret u32 [W] from the first `threshold` of m shares at their points.
 
-    Raises `ValueError` for too few shares, lengths that differ, points that are zero or equal.
+    Raises `ValueError` for too few shares, for lengths that differ, and for points that are zero or
+    equal.
     """
     if shares.shape[0] != points.shape[0]:
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Work on many slots in fixed tiles, on one device or many.
+"""Processes many slots in tiles of fixed size, on one device or many.
 
-A list of items is cut into tiles of one width; each device scans over its tiles, adding into
-accumulators; at the end the devices' accumulators are joined. Integer sums make the result
-independent of the number of devices (docs/design.md, facts 4 to 6).
+A list of items is cut into tiles of one size. Each device scans its tiles and adds into
+accumulators, which are joined at the end. Sums are of integers, so the result does not depend on
+the number of devices (docs/design.md, facts 4 to 6).
 """
 
 from collections.abc import Callable
@@ -21,22 +21,22 @@ Tree = Any
 
 
 def tile_count(slots: int, tile: int, devices: int) -> int:
-    """Tiles of so many slots, rounded up to a multiple of `devices`."""
+    """Number of tiles of size `tile`, rounded up to a multiple of `devices`."""
     return -(-slots // (tile * devices)) * devices
 
 
 def tile_starts(slots: int, tile: int, devices: int) -> Array:
-    """First slot of every tile, i32 [tiles]."""
+    """The first slot of every tile, i32 [tiles]."""
     return tile * jnp.arange(tile_count(slots, tile, devices), dtype=jnp.int32)
 
 
 def tile_slots(start: Array, tile: int, slots: int) -> Array:
-    """Slots of the tile that starts there, i32 [tile]; padding has the number `slots`."""
+    """The slots of the tile that begins at `start`, i32 [tile]; padding is `slots`."""
     return jnp.minimum(start + jnp.arange(tile, dtype=jnp.int32), slots)
 
 
 def into_tiles(slots: int, tile: int, devices: int) -> Array:
-    """Slot numbers [tiles, tile] of all tiles at once."""
+    """The slots of all tiles, i32 [tiles, tile]; padding is `slots`."""
     starts = tile_starts(slots, tile, devices)
     return jax.vmap(lambda start: tile_slots(start, tile, slots))(starts)
 
@@ -49,12 +49,12 @@ def scan_tiles(
     start: Tree,
     tiles: Tree,
 ) -> tuple[Tree, Tree]:
-    """Scans `body(shared, carry, tile) -> (carry, rows)` over tiles, split over the mesh.
+    """Scans `body(shared, carry, tile) -> (carry, rows)` over tiles that the devices divide up.
 
-    `shared` is the same on every device; `start(shared)`, or `start` itself, is the first carry;
-    `join` adds the devices' carries (inside `shard_map`, over `AXIS`); rows, stacked [tiles, ...],
-    come back in the order of the tiles, whole on every device: an exchange for each array, so there
-    should be few.
+    `shared` is the same on every device. The first carry is `start(shared)`, or `start` if that is
+    not a function. `join` adds the carries of all devices, inside `shard_map` over `AXIS`. Rows are
+    returned stacked, [tiles, ...], in the order of the tiles and in full on every device. Each
+    array of rows costs one exchange, so there should be few.
     """
 
     def local(shared: Tree, begin: Tree, tiles: Tree) -> tuple[Tree, Tree]:

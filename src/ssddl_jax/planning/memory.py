@@ -67,8 +67,7 @@ def predict_memory(
         _largest(model, shape, _EVALUATED),
         3 * _largest(model, shape, batch),  # forwards and backwards
     )
-    # Of the parameters: a tile's, gradients, messages, sums; an accelerator keeps the gradients.
-    copies = (8 if plan.scheme.schedule == "cpu" else 2) * plan.tile_size + 8
+    copies = plan.scheme.traits.copies * plan.tile_size + 8  # of the parameters
     shared = _PER_MEMBER * plan.size + _sharing(config, plan)
     device = images + table + activations + 4 * plan.dimension * copies + CHUNK
     device += PER_PARTICIPANT * float(plan.participants)

@@ -24,7 +24,7 @@ from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.arithmetic.chacha import MOST_WORDS, PRG, PRGS
 from ssddl_jax.core.arithmetic.encoding import Encoding
 from ssddl_jax.core.arithmetic.headroom import Headroom
-from ssddl_jax.core.devices import own_schedule, platform_of
+from ssddl_jax.core.devices import TRAITS, own_schedule, platform_of
 from ssddl_jax.core.learning.models import Model, count_parameters
 from ssddl_jax.core.sharing.base import Scheme
 from ssddl_jax.planning.checks import room
@@ -225,11 +225,6 @@ def schedule_on(config: Config, platform: str) -> str:
     return own_schedule(platform) if config.schedule == "auto" else config.schedule
 
 
-# Members, where their updates have no more coordinates than the second figure. Measured on an H100,
-# compiled for a v5e (benchmarks/NOTES.md).
-_SIDE_BY_SIDE = {"gpu": (4096, 1 << 28), "tpu": (512, 1 << 25)}
-
-
 def tile_size(config: Config, schedule: str, dimension: int) -> int:
     """Members trained side by side: a number of the platform, the model and the group alone, never
     of the memory that happens to be free.
@@ -238,11 +233,12 @@ def tile_size(config: Config, schedule: str, dimension: int) -> int:
         return 1
     if config.tile_size != "auto":
         return config.tile_size
-    if schedule == "cpu":
+    limits = TRAITS[schedule].side_by_side
+    if limits is None:
         # Measured (benchmarks/NOTES.md): updates that stay in cache; a convolution's patches are
         # large.
         return 2 if config.model == "cnn" else 4
-    most, coordinates = _SIDE_BY_SIDE[schedule]
+    most, coordinates = limits
     fitting = max(1, coordinates // dimension)
     most = min(most, 1 << (fitting.bit_length() - 1))
     if config.model == "cnn":

@@ -40,7 +40,7 @@ def pair_memory(config: Config, plan: Plan) -> float:
     row = 4.0 * plan.width
     shares = plan.size * plan.neighbours / (2 if config.paired else 1)
     kept = 9.0 * plan.size * row if config.ring_bits == 64 else 0.0
-    if plan.scheme.schedule != "cpu":  # a step's masks and keys
+    if plan.scheme.traits.keys_in_batches:  # a step's masks and keys
         return min(HELD, 2 * (plan.size * row + PER_KEY * shares)) + kept + 8 * row
     return _PER_SHARE * shares + kept + 8 * row
 

@@ -43,8 +43,9 @@ class Simulation(NamedTuple):
     `(state, info, rows)`; None for a protocol that sums nothing securely.
     `compiled`: False for engine reference, whose step is pure too, but runs on the host in Python
     integers.
-    `judged(state)`: the models [m, ...] whose mean test accuracy is the run's; standalone has many.
-    `notes`: what is to be said of the user's own parts.
+    `evaluated_models(state)`: the models [m, ...] whose mean test accuracy is reported; protocol
+    standalone has many.
+    `notes`: remarks on parts that the user supplied.
     """
 
     init: Callable[[], State]
@@ -55,7 +56,7 @@ class Simulation(NamedTuple):
     recipe: Recipe
     model: Model
     compiled: bool = True
-    judged: Callable[[State], Params] = the_model
+    evaluated_models: Callable[[State], Params] = the_model
     notes: tuple[str, ...] = ()
 
 
@@ -114,7 +115,7 @@ def build_simulation(
     recipe = Recipe(
         scheme=scheme,
         model=model,
-        train=train or train_tile(model, local, steps, scheme.schedule),
+        train=train or train_tile(model, local, steps, scheme.traits),
         server=server,
         participants=config.participants,
         selection=config.selection,
@@ -127,11 +128,11 @@ def build_simulation(
         measures={name: METRICS[name].measure for name in asked(config)},
     )
     memory: Callable[[Params], Any] = server.init
-    judged: Callable[[State], Params] = the_model
+    evaluated_models: Callable[[State], Params] = the_model
     kept: Any = None
     if protocol.own:
         rival: Rival = resolve(protocol.own.builder)(Parts(config, recipe, local, steps))
-        step, memory, judged = rival
+        step, memory, evaluated_models = rival
     else:
         if config.in_python:
             streamed = kept = reference_round(config, recipe)
@@ -157,7 +158,7 @@ def build_simulation(
         recipe=recipe,
         model=model,
         compiled=not config.in_python,
-        judged=judged,
+        evaluated_models=evaluated_models,
         notes=tuple(notes(model, data.shape, local)),
     )
 

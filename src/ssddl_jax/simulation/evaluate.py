@@ -17,7 +17,7 @@ _EVAL_BATCH = 1000
 
 def evaluator(simulation: Simulation) -> Callable[[State, Data], float]:
     """Test accuracy of a state, a mean over its models."""
-    count = jax.jit(partial(count_judged, simulation))
+    count = jax.jit(partial(correct_by_model, simulation))
 
     def accuracy(state: State, data: Data) -> float:
         right = count(state, data.test_images, data.test_labels)
@@ -26,19 +26,19 @@ def evaluator(simulation: Simulation) -> Callable[[State, Data], float]:
     return accuracy
 
 
-def count_judged(
+def correct_by_model(
     simulation: Simulation, state: State, images: jax.Array, labels: jax.Array
 ) -> jax.Array:
-    """How many images each of the judged models gets right, i32 [m]."""
+    """How many images each of the evaluated models gets right, i32 [m]."""
 
     def right(params: Any) -> jax.Array:
-        return count_right(simulation.model, params, images, labels)
+        return count_correct(simulation.model, params, images, labels)
 
     with jax.default_matmul_precision(simulation.recipe.precision):
-        return jax.lax.map(right, simulation.judged(state))
+        return jax.lax.map(right, simulation.evaluated_models(state))
 
 
-def count_right(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+def count_correct(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
     """How many images get their label's class, i32; in batches of fixed size, padded."""
     spare = -images.shape[0] % _EVAL_BATCH
     padding = [(0, spare), *((0, 0) for _ in images.shape[1:])]

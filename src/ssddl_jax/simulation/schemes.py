@@ -37,7 +37,7 @@ def suited(engine: str, rule: Rule, scheme: Scheme) -> Scheme:
     """The scheme with its PRG in the form for its size: the same words, and for a small round most
     of the seconds are the compiler's. The accelerators' kernels compile fast, whatever the size.
     """
-    if scheme.schedule != "cpu":
+    if not scheme.traits.small_rounds_rolled:
         return scheme
     small = scheme._replace(prg=rolled(scheme.prg))
     return small if words_made(engine, rule, small) <= _FEW_WORDS else scheme

@@ -27,7 +27,7 @@ from ssddl_jax.data.loading import load_data
 from ssddl_jax.simulation.build import Simulation, build_simulation, local_steps
 from ssddl_jax.simulation.compiling import compile_once
 from ssddl_jax.simulation.digests import VOID, run_sha256, words_sha256
-from ssddl_jax.simulation.evaluate import count_judged
+from ssddl_jax.simulation.evaluate import correct_by_model
 
 
 class SeedsResult(NamedTuple):
@@ -114,7 +114,7 @@ def run_seeds(
         state, (rows, counts, rate) = each
         own = simulation if learning_rates is None else simulation_at(rate)
         state, info = own.step(state, data._replace(rows=rows, counts=counts))
-        right = count_judged(simulation, state, data.test_images, data.test_labels)
+        right = correct_by_model(simulation, state, data.test_images, data.test_labels)
         left_out = jnp.sum(~info.finite, dtype=jnp.int32)
         return state, (right, info.exact, info.void, info.aggregate, left_out)
 

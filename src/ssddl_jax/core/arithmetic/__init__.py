@@ -1,1 +1,1 @@
-"""Words: rings, fields, ChaCha, the fixed-point encoding, and every random word that is drawn."""
+"""Arithmetic on words: rings, fields, ChaCha, the fixed-point encoding, all random words."""

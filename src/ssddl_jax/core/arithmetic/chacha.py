@@ -1,10 +1,12 @@
 """ChaCha (RFC 8439) on uint32 arrays: the source of every share and every public random word.
 
-A pseudorandom generator is a `PRG`: a name, its rounds, and `block`, which maps eight key words, a
-counter and three nonce words (arrays of one shape) to the sixteen words of a block, elementwise.
-Two forms are here: `block`, unrolled, for kernels that evaluate millions of blocks inside one
-fusion, and a loop over the rounds for what must compile fast: `blocks` for keys and public words,
-which are made once a round, and `rolled(prg)` for the shares of small groups.
+A pseudorandom generator is a `PRG`: a name, a number of rounds, and `block`, which maps eight key
+words, a counter and three nonce words (arrays of one shape) to the sixteen words of a block,
+elementwise. There are two forms:
+
+- unrolled, `block`: for kernels that evaluate millions of blocks inside one fusion;
+- a loop over the rounds, which compiles fast: `blocks` for keys and public words, computed once a
+  round, and `rolled(prg)` for the shares of small groups.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,29 +19,30 @@ from jax import Array, lax
 from jaxtyping import UInt32
 
 _CONSTANTS = (0x61707865, 0x3320646E, 0x79622D32, 0x6B206574)  # "expand 32-byte k"
-_TO_DIAGONALS = (0, 1, 2, 3, 5, 6, 7, 4, 10, 11, 8, 9, 15, 12, 13, 14)  # row i turns by i
+_TO_DIAGONALS = (0, 1, 2, 3, 5, 6, 7, 4, 10, 11, 8, 9, 15, 12, 13, 14)  # row i is rotated by i
 _TO_COLUMNS = (0, 1, 2, 3, 7, 4, 5, 6, 10, 11, 8, 9, 13, 14, 15, 12)
-MOST_WORDS = 16 << 32  # of one key and nonce: the counter is one word
+MOST_WORDS = 16 << 32  # for one key and nonce: the counter is one word
 
 
 class PRG(NamedTuple):
-    """A block generator with 256-bit keys; implement it to plug in another.
+    """A pseudorandom generator of 16-word blocks with 256-bit keys. Write one to plug it in.
 
-    `block(key, counter, nonce)`: 8 arrays, 1 array, 3 arrays of uint32 that broadcast together ->
-    16 arrays of uint32, elementwise, traceable by jax, the same words on every backend.
+    `block(key, counter, nonce)` takes 8 arrays, 1 array and 3 arrays of uint32 that broadcast
+    together, and returns 16 arrays of uint32. It must work elementwise, be traceable by JAX, and
+    give the same words on every backend.
     """
 
     name: str
     rounds: int
     block: Callable[[Sequence[Array], Array, Sequence[Array]], Any]
-    in_memory: bool = False  # `block` gives one array [16, ...], written to memory
+    in_memory: bool = False  # `block` returns one array [16, ...], written to memory
 
 
 Rotate = Callable[[Array, int], Array]
 
 
 def _rotations(like: Array) -> Rotate:
-    """rotate(x, left) for arrays of this shape; the shifts are made once, for they are traced."""
+    """rotate(x, left) for arrays of this shape. Each shift is traced once, so it is built once."""
     shifts = {bits: lax.full_like(like, bits) for bits in (7, 8, 12, 16, 20, 24, 25)}
 
     def rotate(x: Array, left: int) -> Array:
@@ -63,10 +66,10 @@ def _quarter_round(
 def block(
     key: Sequence[Array], counter: Array, nonce: Sequence[Array], *, rounds: int = 20
 ) -> tuple[Array, ...]:
-    """The ChaCha block function, unrolled; RFC 8439 section 2.3 with `rounds` rounds.
+    """The ChaCha block function of RFC 8439, section 2.3, with `rounds` rounds; unrolled.
 
-    Args: 8 key words, a counter and 3 nonce words, uint32 arrays that broadcast together.
-    Returns 16 uint32 arrays of the common shape.
+    Takes 8 key words, a counter and 3 nonce words: uint32 arrays that broadcast together. Returns
+    16 uint32 arrays of the common shape.
     """
     shape = jnp.broadcast_shapes(*(jnp.shape(word) for word in (*key, counter, *nonce)))
     constants = [jnp.full(shape, c, jnp.uint32) for c in _CONSTANTS]
@@ -86,8 +89,10 @@ def block(
 def rolled_block(
     key: Sequence[Array], counter: Array, nonce: Sequence[Array], *, rounds: int = 20
 ) -> UInt32[Array, " 16 *shape"]:
-    """The same words, as one array, by a loop over the rounds: compiles in a fifth of the time and
-    runs 10 to 20 times as long, since every round writes its state to memory.
+    """The same words as `block`, in one array, by a loop over the rounds.
+
+    It compiles in a fifth of the time and runs 10 to 20 times as long, because every round writes
+    its state to memory.
     """
     shape = jnp.broadcast_shapes(*(jnp.shape(word) for word in (*key, counter, *nonce)))
     constants = jnp.array(_CONSTANTS, jnp.uint32).reshape(4, *(1 for _ in shape))
@@ -97,7 +102,11 @@ def rolled_block(
 
 
 def _rolled(start: UInt32[Array, " 16 *shape"], rounds: int) -> UInt32[Array, " 16 *shape"]:
-    """A quarter round on all four columns, then rows turn: to diagonals, or back to columns."""
+    """ChaCha from its start state, by a loop over the rounds.
+
+    A round does four quarter rounds side by side, then rotates the rows: columns become diagonals,
+    or the reverse.
+    """
     turns = jnp.array(_TO_DIAGONALS + _TO_COLUMNS, jnp.int32).reshape(2, 16)
 
     def one_round(rows: Array, turn: Array) -> tuple[Array, None]:
@@ -116,7 +125,7 @@ PRGS = {prg.name: prg for prg in (CHACHA20, CHACHA12, CHACHA8)}
 
 
 def rolled(prg: PRG) -> PRG:
-    """The same generator in the form that compiles fast; a PRG of the user's own as it is."""
+    """The same generator in the form that compiles fast. A user's PRG is returned unchanged."""
     if prg != PRGS.get(prg.name):
         return prg
     return prg._replace(block=partial(rolled_block, rounds=prg.rounds), in_memory=True)
@@ -127,9 +136,9 @@ def blocks(
     counter: UInt32[Array, " *shape"],
     nonce: UInt32[Array, "*shape 3"],
 ) -> UInt32[Array, " 16 *shape"]:
-    """ChaCha20 blocks, rolled: for key derivation and public words, where compile time counts.
+    """ChaCha20 blocks in the rolled form, for keys and public words.
 
-    The leading axis of the arguments' batch `shape` is free; axes of size 1 broadcast.
+    It is used where compile time matters. The batch axes of the arguments broadcast together.
     """
     shape = jnp.broadcast_shapes(key.shape[:-1], counter.shape, nonce.shape[:-1])
     key = jnp.moveaxis(jnp.broadcast_to(key, (*shape, 8)), -1, 0)
@@ -145,7 +154,7 @@ def first8(
     counter: UInt32[Array, " *shape"],
     nonce: UInt32[Array, "*shape 3"],
 ) -> UInt32[Array, "*shape 8"]:
-    """Words 0..7 of ChaCha20 blocks: how every key is derived (docs/protocol.md, section 4)."""
+    """Words 0..7 of ChaCha20 blocks: how keys are derived (docs/protocol.md, section 4)."""
     return jnp.moveaxis(blocks(key, counter, nonce)[:8], 0, -1)
 
 
@@ -159,5 +168,5 @@ def words(
 
 
 def tag(text: str) -> jax.Array:
-    """The word of four ASCII bytes, little-endian."""
+    """Four ASCII bytes as one word, little-endian."""
     return jnp.uint32(int.from_bytes(text.encode("ascii"), "little"))

@@ -1,7 +1,7 @@
-"""Updates to message words and back (docs/protocol.md, sections 3.2 to 3.4).
+"""Converts updates to message words and back (docs/protocol.md, sections 3.2 to 3.4).
 
-encode: clip, scale by 2^f, round to int32, multiply by the weight, append the weight word, reduce
-into the ring. decode: lift the aggregate, divide by 2^f and by its own weight word.
+Encoding clips, scales by 2^f, rounds to int32, multiplies by the weight, appends the weight word
+and reduces into the ring. Decoding lifts the aggregate and divides by 2^f and by its weight word.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ from ssddl_jax.core.arithmetic.rings import RINGS, split
 
 
 class Encoding(NamedTuple):
-    """The static choices of the encoding."""
+    """The static parameters of the encoding: clip c, fraction bits f, and the ring."""
 
     clip: float
     fraction_bits: int
     ring_bits: int = 32
 
     def words(self, dimension: int) -> int:
-        """W, the message words of an update of `dimension` coordinates."""
+        """W, the number of words in a message for `dimension` coordinates."""
         return (dimension + 1) * RINGS[self.ring_bits].limbs
 
 
 class Encoded(NamedTuple):
-    """Messages of some participants; the rows of non-finite updates are zeros."""
+    """Messages of m participants. The row of a non-finite update is zeros."""
 
     words: UInt32[Array, "m W"]
     finite: Bool[Array, " m"]
@@ -36,7 +36,7 @@ class Encoded(NamedTuple):
 
 
 class EncodedPieces(NamedTuple):
-    """The same before `joined`: word pieces in the order of the updates', then the weight word."""
+    """The same, still in pieces: those of the update in order, then the weight word."""
 
     words: tuple[UInt32[Array, "m ..."], ...]
     finite: Bool[Array, " m"]
@@ -49,7 +49,7 @@ def encode_rows(
     encoding: Encoding,
     noise: Float32[Array, "m d"] | None = None,
 ) -> Encoded:
-    """Messages of m updates; `noise` in [0, 1) makes the rounding stochastic."""
+    """Encodes m updates. With `noise` in [0, 1), rounding is stochastic."""
     words, finite, clipped = encode_pieces((updates,), weights, encoding, noise)
     return Encoded(joined(words, encoding), finite, clipped)
 
@@ -60,18 +60,18 @@ def encode_pieces(
     encoding: Encoding,
     noise: Float32[Array, "m d"] | None = None,
 ) -> EncodedPieces:
-    """Messages of m updates that come in pieces, such as a model's leaves; with `noise`, or in the
-    wide ring, pieces have one axis besides.
+    """Encodes m updates that come in pieces, such as the leaves of a model.
 
-    They stay apart: XLA's CPU compiler copies slowly what is joined inside a loop, two to four
-    times the whole encoding.
+    With `noise`, or in the wide ring, each piece must be [m, columns]. Pieces are not joined:
+    inside a loop XLA's CPU compiler would copy the joined array slowly, which takes two to four
+    times as long as the encoding itself.
     """
     clip = jnp.float32(encoding.clip)
     ring = RINGS[encoding.ring_bits]
     broken = beyond = jnp.zeros_like(weights)
     for piece in updates:
         tests = [~jnp.isfinite(piece), jnp.abs(piece) > clip]
-        # In one reduce: XLA's CPU compiler vectorises that, and neither of the two alone.
+        # One reduce for both: XLA's CPU compiler vectorises it, but neither of the two alone.
         rest = tuple(range(1, piece.ndim))
         more = sum_together([test.astype(jnp.uint32) for test in tests], rest)
         broken, beyond = broken + more[0], beyond + more[1]
@@ -95,12 +95,15 @@ def encode_pieces(
 
 
 def along(values: Array, piece: Array) -> Array:
-    """Values [m] for a piece [m, ...], to be broadcast."""
+    """Values [m] reshaped to broadcast against a piece [m, ...]."""
     return values.reshape(-1, *(1,) * (piece.ndim - 1))
 
 
 def joined(words: Sequence[UInt32[Array, "*m _"]], encoding: Encoding) -> UInt32[Array, "*m W"]:
-    """Messages, or their sums, from pieces: all low limbs, then (wide ring) all high limbs."""
+    """Joins pieces into messages: all low limbs, then (wide ring) all high limbs.
+
+    Sums of messages are joined the same way.
+    """
     if encoding.ring_bits == 32:
         return jnp.concatenate(words, axis=-1)
     lows, highs = zip(*map(split, words), strict=True)
@@ -110,17 +113,17 @@ def joined(words: Sequence[UInt32[Array, "*m _"]], encoding: Encoding) -> UInt32
 def decode_words(
     aggregate: UInt32[Array, " W"], encoding: Encoding
 ) -> tuple[Float32[Array, " d"], UInt32[Array, " limbs"]]:
-    """The weighted mean that an aggregate holds, and its weight word (limbs, low first).
+    """Decodes an aggregate to its weighted mean and its weight word (limbs, low first).
 
-    A zero weight word gives a mean of zeros: whether it is possible is `possible_weight`'s to say.
+    If the weight word is zero, so is the mean; `possible_weight` says whether the word is valid.
     """
     ring = RINGS[encoding.ring_bits]
     values = ring.lift(aggregate)
     weight = weight_word(aggregate, encoding)
     scale = jnp.float32(2.0**-encoding.fraction_bits)
-    # Rounded in one way only, whatever the program around it: the barrier keeps XLA from turning
-    # the division by one number into a product with its reciprocal, the branch from fusing it with
-    # what is added next. Either depended on the number of devices.
+    # The rounding must not depend on the program around it. The barrier keeps XLA from replacing
+    # the division by a product with the reciprocal. The branch keeps XLA from fusing the division
+    # with the addition that follows. Both once depended on the number of devices.
     divisor = lax.optimization_barrier(jnp.full_like(values[:-1], values[-1]))
     mean = lax.cond(
         values[-1] > 0,
@@ -131,7 +134,7 @@ def decode_words(
 
 
 def weight_word(aggregate: UInt32[Array, " W"], encoding: Encoding) -> UInt32[Array, " limbs"]:
-    """docs/protocol.md, section 3.4: the last word, or the last of both limbs."""
+    """The weight word of an aggregate: its last word, or the last of both limbs (section 3.4)."""
     if encoding.ring_bits == 32:
         return aggregate[-1:]
     low, high = split(aggregate)
@@ -141,9 +144,10 @@ def weight_word(aggregate: UInt32[Array, " W"], encoding: Encoding) -> UInt32[Ar
 def possible_weight(
     weight: UInt32[Array, " limbs"], count: UInt32[Array, ""], uniform: bool, most: int
 ) -> Bool[Array, ""]:
-    """Whether a weight word can be a sum of weights: if not, masks did not cancel.
+    """Whether a weight word can be a sum of weights. If it cannot, the masks did not cancel.
 
-    Uniform: exactly `count`, the updates in the aggregate. Weighted: 1..most, most = n m_max.
+    Uniform weights sum to exactly `count`, the number of updates in the aggregate. Otherwise the
+    sum is in 1..most, with most = n m_max.
     """
     low = weight[0]
     high = weight[1] if weight.shape[0] == 2 else jnp.uint32(0)

@@ -1,7 +1,8 @@
-"""Prime fields in uint32 arithmetic only, for Shamir's scheme.
+"""Prime fields for Shamir's scheme, in uint32 arithmetic only.
 
-`MERSENNE31`, p = 2^31 - 1, is the protocol's; `small_field(p)` runs the same sharing code over a
-field so small that every case can be tried. Elements are canonical: 0 <= x < p, in and out.
+The protocol uses `MERSENNE31`, p = 2^31 - 1. `small_field(p)` runs the same sharing code over a
+field so small that tests can try every case. Elements are canonical, 0 <= x < p, on input and
+output.
 """
 
 from collections.abc import Callable
@@ -27,13 +28,13 @@ class Field(NamedTuple):
 
 
 def reduce(x: UInt32[Array, " *shape"]) -> Elements:
-    """Any uint32 mod 2^31 - 1."""
+    """x mod 2^31 - 1, for any uint32 x."""
     x = (x & jnp.uint32(P)) + (x >> jnp.uint32(31))
     return jnp.where(x >= jnp.uint32(P), x - jnp.uint32(P), x)
 
 
 def _multiply(a: Elements, b: Elements) -> Elements:
-    """2^32 = 2 and 2^31 = 1 mod p, so the high half of the product counts twice."""
+    """a * b mod p. Since 2^32 = 2 and 2^31 = 1 mod p, the product's high half counts twice."""
     high, low = mul_high(a, b), a * b
     return reduce((high << jnp.uint32(1)) + (low >> jnp.uint32(31)) + (low & jnp.uint32(P)))
 
@@ -47,7 +48,7 @@ MERSENNE31 = Field(
 
 
 def small_field(prime: int) -> Field:
-    """The field of a prime below 2^16: exhaustive checks use it."""
+    """The field of a prime below 2^16, for exhaustive checks. Raises `ValueError` otherwise."""
     if not (2 <= prime < 1 << 16 and all(prime % q for q in range(2, int(prime**0.5) + 1))):
         raise ValueError(f"Argument 'prime' must be a prime below 65536, not {prime}.")
     p = jnp.uint32(prime)
@@ -60,7 +61,7 @@ def small_field(prime: int) -> Field:
 
 
 def inverse(field: Field, a: Elements) -> Elements:
-    """1 / a by Fermat's a^(p-2); 0 gives 0."""
+    """1 / a, computed as a^(p-2); 0 for a = 0."""
     exponent = jnp.uint32(field.prime - 2)
 
     def square_and_multiply(bit: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -75,9 +76,9 @@ def inverse(field: Field, a: Elements) -> Elements:
 
 
 def horner(field: Field, value: Elements, coefficient: Elements, points: Elements) -> Elements:
-    """One step of Horner's rule: (value + coefficient) * point, at every point; shapes broadcast.
+    """One step of Horner's rule: (value + coefficient) * point. Shapes broadcast.
 
-    From the highest degree down to 1; the constant term is added at the end.
+    Call it from the highest degree down to 1, then add the constant term.
     """
     shape = jnp.broadcast_shapes(value.shape, coefficient.shape, points.shape)
     summed = field.add(*(jnp.broadcast_to(x, shape) for x in (value, coefficient)))
@@ -85,9 +86,9 @@ def horner(field: Field, value: Elements, coefficient: Elements, points: Element
 
 
 def lagrange_at_zero(field: Field, points: UInt32[Array, " t"]) -> UInt32[Array, " t"]:
-    """Weights w_j with f(0) = sum w_j f(x_j) for every polynomial of degree below t.
+    """Lagrange weights w_j: f(0) = sum_j w_j f(x_j) for every polynomial f of degree below t.
 
-    Points are distinct and not zero.
+    Points must be distinct and not zero; this is not checked.
     """
     size = points.shape[0]
     same = jnp.eye(size, dtype=bool)
@@ -108,7 +109,7 @@ def lagrange_at_zero(field: Field, points: UInt32[Array, " t"]) -> UInt32[Array,
 def combine(
     field: Field, weights: UInt32[Array, " t"], values: UInt32[Array, "t ..."]
 ) -> UInt32[Array, "..."]:
-    """Sum of weight * value."""
+    """sum_j weights[j] * values[j], in the field."""
 
     def plus(j: Array, total: Array) -> Array:
         weight = jnp.broadcast_to(weights[j], total.shape)
@@ -118,22 +119,22 @@ def combine(
 
 
 def from_signed(values: UInt32[Array, " *shape"]) -> Elements:
-    """The element of F_p, p = 2^31 - 1, of a word read as a signed number, |value| < 2^30."""
+    """Words as elements of F_p, p = 2^31 - 1; a word is a signed number, |value| < 2^30."""
     signed = lax.bitcast_convert_type(values, jnp.int32)
     return lax.bitcast_convert_type(jnp.where(signed < 0, signed + P, signed), jnp.uint32)
 
 
 def to_signed(elements: Elements) -> UInt32[Array, " *shape"]:
-    """The word of the signed number that an element stands for: above p / 2 it is negative."""
+    """The inverse of `from_signed`: elements above p / 2 are negative numbers."""
     return jnp.where(elements > jnp.uint32(P // 2), elements - jnp.uint32(P), elements)
 
 
 def from_halves(low: UInt32[Array, " *shape"], high: UInt32[Array, " *shape"]) -> Elements:
-    """low + 2^16 high mod 2^31 - 1, from plain sums of 16-bit halves."""
+    """low + 2^16 high mod 2^31 - 1, where `low` and `high` are plain sums of 16-bit halves."""
     shifted = _multiply(reduce(high), jnp.full_like(high, 1 << 16))
     return MERSENNE31.add(reduce(low), shifted)
 
 
 def first_true(mask: Bool[Array, " n"], count: int) -> Int32[Array, " count"]:
-    """Positions of the first `count` true entries; n where there are fewer."""
+    """Positions of the first `count` true entries, padded with n."""
     return jnp.nonzero(mask, size=count, fill_value=mask.shape[0])[0].astype(jnp.int32)

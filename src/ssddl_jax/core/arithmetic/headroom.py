@@ -1,6 +1,6 @@
-"""Headroom: how many binary places fit before a sum could wrap (docs/protocol.md, section 3.3).
+"""Headroom: how many fraction bits fit before a sum could wrap (docs/protocol.md, section 3.3).
 
-Exact integer arithmetic on the host, before anything is compiled.
+Computed on the host in exact integers, before anything is compiled.
 """
 
 import math
@@ -8,29 +8,29 @@ from typing import NamedTuple
 
 from ssddl_jax.common.errors import ConfigError
 
-MOST_FRACTION_BITS = 24  # float32 carries no more
+MOST_FRACTION_BITS = 24  # float32 has no more
 _INT32_MAX = 2**31 - 1
-# Most that a sum may be. Plaintext: half of (p - 1) / 2, p = 2^48 + 1 (Phong et al.); the other
-# half is for the weights that updates are added to.
+# The largest sum that each kind holds. Plaintext: half of (p - 1) / 2, p = 2^48 + 1 (Phong et al.);
+# the other half is for the weights to which updates are added.
 CAPACITIES = {"ring": 2**31 - 1, "wide ring": 2**63 - 1, "field": 2**30 - 1, "plaintext": 2**46}
 
 
 class Headroom(NamedTuple):
-    """What the encoding of a round can hold, and what it costs in accuracy."""
+    """The largest sum of a round, the largest that fits, and the rounding error."""
 
     fraction_bits: int
     largest_sum: int  # n * m_max * ceil(c 2^f)
     capacity: int  # M_max
-    error_bound: float  # of the mean, per coordinate: half a step, one step if stochastic
+    error_bound: float  # of a coordinate of the mean: half a step; one step if stochastic
 
     @property
     def bits(self) -> float:
-        """Binary places to spare before the largest possible sum would wrap."""
+        """Spare bits before the largest possible sum would wrap."""
         return math.log2(self.capacity / self.largest_sum)
 
 
 def capacity_kind(ring_bits: int, field: bool) -> str:
-    """Which of `CAPACITIES` bounds a sum."""
+    """The key in `CAPACITIES` that bounds a sum."""
     if field:
         return "field"
     return "wide ring" if ring_bits == 64 else "ring"
@@ -54,10 +54,11 @@ def headroom(
     kind: str,
     stochastic: bool = False,
 ) -> Headroom:
-    """Checks n * m_max * ceil(c 2^f) <= M_max and ceil(c 2^f) <= 2^31 - 1; 'auto' finds f.
+    """Checks that n * m_max * ceil(c 2^f) <= M_max and ceil(c 2^f) <= 2^31 - 1.
 
-    `weight_max` is m_max over the whole population, 1 if uniform. Raises `ConfigError` if the sum
-    could wrap, with the numbers and the nearest fraction_bits, or group size, that fits.
+    With `fraction_bits` 'auto', chooses the largest f that fits. `weight_max` is m_max over the
+    whole population; 1 if weights are uniform. Raises `ConfigError` if the sum could wrap; the
+    message has the numbers and the fraction_bits, or the group size, that would fit.
     """
     capacity = CAPACITIES[kind]
     terms = group_size * weight_max

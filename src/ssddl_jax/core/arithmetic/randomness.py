@@ -1,9 +1,9 @@
-"""Where random words come from (docs/protocol.md, section 4): secret chain, public words.
+"""All random words (docs/protocol.md, section 4): the secret key chain, and public words.
 
-The chain S_0, S_1, ... derives every pair key and is forward secure: the next state does not give
-the last. Public words (selection, graph, batches, dropouts, rounding) come from another key, so
-that nothing public depends on a secret one. All functions are traceable; rounds and ids may be
-traced.
+Every pair key is derived from the chain S_0, S_1, ... The chain is forward secure: a state does not
+reveal the one before it. Public words (selection, graph, batches, dropouts, rounding) come from
+another key, so nothing public depends on a secret key. All functions are traceable; rounds and ids
+may be traced.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from ssddl_jax.core.arithmetic.rings import mul_high
 
 Key = UInt32[Array, "8"]
 _P = 2**31 - 1
-_EVERYBODY = 0xFFFFFFFF  # stands where a nonce names a participant
+_EVERYBODY = 0xFFFFFFFF  # in a nonce, in place of one participant's id
 
 
 def _nonce(*parts: Array | int) -> UInt32[Array, "3"]:
@@ -31,7 +31,7 @@ def _seed_words(seed: int) -> np.ndarray:
 
 
 class Start(NamedTuple):
-    """What a run starts from."""
+    """The keys that a run starts from."""
 
     chain: Key  # S_0
     public: Key  # R
@@ -39,40 +39,42 @@ class Start(NamedTuple):
 
 
 def start_of(seed: int) -> Start:
-    """All that a seed gives, 0 <= seed < 2^64, by one small program."""
+    """Derives all starting keys from a seed, 0 <= seed < 2^64, by one small program."""
     words = jax.device_put(_seed_words(seed))
-    traced = isinstance(words, jax.core.Tracer)  # inside a program no part has its own options
+    traced = isinstance(
+        words, jax.core.Tracer
+    )  # inside a program, a part cannot have its own options
     return (_started if traced else _started_alone)(words)
 
 
 def _started(words: UInt32[Array, "2"]) -> Start:
     nonces = jnp.stack([_nonce(0, 0, tag("INIT")), _nonce(0, 0, tag("RAND"))])
     chain, public = first8(jnp.pad(words, (0, 6))[None], jnp.zeros(1, jnp.uint32), nonces)
-    model = jax.random.key(words[0], impl="threefry2x32")  # whatever JAX's default is
+    model = jax.random.key(words[0], impl="threefry2x32")  # whatever JAX's default
     return Start(chain, public, jax.random.fold_in(model, words[1]))
 
 
-# It runs once and is made of whole numbers, which no level of optimisation changes.
+# It runs once. Its arithmetic is on integers, so the optimisation level cannot change the result.
 _started_alone = jax.jit(_started, compiler_options={"xla_backend_optimization_level": "0"})
 
 
 def initial_chain(seed: int) -> Key:
-    """S_0 of a seed, 0 <= seed < 2^64."""
+    """S_0, the chain state before round 0; 0 <= seed < 2^64."""
     return start_of(seed).chain
 
 
 def next_chain(chain: Key) -> Key:
-    """S_{r+1} of S_r; the old state is to be erased."""
+    """S_{r+1} from S_r. The caller erases the old state."""
     return first8(chain, jnp.uint32(0), _nonce(0, 0, tag("NEXT")))
 
 
 def chain_at(chain: Key, steps: UInt32[Array, ""]) -> Key:
-    """The state so many rounds on."""
+    """The chain state `steps` rounds later."""
     return jax.lax.fori_loop(jnp.uint32(0), steps, lambda _, state: next_chain(state), chain)
 
 
 def public_key(seed: int) -> Key:
-    """R of a seed: the key of all public randomness."""
+    """R, the key of all public randomness; 0 <= seed < 2^64."""
     return start_of(seed).public
 
 
@@ -82,14 +84,14 @@ def pair_keys(
     dealers: UInt32[Array, " *shape"],
     holders: UInt32[Array, " *shape"],
 ) -> UInt32[Array, "*shape 8"]:
-    """K_{i->j} for dealers i and holders j (global ids) of this round's chain state."""
+    """Keys K_{i->j} of dealers i and holders j (global ids) under this round's chain state."""
     return _keys(chain, attempt, dealers, holders, tag("PAIR"))
 
 
 def ideal_keys(
     chain: Key, attempt: UInt32[Array, ""], ids: UInt32[Array, " *shape"]
 ) -> UInt32[Array, "*shape 8"]:
-    """Keys of the uploads that engine ideal draws."""
+    """Keys from which engine ideal draws its uploads."""
     return _keys(chain, attempt, ids, jnp.zeros_like(ids), tag("IDEA"))
 
 
@@ -99,7 +101,7 @@ def coefficient_keys(
     dealers: UInt32[Array, " *shape"],
     degrees: UInt32[Array, " *shape"],
 ) -> UInt32[Array, "*shape 8"]:
-    """Keys of the coefficients of degree l = 1..t-1 of the dealers' polynomials."""
+    """Keys of the coefficients of the dealers' polynomials, of degrees 1..t-1."""
     return _keys(chain, attempt, dealers, degrees, tag("SHAM"))
 
 
@@ -109,8 +111,10 @@ def agreed_keys(
     first: UInt32[Array, " *shape"],
     second: UInt32[Array, " *shape"],
 ) -> UInt32[Array, "*shape 8"]:
-    """Keys that two members agree on, whichever comes first, from what stands for both their
-    secrets: first8(ChaCha20(secrets, a, (lower id, higher id, "PAIR"))). Ours.
+    """Keys on which two members agree, the same in either order. Our simulation of key agreement.
+
+    first8(ChaCha20(secrets, a, (lower id, higher id, "PAIR"))), where `secrets` is the xor of both
+    members' secrets, in place of a Diffie-Hellman secret.
     """
     low, high = jnp.minimum(first, second), jnp.maximum(first, second)
     nonce = jnp.stack([low, high, jnp.full_like(low, tag("PAIR"))], axis=-1)
@@ -124,9 +128,11 @@ def secret_elements(
     index: Array | int,
     purpose: str,
 ) -> UInt32[Array, "*shape 8"]:
-    """Eight elements of F_p, p = 2^31 - 1, for each participant; `index` u32 [*shape] tells several
-    apart. Words 0..7 of ChaCha20(S_r, a, (id, index, purpose)) by mask to 31 bits; where that is p,
-    words 8..15; if that is p, too (chance 2^-62), 0. Ours.
+    """Eight elements of F_p, p = 2^31 - 1, for each participant. Our choice.
+
+    Takes words 0..7 of ChaCha20(S_r, a, (id, index, purpose)), each masked to 31 bits. Where the
+    result is p, takes words 8..15; where that is p as well (probability 2^-62), 0. `index` u32
+    [*shape] distinguishes several secrets of one participant.
     """
     second = jnp.broadcast_to(jnp.asarray(index, jnp.uint32), ids.shape)
     nonce = jnp.stack([ids, second, jnp.full_like(ids, tag(purpose))], axis=-1)
@@ -144,7 +150,10 @@ def _keys(chain: Key, attempt: Array, first: Array, second: Array, purpose: Arra
 
 
 def shuffled(public: Key, first: Array | int, count: int) -> Int32[Array, " count"]:
-    """0..count-1 in the order of their SELE words: a round's, or a pass's, order of everybody."""
+    """0..count-1 in the order of their SELE words: a random order of all participants.
+
+    `first` is the round, or the pass of `rotate`.
+    """
     drawn = words(public, _nonce(first, _EVERYBODY, tag("SELE")), count)
     return jnp.argsort(drawn, stable=True)
 
@@ -152,10 +161,10 @@ def shuffled(public: Key, first: Array | int, count: int) -> Int32[Array, " coun
 def selected(
     public: Key, round_: Array, size: int, everybody: int, selection: str
 ) -> Int32[Array, " size"]:
-    """Ids of a round's group: `size` of `everybody` without replacement.
+    """Ids of a round's group: n = `size` of N = `everybody` participants, without replacement.
 
-    `rotate`: a pass is floor(N / n) rounds over one shuffled order (what is left over, fewer than n
-    participants, sits that pass out: our reading).
+    `rotate`: a pass is floor(N / n) rounds over one shuffled order. The remaining participants,
+    fewer than n, sit out that pass (our reading).
     """
     if size == everybody:
         return jnp.arange(size, dtype=jnp.int32)
@@ -168,12 +177,12 @@ def selected(
 
 
 def ring_words(public: Key, round_: Array, attempt: Array, count: int) -> UInt32[Array, " count"]:
-    """GRPH words of an attempt, one a slot: members ordered by them stand in a ring."""
+    """GRPH words of an attempt, one for each slot. Their order arranges the members in a ring."""
     return words(public, _nonce(round_, attempt, tag("GRPH")), count)
 
 
 def vanished_slots(public: Key, round_: Array, size: int, vanishing: int) -> Bool[Array, " size"]:
-    """The slots, exactly `vanishing` of them, that upload nothing in this round."""
+    """Which slots upload nothing in this round; exactly `vanishing` are true."""
     if not vanishing:
         return jnp.zeros(size, bool)
     order = jnp.argsort(words(public, _nonce(round_, _EVERYBODY, tag("DROP")), size), stable=True)
@@ -183,10 +192,10 @@ def vanished_slots(public: Key, round_: Array, size: int, vanishing: int) -> Boo
 def batch_order(
     public: Key, round_: Array, participant: Array, count: Array, epochs: int, most: int
 ) -> Int32[Array, "epochs most"]:
-    """One permutation of a participant's `count` rows for each epoch; what lies beyond is padding.
+    """A permutation of a participant's `count` rows for each epoch; later entries are padding.
 
-    Word e * count + j orders row j in epoch e. `count` may be traced, at most `most`: the layout of
-    the words depends on it, so they are looked up, not reshaped.
+    Word e * count + j orders row j in epoch e. `count` may be traced and is at most `most`. The
+    layout of the words depends on `count`, so words are looked up rather than reshaped.
     """
     drawn = participant_words(public, round_, participant, epochs * most, "BTCH")
     position = jnp.arange(most, dtype=jnp.uint32)[None, :]
@@ -202,26 +211,26 @@ def batch_order(
 def participant_words(
     public: Key, round_: Array, participant: Array, count: int, purpose: str
 ) -> UInt32[Array, "16 num_blocks"]:
-    """At least `count` public words of one participant, by lane and block."""
+    """At least `count` public words of one participant, by lane and block; `purpose` is the tag."""
     num_blocks = -(-count // 16)
     nonce = _nonce(round_, participant, tag(purpose))
     return blocks(public[None], jnp.arange(num_blocks, dtype=jnp.uint32), nonce[None])
 
 
 def pool_words(public: Key, round_: Array, count: int) -> UInt32[Array, " count"]:
-    """Public words of a round that order pooled rows: nonce (r, 0xffffffff, "BTCH")."""
+    """Public words of a round that order the pooled rows; nonce (r, 0xffffffff, "BTCH")."""
     return words(public, _nonce(round_, _EVERYBODY, tag("BTCH")), count)
 
 
 def noise_key(chain: Key, participant: Array) -> Key:
-    """The key of a participant's noise in a round: first8(ChaCha20(S_r, 0, (id, 0, "LAPL")))."""
+    """The key of a participant's noise: first8(ChaCha20(S_r, 0, (id, 0, "LAPL")))."""
     return first8(chain, jnp.uint32(0), _nonce(participant, 0, tag("LAPL")))
 
 
 def rounding_noise(
     public: Key, round_: Array, participant: Array, count: int
 ) -> Float32[Array, " count"]:
-    """u uniform in [0, 1), in steps of 2^-24, for stochastic rounding."""
+    """Noise for stochastic rounding: uniform multiples of 2^-24 in [0, 1)."""
     drawn = participant_words(public, round_, participant, count, "RNDG").reshape(-1)[:count]
     return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
 
@@ -229,15 +238,15 @@ def rounding_noise(
 def resampled_rows(
     public: Key, participant: Array, examples: int, total: int
 ) -> Int32[Array, " examples"]:
-    """`examples` rows of `total`, with replacement, computed from the participant's id alone.
+    """Draws `examples` of `total` rows with replacement, from the participant's id alone.
 
-    Row = floor(word * total / 2^32), by the high half of a 32 x 32 bit product in uint32.
-    Our choice: nonce (0, id, "ROWS"); the protocol leaves partitions open.
+    Row = floor(word * total / 2^32): the high half of a 32 x 32 bit product, in uint32. The nonce
+    (0, id, "ROWS") is our choice; the protocol leaves partitions open.
     """
     drawn = participant_words(public, jnp.uint32(0), participant, examples, "ROWS")
     return mul_high(drawn.reshape(-1)[:examples], jnp.uint32(total)).astype(jnp.int32)
 
 
 def model_key(seed: int) -> Array:
-    """A jax.random key for the model's initial parameters, from both halves of the seed."""
+    """The jax.random key of the model's initial parameters; uses both halves of the seed."""
     return start_of(seed).model

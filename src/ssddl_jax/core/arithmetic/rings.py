@@ -1,7 +1,8 @@
-"""Arithmetic of message words: Z_2^32, and Z_2^64 as two uint32 limbs.
+"""Arithmetic on message words: Z_2^32, and Z_2^64 as two uint32 limbs.
 
-A message is a row of W words (docs/protocol.md, section 3.1): W = D in the ring, W = 2 D in the
-wide ring, all low limbs first, then all high limbs. No 64-bit type is used: a TPU has none.
+A message is a row of W words (docs/protocol.md, section 3.1). In the ring Z_2^32, W = D. In the
+wide ring Z_2^64, W = 2 D: all low limbs, then all high limbs. No 64-bit type is used, because a TPU
+has none.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from jaxtyping import Float32, Int32, UInt32
 Words = UInt32[Array, "... W"]
 _HALF = 16
 _LOW = 0xFFFF
-MOST = 1 << 16  # numbers of 16 bits that surely add up below 2^32
+MOST = 1 << 16  # so many 16-bit numbers always sum to less than 2^32
 
 
 class Ring(NamedTuple):
-    """Exact arithmetic on message words; every function acts on the last axis."""
+    """Exact arithmetic on message words. Every function acts on the last axis."""
 
     bits: int
     limbs: int
@@ -26,7 +27,7 @@ class Ring(NamedTuple):
     negate: Callable[[Array], Array]  # [..., W] -> [..., W]
     sum: Callable[[Array], Array]  # [m, W] -> [W]
     encode: Callable[[Array, Array], Array]  # i32 [..., D], u32 weight [...] -> [..., W]
-    lift: Callable[[Array], Array]  # [W] -> f32 [D], the signed value
+    lift: Callable[[Array], Array]  # [W] -> f32 [D], the signed values
 
 
 def split(words: Words) -> tuple[Array, Array]:
@@ -40,10 +41,10 @@ def _join(low: Array, high: Array) -> Words:
 
 
 def from_halves(low: Array, high: Array) -> Words:
-    """Wide words from sums of the 16-bit halves of every limb, [..., W] each below 2^32.
+    """Wide words from sums of the 16-bit halves of their limbs.
 
-    `low` sums the lower halves, `high` the upper halves: plain sums, so that a kernel can make
-    them in any order, and carries are settled here, once.
+    `low` holds sums of lower halves, `high` sums of upper halves, [..., W] each, all below 2^32.
+    They are plain sums, so a kernel can add in any order; carries are propagated here, once.
     """
     half = jnp.uint32(_HALF)
     low_l, low_h = split(low)
@@ -88,7 +89,7 @@ def _sum64(rows: UInt32[Array, "m W"]) -> UInt32[Array, " W"]:
 
 
 def _sum_few64(rows: UInt32[Array, "m W"]) -> UInt32[Array, " W"]:
-    """Of at most 2^16 rows."""
+    """The sum of at most 2^16 rows."""
     low = jnp.sum(rows & jnp.uint32(_LOW), axis=0, dtype=jnp.uint32)
     high = jnp.sum(rows >> jnp.uint32(_HALF), axis=0, dtype=jnp.uint32)
     return from_halves(low, high)

@@ -1,1 +1,1 @@
-"""What a participant does alone: models, optimizers, its data, its local training."""
+"""A participant's own work: its data, its model, its optimizer, its local training."""

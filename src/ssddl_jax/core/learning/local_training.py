@@ -1,7 +1,7 @@
-"""LocalTrain: what one participant does alone, and the same for a tile of them under vmap.
+"""Local training: one participant's training, and the same for a tile of them under vmap.
 
-Every member starts from the round's parameters, runs E epochs of minibatch steps over its own
-rows, and yields its update = params_after - params_before (optax's sign).
+Every member starts from the round's parameters and runs E epochs of minibatch steps over its own
+rows. Its update is params_after - params_before (optax's sign).
 """
 
 from collections.abc import Callable
@@ -14,46 +14,49 @@ from jax import Array, lax
 from jaxtyping import Float32, Int32, UInt32
 
 from ssddl_jax.core.arithmetic.randomness import batch_order
+from ssddl_jax.core.devices import TRAITS, Traits
 from ssddl_jax.core.learning.models import Model, Params
 from ssddl_jax.core.learning.population import Data, as_float, rows_of
 
-# (params, data, public, round, ids [T]) -> updates, mean losses [T]. Updates are a tuple of pieces
-# f32 [T, ...], one or more, which `flattened` and side by side are [T, d] in `ravel_pytree` order.
+# (params, data, public, round, ids [T]) -> updates, mean losses [T]. Updates are a tuple of one or
+# more pieces f32 [T, ...]; flattened and concatenated they are [T, d] in `ravel_pytree` order.
 TrainTile = Callable[
     [Params, Data, Array, Array, Int32[Array, " T"]],
     tuple[tuple[Float32[Array, "T ..."], ...], Float32[Array, " T"]],
 ]
-_SMALL = 4096  # coordinates of neighbouring leaves that are joined into one piece
+_SMALL = 4096  # neighbouring leaves are joined into pieces of at most so many coordinates
 
 
 class LocalSteps(NamedTuple):
-    """The static choices of local training."""
+    """How many steps a participant takes, and on what batches; all static."""
 
     epochs: int
     batch_size: int
     ragged: bool  # some batch may hold fewer than batch_size examples
-    most: int | None = None  # stop after so many steps; None: whole epochs
-    padded: bool = True  # some batch may be filled up with zeros
+    most: int | None = None  # the largest number of steps; None: whole epochs
+    padded: bool = True  # some batch may be padded with zeros
 
     def in_a_round(self, rows: int) -> int:
-        """Steps of a participant with so many rows."""
+        """The steps that a participant with `rows` rows takes in a round."""
         steps = self.epochs * -(-rows // self.batch_size)
         return steps if self.most is None else min(steps, self.most)
 
 
 def mean_loss(model: Model, params: Params, x: Array, y: Array, valid: Array) -> Array:
-    """Mean cross entropy over the valid examples of a batch; 0 if there are none."""
+    """Mean cross entropy f32 [] over the valid examples of a batch; 0 if none is valid."""
     logits = model.apply(params, x)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
     weights = valid.astype(jnp.float32)
     return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1)
 
 
-def images_at(data: Data, index: Int32[Array, " B"], schedule: str) -> Float32[Array, "B ..."]:
-    """Images as the model takes them. Accelerators fetch them as rows: their memory is laid out in
-    registers' widths, which an image's last axis would hardly fill.
+def images_at(data: Data, index: Int32[Array, " B"], as_rows: bool) -> Float32[Array, "B ..."]:
+    """The images at these indices, as float32 in [0, 1].
+
+    `as_rows` gathers flat rows: an accelerator's memory is laid out in registers' widths, which the
+    last axis of an image would hardly fill.
     """
-    if schedule == "cpu":
+    if not as_rows:
         return as_float(data.images[index])
     rows = data.images.reshape(data.images.shape[0], -1)[index]
     return as_float(rows).reshape(*index.shape, *data.images.shape[1:])
@@ -63,29 +66,31 @@ def minibatch_steps(
     model: Model,
     optimizer: optax.GradientTransformation,
     steps: LocalSteps,
-    schedule: str = "cpu",
+    traits: Traits = TRAITS["cpu"],
 ) -> Callable[[Params, Data, Array, Array], tuple[Params, Array]]:
-    """(params, data, rows i32 [steps, B], valid bool [steps, B]) -> (params after a step on each
-    minibatch, mean loss of the valid examples); the optimizer starts anew.
+    """Training on given minibatches, as a function.
+
+    (params, data, rows i32 [steps, B], valid bool [steps, B]) -> (params after one step on each
+    minibatch, mean loss over the valid examples). The optimizer state is initialised on each call.
     """
 
     def run(params: Params, data: Data, chosen: Array, valid: Array) -> tuple[Params, Array]:
         def step(carry: tuple[Params, Params], batch: tuple[Array, Array]) -> tuple[Params, Array]:
-            before, memory = carry
+            before, optimizer_state = carry
             index, valid = batch
-            x, y = images_at(data, index, schedule), data.labels[index]
+            x, y = images_at(data, index, traits.images_as_rows), data.labels[index]
             if steps.padded:
                 x, y = without_padding(x, y, valid)
             loss, gradient = jax.value_and_grad(mean_loss, argnums=1)(model, before, x, y, valid)
-            moves, after_memory = optimizer.update(gradient, memory, before)
-            after = (optax.apply_updates(before, moves), after_memory)
-            if steps.ragged:  # a batch without examples is no step
+            moves, next_state = optimizer.update(gradient, optimizer_state, before)
+            after = (optax.apply_updates(before, moves), next_state)
+            if steps.ragged:  # skip a batch without examples
                 some = jnp.any(valid)
                 after = jax.tree.map(lambda new, old: jnp.where(some, new, old), after, carry)
             return after, loss * jnp.sum(valid.astype(jnp.float32))
 
         start = (params, optimizer.init(params))
-        if len(chosen) == 1:  # no loop: its carry would be a copy of the parameters for each
+        if len(chosen) == 1:  # a loop would carry one more copy of each member's parameters
             (after, _), losses = step(start, (chosen[0], valid[0]))
         else:
             (after, _), losses = lax.scan(step, start, (chosen, valid))
@@ -99,17 +104,17 @@ def train_tile(
     model: Model,
     optimizer: optax.GradientTransformation,
     steps: LocalSteps,
-    schedule: str = "cpu",
+    traits: Traits = TRAITS["cpu"],
 ) -> TrainTile:
-    """The updates and mean losses of a tile of participants.
+    """Trains a tile of participants side by side; returns their updates and mean losses.
 
-    The width of a tile decides which kernels XLA picks, so it is part of the numerical recipe; the
-    barriers keep what stands before and after from changing that choice. On an accelerator, whose
-    kernels for products do not depend on it, updates go straight into their encoding: two passes
-    through memory fewer.
+    The tile's size decides which kernels XLA picks on a CPU, so it is part of the numerical recipe.
+    Barriers keep the code before and after from changing that choice. On an accelerator the kernels
+    for products do not depend on it, so there are no barriers: updates go straight into their
+    encoding, which saves two passes through memory.
     """
 
-    batches_of = minibatch_steps(model, optimizer, steps, schedule)
+    batches_of = minibatch_steps(model, optimizer, steps, traits)
 
     def train_one(
         params: Params, data: Data, public: UInt32[Array, "8"], round_: Array, participant: Array
@@ -125,7 +130,7 @@ def train_tile(
         after, loss = batches_of(params, data, chosen[: steps.most], valid[: steps.most])
         return jax.tree.map(jnp.subtract, after, params), loss
 
-    @jax.jit  # its shapes are asked for before it is used: traced once for both
+    @jax.jit  # LocalTrain first asks for its shapes; jit traces it once for both
     def train(
         params: Params, data: Data, public: Array, round_: Array, ids: Array
     ) -> tuple[tuple[Array, ...], Array]:
@@ -133,21 +138,21 @@ def train_tile(
         updates, losses = jax.vmap(train_one, in_axes=(None, None, None, None, 0))(
             params, data, public, round_, ids
         )
-        if schedule == "cpu":
+        if traits.pieces_joined:
             return lax.optimization_barrier((pieces_of(updates), losses))
-        leaves = jax.tree.leaves(updates)  # as they are: to flatten them is to copy
+        leaves = jax.tree.leaves(updates)  # not flattened, which would copy them
         return tuple(x if x.ndim > 1 else x[:, None] for x in leaves), losses
 
     return train
 
 
 def flattened(updates: tuple[Float32[Array, "T ..."], ...]) -> tuple[Float32[Array, "T _"], ...]:
-    """Pieces of one axis besides the tile's."""
+    """Every piece [T, ...] as [T, d_p]."""
     return tuple(piece.reshape(piece.shape[0], -1) for piece in updates)
 
 
 def pieces_of(updates: Params) -> tuple[Float32[Array, "T _"], ...]:
-    """Leaves [T, ...] as pieces [T, d_p]: large ones by themselves, runs of small ones joined."""
+    """Leaves [T, ...] as pieces [T, d_p]: large leaves alone, runs of small ones joined."""
     runs: list[list[Array]] = []
     for leaf in jax.tree.leaves(updates):
         flat = leaf.reshape(leaf.shape[0], -1)
@@ -159,7 +164,7 @@ def pieces_of(updates: Params) -> tuple[Float32[Array, "T _"], ...]:
 
 
 def tree_of(pieces: tuple[Float32[Array, " _"], ...], like: Params) -> Params:
-    """One participant's pieces [d_p], cut anywhere, as leaves again, shaped as in `like`."""
+    """One participant's pieces [d_p] as a tree shaped like `like`; pieces may be cut anywhere."""
     leaves, structure = jax.tree.flatten(like)
     found, left = [], list(pieces)
     for leaf in leaves:
@@ -175,6 +180,6 @@ def tree_of(pieces: tuple[Float32[Array, " _"], ...], like: Params) -> Params:
 
 
 def without_padding(x: Array, y: Array, valid: Array) -> tuple[Array, Array]:
-    """x [B, ...] and y [B] with zeros where nothing is valid [B]."""
+    """x [B, ...] and y [B] with zeros wherever `valid` [B] is false."""
     real = valid.reshape(-1, *(1,) * (x.ndim - 1))
     return jnp.where(real, x, jnp.zeros_like(x)), jnp.where(valid, y, jnp.zeros_like(y))

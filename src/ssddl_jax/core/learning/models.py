@@ -1,8 +1,8 @@
-"""Models: an `(init, apply)` pair; flax modules for those of the field.
+"""Models. A model is an `(init, apply)` pair of functions; the built-in ones are flax modules.
 
-`init(key, example) -> params` with example f32 [1, *shape]; `apply(params, x) -> logits`, x f32
-[batch, *shape] in [0, 1], logits f32 [batch, classes]. A user brings any such pair, or a flax
-module, or `module:attribute` of either.
+`init(key, example) -> params` with example f32 [1, *shape]; `apply(params, x) -> logits` with x f32
+[batch, *shape] in [0, 1] and logits f32 [batch, classes]. Users may pass such a pair or a flax
+module, or name either as `module:attribute`.
 """
 
 import functools
@@ -22,19 +22,19 @@ Params = Any
 
 
 class Model(NamedTuple):
-    """Pure functions of a model, and its name for people."""
+    """A model as pure functions, with a name for display."""
 
     init: Callable[[Array, Array], Params]
     apply: Callable[[Params, Array], Array]
     name: str = "custom"
-    apart: bool = False  # each example's logits are known to depend on that example alone
-    module: Any = None  # the flax module that it is of, if it is
+    apart: bool = False  # an example's logits are known to depend on that example alone
+    module: Any = None  # its flax module, if it has one
 
 
 class Dense(nn.Module):
     """y = x K^T + b with the kernel K stored [features, inputs].
 
-    Of one small batch, the gradient of this layout is a faster product: its rows are long.
+    For a small batch this layout makes the gradient a faster product, because its rows are long.
     """
 
     features: int
@@ -48,7 +48,7 @@ class Dense(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between them; `features` are the widths, the last the classes."""
+    """Dense layers with ReLU between them. `features` are their widths; the last is the classes."""
 
     features: tuple[int, ...]
 
@@ -61,11 +61,12 @@ class MLP(nn.Module):
 
 
 class PatchConv(nn.Module):
-    """A valid convolution and a maximum over disjoint squares, as patches times a matrix.
+    """A valid convolution and max pooling over disjoint squares, as patches times a matrix.
 
-    Every participant has kernels of its own: under vmap a convolution would become a grouped one,
-    slow to differentiate, where this becomes a batched matrix product. Outputs that fill no square
-    at the far edges are never computed; the bias, the same over a square, is added after it.
+    Each participant has its own kernels. Under vmap a convolution would become a grouped one, which
+    is slow to differentiate; this becomes a batched matrix product. Outputs at the far edges that
+    fill no square are not computed. The bias is the same within a square, so it is added after the
+    maximum.
     """
 
     features: int
@@ -94,9 +95,9 @@ class PatchConv(nn.Module):
 
 
 def _max_pool(x: Array, width: int) -> Array:
-    """Maximum over disjoint squares that tile x [batch, rows, columns, channels].
+    """Max pooling over the disjoint squares that tile x [batch, rows, columns, channels].
 
-    By elementwise maxima: a reduce over two axes is slower to differentiate.
+    Uses elementwise maxima: a reduce over two axes is slower to differentiate.
     """
     batch, rows, columns, channels = x.shape
     x = x.reshape(batch, rows // width, width, columns // width, width, channels)
@@ -105,10 +106,10 @@ def _max_pool(x: Array, width: int) -> Array:
 
 
 class CNN(nn.Module):
-    """Shokri & Shmatikov's MNIST net on 32 x 32 inputs: 105,506 parameters, tanh.
+    """The MNIST network of Shokri & Shmatikov on 32 x 32 inputs: 105,506 parameters, tanh.
 
     conv 5x5 1->32, max pool 3/3, conv 5x5 32->64, max pool 2/2, 256 -> 200 -> classes. Smaller
-    images are padded with zeros to 32 x 32.
+    images are zero-padded to 32 x 32.
     """
 
     classes: int
@@ -118,7 +119,7 @@ class CNN(nn.Module):
         x = x[..., None] if x.ndim == 3 else x
         before = [((32 - side) // 2, (33 - side) // 2) for side in x.shape[1:3]]
         x = jnp.pad(x, ((0, 0), *before, (0, 0)))
-        # tanh grows: taken after the maximum it gives the same, with fewer of them.
+        # tanh is increasing, so it commutes with the maximum: apply it after, to fewer values.
         x = jnp.tanh(PatchConv(32, 5, 3)(x))
         x = jnp.tanh(PatchConv(64, 5, 2)(x))
         x = jnp.tanh(Dense(200)(x.reshape(x.shape[0], -1)))
@@ -133,13 +134,13 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-# Compiled as a whole, their initial parameters have the bits that they have step by step; of a
-# model of the user's own nobody can know that. At level 1 compiling takes 0.6 of the time.
+# For built-in models only: compiled as a whole, their initial parameters have the same bits as when
+# computed step by step. User models give no such guarantee. Level 1 compiles in 0.6 of the time.
 _INIT_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 
 
 def as_model(model: Any, name: str = "custom") -> Model:
-    """A `Model` from a flax module, an `(init, apply)` pair, or a `Model`.
+    """Converts a flax module or an `(init, apply)` pair to a `Model`; a `Model` is returned as is.
 
     Raises `ConfigError` for anything else.
     """
@@ -153,7 +154,7 @@ def as_model(model: Any, name: str = "custom") -> Model:
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and isinstance(model, nnx.Module):
         remedy = (
-            "is an nnx module, whose parameters are made already; give (init, apply) functions by "
+            "is an nnx module, whose parameters already exist; give (init, apply) functions by "
             "nnx.split and nnx.merge, as docs/own-parts.md shows"
         )
         raise ConfigError("model", type(model).__name__, remedy)
@@ -162,7 +163,10 @@ def as_model(model: Any, name: str = "custom") -> Model:
 
 
 def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
-    """The model of this name for inputs of `shape` (without batch) and so many classes."""
+    """The model of this name, for inputs of `shape` (one example) and `classes` classes.
+
+    Raises `ConfigError` for an unknown name, or a shape that the model cannot take.
+    """
     if ":" in name:
         return as_model(load_attribute("model", name), name)
     if name not in MODELS:
@@ -174,12 +178,14 @@ def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
     whole = jax.jit(model.init, compiler_options=_INIT_OPTIONS)
 
     def init(key: jax.Array, example: jax.Array) -> Params:
-        traced = isinstance(key, jax.core.Tracer)  # inside a program no part has its own options
+        traced = isinstance(
+            key, jax.core.Tracer
+        )  # inside a program, a part cannot have its own options
         return (model.init if traced else whole)(key, example)
 
     return model._replace(init=init, apart=True)
 
 
 def count_parameters(params: Params) -> int:
-    """d of a parameter tree, or of its shapes."""
+    """d, the number of coordinates of a parameter tree, or of a tree of shapes."""
     return sum(int(leaf.size) for leaf in jax.tree.leaves(params))

@@ -1,4 +1,4 @@
-"""Optimizers from optax: one line in a table each, or `module:attribute` of the user's own.
+"""Optimizers from optax: one line each in a table, or the user's own as `module:attribute`.
 
 The local optimizer turns gradients into a participant's steps. The server optimizer takes minus
 the mean update as its gradient (Reddi et al., Adaptive Federated Optimization, 2021).
@@ -27,7 +27,10 @@ SERVER: dict[str, Callable[[], optax.GradientTransformation]] = {
 
 
 def local_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
-    """The local optimizer of this name; `module:attribute` is called with the learning rate."""
+    """The local optimizer of this name; `module:attribute` is called with the learning rate.
+
+    Raises `ConfigError` if there is no such optimizer.
+    """
     if ":" in name:
         return _transformation("local_optimizer", name, learning_rate)
     if name not in LOCAL:
@@ -38,7 +41,10 @@ def local_optimizer(name: str, learning_rate: float) -> optax.GradientTransforma
 
 
 def server_optimizer(name: str) -> optax.GradientTransformation:
-    """The server optimizer of this name; `module:attribute` is called without arguments."""
+    """The server optimizer of this name; `module:attribute` is called without arguments.
+
+    Raises `ConfigError` if there is no such optimizer.
+    """
     if ":" in name:
         return _transformation("server_optimizer", name)
     if name not in SERVER:

@@ -1,4 +1,4 @@
-"""What LocalTrain reports for every slot, and how devices exchange it: as one array."""
+"""Outcomes: what LocalTrain reports for every slot. Devices exchange them as one array."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,18 +15,18 @@ class Outcomes(NamedTuple):
     """What LocalTrain reports for every slot."""
 
     finite: Bool[Array, " n"]
-    clipped: UInt32[Array, " n"]  # coordinates
-    loss: Float32[Array, " n"]
-    diagnostics: dict[str, Float32[Array, " n"]]  # the measures that were asked for
+    clipped: UInt32[Array, " n"]  # coordinates that the clip changed
+    loss: Float32[Array, " n"]  # mean training loss
+    diagnostics: dict[str, Float32[Array, " n"]]  # the requested measures
 
 
 def measured(
     measures: Mapping[str, Measure], updates: Sequence[Float32[Array, "T ..."]], clip: float
 ) -> dict[str, Float32[Array, " T"]]:
-    """Every measure of a tile's updates; without measures nothing is traced.
+    """Every measure of a tile's updates, clipped first. Without measures nothing is traced.
 
-    The barriers keep XLA from fusing a measure with what else reads the updates: the order of a
-    float sum, and so its last bit, would depend on the program around it.
+    The barriers keep XLA from fusing a measure with other code that reads the updates. Otherwise
+    the order of a float sum, and so its last bit, would depend on the surrounding program.
     """
     if not measures:
         return {}
@@ -37,7 +37,7 @@ def measured(
 
 
 def pack(outcomes: Outcomes) -> UInt32[Array, "n C"]:
-    """One array instead of three or more: devices exchange it at once."""
+    """Outcomes as one array, so that devices need one exchange instead of three or more."""
     diagnostics = outcomes.diagnostics
     floats = (outcomes.loss, *(diagnostics[name] for name in sorted(diagnostics)))
     words = [lax.bitcast_convert_type(column, jnp.uint32) for column in floats]
@@ -45,7 +45,7 @@ def pack(outcomes: Outcomes) -> UInt32[Array, "n C"]:
 
 
 def unpack(rows: UInt32[Array, "n C"], names: Iterable[str]) -> Outcomes:
-    """The columns, to the bit; `names`: of the diagnostics."""
+    """The inverse of `pack`, exact to the bit. `names` are those of the diagnostics."""
     finite, clipped, *words = rows.T
     present = finite == 1
     loss, *more = (lax.bitcast_convert_type(column, jnp.float32) for column in words)

@@ -1,7 +1,7 @@
-"""`Data`: what lives on the device once and for all rounds.
+"""`Data`: the training and test data, placed on the device once for all rounds.
 
-Images stay uint8; a participant is a padded row of indices into them, with a count, so that
-unequal datasets fit one shape; or, for `resample:E`, nothing but its id.
+Images stay uint8. A participant is a padded row of indices into them with a count, so that datasets
+of different sizes fit one shape. For `resample:E` a participant is only its id.
 """
 
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ from ssddl_jax.core.arithmetic.randomness import resampled_rows
 
 
 class Data(NamedTuple):
-    """Training data with its owners, and test data; a pytree of arrays.
+    """Training data with its owners, and test data. A pytree of arrays.
 
-    M training rows, N participants, L rows of the largest. For `resample:E`, `rows` is [0, E]: the
-    shape says E, and rows are computed from ids inside the program.
+    There are M training rows and N participants; the largest has L rows. For `resample:E`, `rows`
+    is [0, E]: its shape gives E, and rows are computed from ids inside the program.
     """
 
     images: Any  # u8 or f32 [M, *shape]
@@ -31,12 +31,12 @@ class Data(NamedTuple):
 
     @property
     def participants(self) -> int:
-        """N."""
+        """N, the number of participants."""
         return int(self.counts.shape[0])
 
     @property
     def classes(self) -> int:
-        """Labels are 0..classes-1; host only."""
+        """The number of classes; labels are 0..classes-1. Reads the labels, so host only."""
         return 1 + int(max(np.max(self.labels), np.max(self.test_labels, initial=0)))
 
     @property
@@ -51,12 +51,10 @@ class Data(NamedTuple):
 
 
 def check_kind(data: Any) -> None:
-    """Refuses what is no `Data`, or one made by hand whose labels and rows are no integers. Raises
-    `ConfigError`.
-    """
+    """Raises `ConfigError` unless this is a `Data` whose labels, rows and counts are integers."""
     remedy = "make_data(images, labels, owners) makes one"
     if not isinstance(data, Data):
-        raise ConfigError("data", type(data).__name__, f"is no ssddl_jax.Data; {remedy}")
+        raise ConfigError("data", type(data).__name__, f"is not an ssddl_jax.Data; {remedy}")
     for name in ("labels", "rows", "counts", "test_labels"):
         dtype = getattr(getattr(data, name), "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
@@ -66,14 +64,14 @@ def check_kind(data: Any) -> None:
 
 
 def rows_of(data: Data, public: Array, participant: Array) -> Int32[Array, " L"]:
-    """Row indices of a (traced) participant, padded."""
+    """The row indices of a (traced) participant, padded to L."""
     if data.rows.shape[0] == 0:
         return resampled_rows(public, participant, data.most_rows, data.images.shape[0])
     return data.rows[participant]
 
 
 def as_float(images: Array) -> Array:
-    """Pixels in [0, 1] from uint8; floats as they are."""
+    """float32 pixels: uint8 divided by 255, so in [0, 1]; floats as they are."""
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / jnp.float32(255)
     return images.astype(jnp.float32)

@@ -1,4 +1,5 @@
-"""Sharing schemes: how encoded updates become uploads, and what the server makes of them.
+"""Sharing schemes: they turn encoded updates into uploads, and uploads into the sum.
 
-`base` is the contract; one file for each scheme. Which rule has which: `config/rules.py`.
+`base` holds the contract. Each scheme is one file. `config/rules.py` says which dropout rule uses
+which scheme.
 """

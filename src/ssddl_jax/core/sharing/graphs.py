@@ -1,8 +1,8 @@
 """The sharing graph inside the compiled round: who shares with whom in an attempt.
 
-Complete, or a k-regular Harary ring over a fresh public permutation of the attempt's members
-(Bell et al. 2020; docs/protocol.md, section 5). Partners are found a tile of slots at a time, so
-that no n x n array exists; members are a mask, so that no pattern of dropouts recompiles.
+The graph is complete, or a k-regular Harary ring over a fresh public permutation of the attempt's
+members (Bell et al. 2020; docs/protocol.md, section 5). Partners are found one tile of slots at a
+time, so no n x n array exists. Members are a mask, so no dropout pattern causes a recompilation.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int32, UInt32
 
 
 class RingGraph(NamedTuple):
-    """An attempt's members in a ring: positions 0..count-1 hold members, the rest the others."""
+    """An attempt's members in a ring, at positions 0..m-1; all other slots follow."""
 
     order: Int32[Array, " n"]  # the slot at a position
     position: Int32[Array, " n"]  # the position of a slot
@@ -21,7 +21,7 @@ class RingGraph(NamedTuple):
 
 
 def make_ring(words: UInt32[Array, " n"], members: Bool[Array, " n"]) -> RingGraph:
-    """Members ordered by their words, ties by slot."""
+    """Orders the members by their words; ties go to the lower slot."""
     size = members.shape[0]
     slots = jnp.arange(size, dtype=jnp.int32)
     outside = (~members).astype(jnp.uint32)
@@ -35,8 +35,8 @@ def ring_partners(
 ) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
     """Partner slots at ring distance 1..k/2 on both sides, and which of them exist.
 
-    In a small ring both sides meet: a partner is listed once, and with k >= count - 1 the graph is
-    complete.
+    In a small ring the two sides meet. Each partner then counts once, and for k >= m - 1 the graph
+    is complete.
     """
     distance = jnp.arange(1, neighbours // 2 + 1, dtype=jnp.int32)
     offsets = jnp.concatenate([distance, -distance])
@@ -56,7 +56,7 @@ def are_partners(
     first: Int32[Array, " *shape"],
     second: Int32[Array, " *shape"],
 ) -> Bool[Array, " *shape"]:
-    """Whether slots share: both members, at ring distance 1..k/2."""
+    """Whether two slots share: both are members, at ring distance 1..k/2."""
     here, there = ring.position[first], ring.position[second]
     apart = jnp.abs(here - there)
     distance = jnp.minimum(apart, ring.members - apart)
@@ -67,7 +67,7 @@ def are_partners(
 def complete_partners(
     members: Bool[Array, " n"], slots: Int32[Array, " T"]
 ) -> tuple[Int32[Array, "T n-1"], Bool[Array, "T n-1"]]:
-    """All other slots, and which of them are members, if the slot itself is one."""
+    """All other slots as partners, and which of them exist: those where both are members."""
     others = jnp.arange(members.shape[0] - 1, dtype=jnp.int32)[None, :]
     partners = others + (others >= slots[:, None]).astype(jnp.int32)
     return partners, members[partners] & members[slots][:, None]
@@ -76,18 +76,18 @@ def complete_partners(
 def survivors_connected(
     ring: RingGraph, neighbours: int, alive: Bool[Array, " n"]
 ) -> Bool[Array, ""]:
-    """Whether the ring's graph, restricted to the alive members, is connected.
+    """Whether the survivors' graph is connected.
 
-    Edges never cross a gap of more than k/2 positions between one survivor and the next; one such
-    gap leaves a path, two cut the graph.
+    No edge crosses a gap of more than k/2 positions between neighbouring survivors. One such gap
+    leaves a path; two cut the graph.
     """
     size = alive.shape[0]
     here = jnp.arange(size, dtype=jnp.int32)
-    standing = alive[ring.order] & (here < ring.members)
-    last = lax.cummax(jnp.where(standing, here, -1))
+    survives = alive[ring.order] & (here < ring.members)
+    last = lax.cummax(jnp.where(survives, here, -1))
     previous = jnp.concatenate([jnp.full(1, -1, jnp.int32), last[:-1]])
-    first = jnp.argmax(standing).astype(jnp.int32)
-    wrapped = first + ring.members - last[-1]  # from the last survivor round to the first
-    inner = standing & (previous >= 0) & (here - previous > neighbours // 2)
+    first = jnp.argmax(survives).astype(jnp.int32)
+    wrapped = first + ring.members - last[-1]  # from the last survivor around to the first
+    inner = survives & (previous >= 0) & (here - previous > neighbours // 2)
     gaps = jnp.sum(inner, dtype=jnp.int32) + (wrapped > neighbours // 2).astype(jnp.int32)
     return gaps <= 1

@@ -1,9 +1,9 @@
-"""Uploads of the right joint distribution, without pair shares (docs/protocol.md, section 6).
+"""Draws uploads from the right joint distribution, without pair shares (protocol.md, section 6).
 
-To the server the uploads are uniform over all vectors with the right sum, if the sharing graph is
-connected. So every upload but the last is drawn, and the last alive slot's is the difference. No
-share exists to be opened, and no view but the server's can be taken. This is how a million
-participants fit: n W words instead of n k W.
+If the sharing graph is connected, the server sees uploads that are uniform over all vectors with
+the right sum. So every upload is drawn at random, except that of the last alive slot, which makes
+the sum right. No shares exist, so none can be opened, and only the server's view can be shown. A
+million participants fit this way: n W words instead of n k W.
 """
 
 import jax.numpy as jnp
@@ -26,18 +26,18 @@ from ssddl_jax.core.tiling import scan_tiles, tile_count, tile_slots, tile_start
 
 
 def _tile(scheme: Scheme) -> int:
-    """Uploads drawn side by side."""
+    """How many uploads are drawn side by side."""
     return min(schedule_of(scheme).keys_at_once(scheme, scheme.size), scheme.size)
 
 
 def words_made(scheme: Scheme) -> int:
-    """16 x the blocks that a round evaluates, padding of tiles included."""
+    """PRG words that a round evaluates, 16 for each block, tile padding included."""
     tile = _tile(scheme)
     return 16 * scheme.num_blocks * tile * tile_count(scheme.size, tile, scheme.mesh.size)
 
 
 def ideal(scheme: Scheme) -> Sharing:
-    """The `Sharing` of engine ideal, where nothing is opened."""
+    """The `Sharing` of engine ideal. It opens nothing."""
     schedule, tile = schedule_of(scheme), _tile(scheme)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:

@@ -1,14 +1,15 @@
-"""Additive shares between pairs: every mask computed, as a deployment with these keys would.
+"""Additive shares between pairs. Every mask is computed, as in a deployment with these keys.
 
 Dealer i's share for holder j is s_{i->j} = PRG(K_{i->j}); holder i uploads
 
     a_i = x_i + sum_j (s_{j->i} - s_{i->j})               (directed)
     a_i = x_i + sum_{j<i} s_{j->i} - sum_{j>i} s_{i->j}   (paired, by id)
 
-The sum over j is the slot's *mask*; how masks are made is the schedule's to say. In the 32-bit ring
-sums are linear word by word, so masks are added to the messages' sums as they are made and no
-upload is held; the wide ring's carries need message and mask side by side, so there, and for a
-transcript, all rows are kept. Either way the aggregate and the uploads digest are the same bits.
+The sum over j is the slot's *mask*. The schedule decides in which steps masks are computed. In the
+32-bit ring, sums are linear in each word: masks are added to the sums of the messages as soon as
+they exist, and no upload is kept. In the wide ring, carries depend on message and mask together, so
+all rows are kept, as they are for a transcript. The aggregate and the uploads digest have the same
+bits either way.
 """
 
 import jax.numpy as jnp
@@ -25,12 +26,14 @@ from ssddl_jax.core.sharing.base import (
 )
 from ssddl_jax.core.sharing.partners import attempt_ring, chain_keys
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
-from ssddl_jax.core.sharing.unmasking import left_over
+from ssddl_jax.core.sharing.unmasking import pads_to_remove
 from ssddl_jax.core.tiling import into_tiles
 
 
 def pairwise(scheme: Scheme) -> Sharing:
-    """The `Sharing` of pads between pairs, which the scheme may open where members vanish."""
+    """The `Sharing` of pads between pairs. If the scheme opens keys, the pads shared with vanished
+    members are removed from the sum.
+    """
     masks = schedule_of(scheme).masks(scheme, chain_keys)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
@@ -49,7 +52,7 @@ def pairwise(scheme: Scheme) -> Sharing:
             aggregate, digest = scheme.ring.sum(each), weighted_sum(each, factors)
         opened = jnp.uint32(0)
         if scheme.opens == "keys" and scheme.vanishing:
-            pads, opened = left_over(scheme, attempt, ring, attempt, chain_keys)
+            pads, opened = pads_to_remove(scheme, attempt, ring, attempt, chain_keys)
             aggregate = scheme.ring.add(aggregate, scheme.ring.negate(pads))
             if ring is not None:
                 enough &= graphs.survivors_connected(ring, scheme.neighbours, attempt.alive)
@@ -59,13 +62,14 @@ def pairwise(scheme: Scheme) -> Sharing:
 
 
 def pair_words_made(scheme: Scheme) -> int:
-    """16 x the blocks evaluated in a round: shares, and those made again for the vanished where
-    something is opened; padding too.
+    """PRG words that a round evaluates, 16 for each block, tile padding included.
+
+    Counts the shares, and the pads that the server recomputes for vanished members.
     """
     schedule = schedule_of(scheme)
-    made = schedule.blocks_made(scheme)
+    blocks = schedule.blocks_made(scheme)
     if scheme.opens and scheme.vanishing:
         pairs = scheme.vanishing * scheme.neighbours
         listed = into_tiles(pairs, schedule.keys_at_once(scheme, pairs), scheme.mesh.size)
-        made += 2 * int(listed.size) * scheme.num_blocks
-    return 16 * made
+        blocks += 2 * int(listed.size) * scheme.num_blocks
+    return 16 * blocks

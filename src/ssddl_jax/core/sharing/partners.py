@@ -1,4 +1,4 @@
-"""Who shares with whom in an attempt, and under which keys."""
+"""The partners of each slot in an attempt, and the keys that they share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,17 @@ from ssddl_jax.core.arithmetic.randomness import pair_keys, ring_words
 from ssddl_jax.core.sharing import graphs
 from ssddl_jax.core.sharing.base import Attempt, Scheme
 
-# (what keys come from, dealers' slots, holders' slots) -> keys u32 [..., 8]; slots broadcast.
+# (source of the keys, dealers' slots, holders' slots) -> keys u32 [..., 8]; slots broadcast.
 KeysOf = Callable[[Any, Array, Array], Array]
 
 
 def chain_keys(attempt: Attempt, dealers: Array, holders: Array) -> UInt32[Array, "... 8"]:
-    """K_{i->j} from the round's chain: SSDDL's own keys."""
+    """SSDDL's pair keys K_{i->j}, derived from the round's chain state."""
     return pair_keys(attempt.chain, attempt.number, attempt.ids[dealers], attempt.ids[holders])
 
 
 def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.RingGraph | None:
-    """The ring of an attempt's members; None for the complete graph."""
+    """The ring graph of an attempt's members; None for the complete graph."""
     if scheme.complete:
         return None
     words = ring_words(attempt.public, attempt.round, attempt.number, scheme.size)
@@ -30,7 +30,7 @@ def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.RingGraph | None:
 def partners_of(
     scheme: Scheme, attempt: Attempt, ring: graphs.RingGraph | None, slots: Int32[Array, " T"]
 ) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
-    """Partner slots of some slots, and which of them exist: for a transcript."""
+    """The partners of some slots, as slots, and which of them exist."""
     if ring is None:
         return graphs.complete_partners(attempt.members, slots)
     return graphs.ring_partners(ring, scheme.neighbours, slots)

@@ -1,21 +1,22 @@
-"""SecAgg (Bonawitz et al. 2017), on a sparse graph SecAgg+ (Bell et al. 2020).
+"""SecAgg (Bonawitz et al. 2017); on a sparse graph, SecAgg+ (Bell et al. 2020).
 
-Member u has two secrets: the seed b_u of a mask of its own, and a key s_u from which it agrees on
-a key K_uv with every partner v. It deals Shamir shares of both, t needed, to its *holders*: its
-partners and itself. It uploads
+Member u has two secrets: the seed b_u of its own mask, and a key s_u from which it agrees on a key
+K_uv with every partner v. It deals Shamir shares of both, of which t are needed, to its *holders*:
+its partners and itself. It uploads
 
     y_u = x_u + PRG(b_u) + sum_{v<u} PRG(K_uv) - sum_{v>u} PRG(K_uv)     (by id)
 
-Then every survivor answers for each member whose shares it holds with one of them: that of b_u if u
-uploaded, that of s_u if it vanished, never both. The server interpolates, takes away the survivors'
-own masks and what is left of pair masks with the vanished, and has the sum of the survivors'
-updates. A late upload stays under PRG(b_u). If a member has fewer than t holders left, nothing is
+Each survivor then opens one of the two shares that it holds of each member u: that of b_u if u
+uploaded, that of s_u if u vanished, never both. The server interpolates, subtracts the survivors'
+own masks and the pair masks with the vanished, and is left with the sum of the survivors' updates.
+A late upload stays hidden under PRG(b_u). If a member has fewer than t holders left, nothing is
 opened and the round is void.
 
-Secrets are eight elements of F_p, p = 2^31 - 1: 256 bits on the wire, 248 of secrecy (ours). Key
-agreement is simulated: K_uv = first8(ChaCha20(s_u xor s_v, a, (min id, max id, "PAIR"))) is made
-from one member's key and what stands for the other's public one, so a key that was recovered wrong
-would show. Of the shares, the compiled round evaluates those that are opened.
+A secret is eight elements of F_p, p = 2^31 - 1: 256 bits on the wire, 248 bits of secrecy (our
+choice). Key agreement is simulated: K_uv = first8(ChaCha20(s_u xor s_v, a, (min id, max id,
+"PAIR"))). It takes one member's secret key and a stand-in for the other's public key, so a key that
+was recovered wrongly would show in the sum. The compiled round evaluates only the shares that are
+opened.
 """
 
 from typing import Any, NamedTuple
@@ -42,58 +43,61 @@ from ssddl_jax.core.sharing.base import (
 from ssddl_jax.core.sharing.pairwise import pair_words_made
 from ssddl_jax.core.sharing.partners import attempt_ring, partners_of
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
-from ssddl_jax.core.sharing.unmasking import left_over
+from ssddl_jax.core.sharing.unmasking import pads_to_remove
 from ssddl_jax.core.tiling import into_tiles, scan_tiles
 
-SELF_MASK, MASK_KEY = 1, 2  # kinds of secret; 0 for none
-_KEYS = 64  # secrets shared side by side
-_TILE_ELEMENTS = 1 << 16  # of shares dealt side by side: they stay in a core's cache
-Source = tuple[Attempt, UInt32[Array, "n 8"]]  # whose mask keys make the pair keys
+SELF_MASK, MASK_KEY = 1, 2  # kinds of secret; 0: none
+_KEYS = 64  # secrets whose shares are evaluated side by side
+_TILE_ELEMENTS = 1 << 16  # of shares evaluated side by side: they stay in a core's cache
+Source = tuple[Attempt, UInt32[Array, "n 8"]]  # the mask keys that give the pair keys
 
 
 class Opened(NamedTuple):
-    """The shares that the server is given after the uploads; all zeros if the round is void."""
+    """The shares that the server receives after the uploads; all zeros if the round is void."""
 
-    kind: UInt32[Array, " n"]  # of which secret of a slot: SELF_MASK, MASK_KEY, or 0
-    answers: UInt32[Array, " n"]  # how many shares of it
-    points: UInt32[Array, "n t"]  # where the first t of them stand
+    kind: UInt32[Array, " n"]  # the opened secret of each slot: SELF_MASK, MASK_KEY, or 0
+    answers: UInt32[Array, " n"]  # how many of its shares are opened
+    points: UInt32[Array, "n t"]  # the points of the first t of them
     shares: UInt32[Array, "n t 8"]
     enough: Bool[Array, ""]  # every member had t holders left
 
 
 class Recovered(NamedTuple):
-    """What the server learns of the members' secrets after the uploads."""
+    """What the server learns about the members' secrets after the uploads."""
 
-    kind: UInt32[Array, " n"]  # which secret of a slot was opened: SELF_MASK, MASK_KEY, or 0
-    secret: UInt32[Array, "n 8"]  # by interpolation from the opened shares
-    opened: UInt32[Array, " n"]  # shares opened of it
+    kind: UInt32[Array, " n"]  # the opened secret of each slot: SELF_MASK, MASK_KEY, or 0
+    secret: UInt32[Array, "n 8"]  # interpolated from the opened shares
+    opened: UInt32[Array, " n"]  # how many of its shares were opened
     enough: Bool[Array, ""]  # every member had t holders left
 
 
 def secrets_of(attempt: Attempt, kind: int) -> UInt32[Array, "n 8"]:
-    """The members' own secrets of one kind, elements of F_p."""
+    """The secrets of one kind of every slot, elements of F_p."""
     purpose = "SELF" if kind == SELF_MASK else "MKEY"
     return secret_elements(attempt.chain, attempt.number, attempt.ids, 0, purpose)
 
 
 def partner_keys(source: Source, dealers: Array, holders: Array) -> UInt32[Array, "... 8"]:
-    """K_uv of two slots, from the mask keys in `source`."""
+    """Pair keys K_uv of pairs of slots, from the mask keys in `source`."""
     attempt, secrets = source
     both = secrets[dealers] ^ secrets[holders]
     return agreed_keys(both, attempt.number, attempt.ids[dealers], attempt.ids[holders])
 
 
 def recover(scheme: Scheme, attempt: Attempt) -> Recovered:
-    """Opens one secret of each member from t shares, by Lagrange over F_p."""
+    """Opens one secret of each member from t shares, by Lagrange interpolation over F_p."""
     given = open_shares(scheme, attempt)
     secret = interpolate(given.points, given.shares)
     return Recovered(given.kind, secret, given.answers, given.enough)
 
 
 def open_shares(scheme: Scheme, attempt: Attempt) -> Opened:
-    """Every holder that is left answers with one kind of share of each member, chosen by whether
-    that member uploaded; nobody answers if someone has fewer than t holders left, or if the sum
-    would hold too few, or fall apart into sums of survivors whose masks all are opened.
+    """Opens the shares that the server needs, one kind for each member.
+
+    Every surviving holder opens its share of a member's self-mask seed if the member uploaded, and
+    of its mask key otherwise. Nobody opens anything if a member has fewer than t holders left, if
+    too few survive, or if the survivors' graph is cut. If it were cut, the server could remove all
+    masks within each part and learn its sum.
     """
     slots, t = jnp.arange(scheme.size, dtype=jnp.int32), scheme.threshold
     ring = attempt_ring(scheme, attempt)
@@ -106,13 +110,13 @@ def open_shares(scheme: Scheme, attempt: Attempt) -> Opened:
     enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive)
     if ring is not None and scheme.vanishing:
         enough &= graphs.survivors_connected(ring, scheme.neighbours, attempt.alive)
-    stays = attempt.alive
-    kind = jnp.where(stays, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
+    uploaded = attempt.alive
+    kind = jnp.where(uploaded, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
     kind = jnp.where(attempt.members & enough, kind, jnp.uint32(0))
     _, first = lax.sort((~answers, holders), dimension=1, num_keys=1, is_stable=True)
     points = first[:, :t].astype(jnp.uint32) + jnp.uint32(1)  # holder in slot j has f(j + 1)
     secrets = jnp.where(
-        stays[:, None], secrets_of(attempt, SELF_MASK), secrets_of(attempt, MASK_KEY)
+        uploaded[:, None], secrets_of(attempt, SELF_MASK), secrets_of(attempt, MASK_KEY)
     )
     shares = shares_at(scheme, attempt, secrets, points)
     shown = kind > 0
@@ -128,7 +132,7 @@ def open_shares(scheme: Scheme, attempt: Attempt) -> Opened:
 def interpolate(
     points: UInt32[Array, "n t"], shares: UInt32[Array, "n t 8"]
 ) -> UInt32[Array, "n 8"]:
-    """The server's part: f_u(0) of every slot from t shares, by Lagrange over F_p."""
+    """The server's step: f_u(0) of every slot from t shares, by Lagrange interpolation over F_p."""
     weights = jax.vmap(lambda row: lagrange_at_zero(MERSENNE31, row))(points)
     return jax.vmap(lambda w, s: combine(MERSENNE31, w, s))(weights, shares)
 
@@ -136,7 +140,7 @@ def interpolate(
 def shares_at(
     scheme: Scheme, attempt: Attempt, secrets: UInt32[Array, "n 8"], points: UInt32[Array, "n m"]
 ) -> UInt32[Array, "n m 8"]:
-    """f_u at points of every slot's own, f_u(0) = the slot's secret that is opened."""
+    """Shares f_u(x) of the opened secret f_u(0) of every slot, at that slot's points."""
     n, m = points.shape
     purpose = jnp.where(attempt.alive, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
     degrees = jnp.arange(scheme.threshold - 1, 0, -1, dtype=jnp.uint32)
@@ -166,8 +170,10 @@ def shares_at(
 
 
 def words_made(scheme: Scheme) -> int:
-    """16 x the blocks evaluated: pair masks, self masks at the members and at the server, and pair
-    masks with the vanished; padding included.
+    """PRG words that a round evaluates, 16 for each block, tile padding included.
+
+    Counts pair masks, self masks (at the members and again at the server), and the pair masks that
+    the server recomputes for vanished members.
     """
     side_by_side = schedule_of(scheme).keys_at_once(scheme, scheme.size)
     listed = into_tiles(scheme.size, side_by_side, scheme.mesh.size)
@@ -176,7 +182,7 @@ def words_made(scheme: Scheme) -> int:
 
 
 def secagg(scheme: Scheme) -> Sharing:
-    """The `Sharing` of protocols secagg and secagg+: rule secagg, paired shares."""
+    """The `Sharing` of rule secagg, for protocols secagg and secagg+; shares are paired."""
     masks, ring_of = schedule_of(scheme).masks(scheme, partner_keys), scheme.ring
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
@@ -213,15 +219,16 @@ def unmasked(
     public: UInt32[Array, "n 8"],
     summed: UInt32[Array, " W"],
 ) -> UInt32[Array, " W"]:
-    """The server's part: the survivors' uploads `summed`, less every mask in them. Of the vanished
-    it uses the mask keys it recovered, of the others what stands for their `public` keys.
+    """The server's step: removes every mask from `summed`, the sum of the survivors' uploads.
+
+    It uses the recovered mask keys of the vanished, and the others' `public` keys.
     """
     own, _ = self_sums(scheme, found.secret, found.kind == SELF_MASK, jnp.zeros_like(found.kind))
     less = scheme.ring.add(summed, scheme.ring.negate(own))
     if not scheme.vanishing:
         return less
     known = jnp.where((found.kind == MASK_KEY)[:, None], found.secret, public)
-    pads, _ = left_over(scheme, attempt, graph, (attempt, known), partner_keys)
+    pads, _ = pads_to_remove(scheme, attempt, graph, (attempt, known), partner_keys)
     return scheme.ring.add(less, scheme.ring.negate(pads))
 
 
@@ -231,7 +238,10 @@ def self_sums(
     counted: Bool[Array, " n"],
     factors: UInt32[Array, " n"],
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
-    """Ring sum of the counted slots' self-masks, and the sum of factor * word; over the devices."""
+    """Ring sum of the counted slots' self-masks, and the sum of factor * word.
+
+    The devices divide up the slots. In the wide ring the second sum is zeros.
+    """
     ring, schedule = scheme.ring, schedule_of(scheme)
     listed = into_tiles(scheme.size, schedule.keys_at_once(scheme, scheme.size), scheme.mesh.size)
     blank = jnp.zeros(1, jnp.uint32)
@@ -245,7 +255,7 @@ def self_sums(
         keys, counted, factors = item
         if ring.limbs == 1:
             total, digest = schedule.drawn_sums(scheme, keys, counted, factors)
-        else:  # the wide ring keeps its rows: no digest is made here
+        else:  # the wide ring keeps its rows and takes the digest from them
             total = schedule.key_sums(scheme, keys, counted)
             digest = jnp.zeros_like(total)
         return (ring.add(carry[0], total), carry[1] + digest), None
@@ -259,5 +269,5 @@ def self_sums(
 
 
 def self_masks(scheme: Scheme, seeds: UInt32[Array, "n 8"]) -> UInt32[Array, "n W"]:
-    """PRG(b_u) of every slot, for rows that are kept."""
+    """The self-masks PRG(b_u) of every slot."""
     return schedule_of(scheme).rows(scheme, seeds, jnp.ones(seeds.shape[0], jnp.uint32))

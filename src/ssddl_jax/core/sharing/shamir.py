@@ -1,10 +1,10 @@
 """Shamir's t-of-n vector sharing over the field (docs/protocol.md, section 5).
 
-Dealer i's polynomial f_i has f_i(0) = its signed message word and coefficients from the PRG; slot j
-holds f_i(j + 1) of every dealer and uploads the sum. Summing is linear, so the sum is the value at
-j + 1 of one polynomial F = sum_i f_i, whose coefficients are sums over the dealers: n (t - 1) W PRG
-words, then one evaluation for each upload. The server interpolates F(0) from t uploads; a dealer
-that vanished after sharing is in it.
+Dealer i's polynomial f_i takes its coefficients from the PRG, and f_i(0) is the signed message
+word. Slot j holds f_i(j + 1) of every dealer i and uploads their sum. That sum is F(j + 1), where
+F = sum_i f_i has the summed coefficients. So a round takes n (t - 1) W PRG words, then evaluates F
+once for each upload. The server interpolates F(0) from t uploads. F(0) includes dealers who
+vanished after sharing.
 """
 
 import jax.numpy as jnp
@@ -21,23 +21,25 @@ from ssddl_jax.core.tiling import scan_tiles
 
 
 def chunking(scheme: Scheme) -> tuple[int, int]:
-    """(chunks, blocks a chunk); chunks are dealt to the devices."""
+    """(chunks of a message, blocks in a chunk). The devices divide up the chunks."""
     devices = scheme.mesh.size
     most = schedule_of(scheme).coefficient_blocks(scheme)
-    chunk = max(2, min(most, -(-scheme.num_blocks // devices)))  # at 1 XLA compiles for minutes
+    chunk = max(
+        2, min(most, -(-scheme.num_blocks // devices))
+    )  # with 1 block XLA compiles for minutes
     chunks = -(-scheme.num_blocks // (chunk * devices)) * devices
     return chunks, chunk
 
 
 def words_made(scheme: Scheme) -> int:
-    """16 x the blocks evaluated for the dealers' coefficients, padding included."""
+    """PRG words evaluated for the dealers' coefficients, 16 for each block, padding included."""
     chunks, chunk = chunking(scheme)
     dealers = -(-scheme.size // LANES) * LANES
     return 16 * chunks * chunk * dealers * (scheme.threshold - 1)
 
 
 def shamir(scheme: Scheme) -> Sharing:
-    """The `Sharing` of rule shamir; the aggregate holds all who dealt shares."""
+    """The `Sharing` of rule shamir. The aggregate contains everyone who dealt shares."""
     size, threshold = scheme.size, scheme.threshold
     chunks, chunk = chunking(scheme)
     padded, made = chunks * chunk, schedule_of(scheme).coefficients
@@ -67,7 +69,7 @@ def shamir(scheme: Scheme) -> Sharing:
             first, constant = piece
 
             def lower(value: Array, degree: Array) -> tuple[Array, None]:
-                """One step of Horner's rule, at every slot's point."""
+                """One step of Horner's rule at every slot's point."""
                 degrees = jnp.full(size, degree, jnp.uint32)
                 keys = coefficient_keys(attempt.chain, attempt.number, attempt.ids, degrees)
                 coefficient = made(scheme, keys, attempt.members, first, chunk)
@@ -94,7 +96,7 @@ def shamir(scheme: Scheme) -> Sharing:
         )
 
         def whole(parts: UInt32[Array, "*lead 16 c"]) -> UInt32[Array, "*lead W"]:
-            """Chunks [chunks, ..., 16, c] joined into messages [..., W]."""
+            """Joins chunks [chunks, ..., 16, c] into messages [..., W]."""
             joined = jnp.moveaxis(parts, 0, -2)
             joined = joined.reshape(*joined.shape[:-2], padded)[..., : scheme.num_blocks]
             return joined.reshape(*joined.shape[:-2], -1)[..., : scheme.width]
@@ -103,7 +105,7 @@ def shamir(scheme: Scheme) -> Sharing:
         if sents is not None:
             each = jnp.where(attempt.alive[:, None], whole(sents), jnp.uint32(0))
         aggregate = field.to_signed(whole(totals))
-        stands = enough & (sharers >= max(3, threshold))
-        return Uploads(aggregate, whole(digests), each, jnp.uint32(0), stands)
+        valid = enough & (sharers >= max(3, threshold))
+        return Uploads(aggregate, whole(digests), each, jnp.uint32(0), valid)
 
     return Sharing(share, holds_sharers=True)

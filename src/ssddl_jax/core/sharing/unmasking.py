@@ -1,4 +1,4 @@
-"""What uploads hold of shares with the vanished: the server makes it again from opened keys."""
+"""Removes the pads shared with vanished members, which the server recomputes from opened keys."""
 
 from typing import Any
 
@@ -14,11 +14,13 @@ from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.core.tiling import into_tiles, scan_tiles
 
 
-def left_over(
+def pads_to_remove(
     scheme: Scheme, attempt: Attempt, ring: graphs.RingGraph | None, source: Any, keys_of: KeysOf
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, ""]]:
-    """What the survivors' uploads hold of their shares with the vanished, which the server makes
-    again from those shares' keys; and how many keys they are.
+    """The pads with vanished members that remain in the sum, and the number of their keys.
+
+    The survivors' uploads contain shares with the vanished that nothing cancels. The server
+    recomputes them from their keys. Returns their ring sum u32 [W] and the count of opened keys.
     """
     gone = attempt.members & ~attempt.alive
     lost = jnp.nonzero(gone, size=scheme.vanishing, fill_value=scheme.size)[0].astype(jnp.int32)
@@ -40,7 +42,7 @@ def left_over(
 def sum_shares(
     scheme: Scheme, source: Any, keys_of: KeysOf, dealers: Array, holders: Array, counted: Array
 ) -> UInt32[Array, " W"]:
-    """Ring sum of the counted shares s_{dealer->holder}, by slot, over the devices."""
+    """Ring sum of the counted shares s_{dealer->holder}, by slot; the devices divide them up."""
     schedule = schedule_of(scheme)
     flat = (dealers.reshape(-1), holders.reshape(-1), counted.reshape(-1))
     pairs = flat[0].shape[0]

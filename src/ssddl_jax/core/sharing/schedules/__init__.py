@@ -1,5 +1,5 @@
-"""Schedules: in which steps a platform makes and adds the words; the words are the same.
+"""Schedules: the order of steps in which a platform computes and adds PRG words.
 
-`choice` holds the record of each. A CPU works in tiles that fit its caches, an accelerator holder
-by holder in few long steps.
+Every schedule gives the same words. `choice` holds a record of each. A CPU works in tiles that fit
+its caches; an accelerator works holder by holder, in few long steps.
 """

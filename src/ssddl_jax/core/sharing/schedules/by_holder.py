@@ -1,8 +1,8 @@
-"""The accelerators' schedule for masks: holder by holder, in few long steps.
+"""Masks on an accelerator: holder by holder, in few long steps.
 
-A step takes a batch of holders, derives the keys of all their shares at once and lets `key_sums`
-add up the words. Each share is made twice, once at either end: that is cheaper there than to keep
-it. Batches are shared out among the devices and need nothing from one another.
+A step takes a batch of holders, derives the keys of all their shares at once, and adds up the words
+with `key_sums`. Each share is computed twice, once at either end; on an accelerator that is cheaper
+than storing it. The devices divide up the batches, which do not depend on one another.
 """
 
 from typing import Any
@@ -25,9 +25,9 @@ from ssddl_jax.core.sharing.schedules.key_sums import (
 from ssddl_jax.core.sharing.schedules.masks import Masks, pieces_of, settle
 from ssddl_jax.core.tiling import scan_tiles, tile_count, tile_slots, tile_starts
 
-_TERMS = {1: WEIGHTED, 2: SIGNED_HALVES, 4: SIGNED_BYTES}  # by pieces of a word
-HELD = 1 << 30  # bytes that a step's masks and keys may take
-PER_KEY = 256  # bytes: its ChaCha state while it is derived
+_TERMS = {1: WEIGHTED, 2: SIGNED_HALVES, 4: SIGNED_BYTES}  # by the number of pieces
+HELD = 1 << 30  # bytes for the masks and keys of a step
+PER_KEY = 256  # bytes of ChaCha state while a key is derived
 
 
 def _holder_bytes(scheme: Scheme) -> int:
@@ -36,32 +36,32 @@ def _holder_bytes(scheme: Scheme) -> int:
 
 
 def _shares_of(scheme: Scheme) -> int:
-    """Shares that a slot deals or holds."""
+    """The number of shares that a slot deals or holds."""
     return scheme.neighbours * (1 if scheme.shares == "paired" else 2)
 
 
 def batch_of(scheme: Scheme) -> int:
-    """Holders of a step: what fits, spread evenly over the steps."""
+    """Holders in a step: as many as fit in memory, spread evenly over the steps."""
     most = max(1, HELD // _holder_bytes(scheme))
     steps = tile_count(scheme.size, most, scheme.mesh.size)
     return -(-scheme.size // steps)
 
 
 def blocks_made(scheme: Scheme) -> int:
-    """PRG blocks that the masks of a round take, padding included."""
+    """The PRG blocks of a round's masks, padding included."""
     batch = batch_of(scheme)
     holders = batch * tile_count(scheme.size, batch, scheme.mesh.size)
     return holders * _shares_of(scheme) * scheme.num_blocks
 
 
 def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
-    """Every slot's shares, expanded from the keys that `keys_of` gives for their ends."""
+    """The masks of a scheme; `keys_of` gives the key of each pair."""
     size, batch, pieces = scheme.size, batch_of(scheme), pieces_of(scheme)
 
     def shares_of(
         attempt: Attempt, ring: graphs.RingGraph | None, source: Any, slots: Array
     ) -> tuple[UInt32[Array, "h K 8"], UInt32[Array, "h K"]]:
-        """Keys and signs of what some slots hold and deal."""
+        """The keys and signs of the shares that some slots hold and deal."""
         partners, valid = partners_of(scheme, attempt, ring, slots)
         here = jnp.broadcast_to(slots[:, None], partners.shape)
         exists = valid.astype(jnp.uint32)

@@ -1,9 +1,10 @@
-"""Schedules: in which steps a platform makes and adds PRG words; the words are the same.
+"""The schedules, as records of the steps in which a platform computes and adds PRG words.
 
-`cpu`: short steps whose buffers stay in a core's cache (`tiled`, `kernels`). `gpu` and `tpu`: few
-long steps whose sums stay in registers (`by_holder`, `key_sums`). A scheme names its schedule;
-everything else asks `schedule_of`. A schedule runs on every platform, so that tests compare the
-accelerators' with the CPU's where there is only a CPU.
+`cpu` takes short steps whose buffers stay in a core's cache (`tiled`, `kernels`). `gpu` and `tpu`
+take few long steps whose sums stay in registers (`by_holder`, `key_sums`). All give the same words.
+A scheme names its schedule, and its code asks `schedule_of(scheme)`. Every schedule runs on every
+platform, so tests can compare them on a CPU alone. `core/devices.py` holds what a schedule changes
+outside the sharing layer (`Traits`).
 """
 
 from collections.abc import Callable
@@ -33,30 +34,31 @@ from ssddl_jax.core.sharing.schedules.key_sums import (
 from ssddl_jax.core.sharing.schedules.masks import Masks
 from ssddl_jax.core.tiling import tile_count
 
-_KEYS_OF_A_ROW = 32  # enough rows to fill a chip, few enough sums to add up afterwards
-_HELD = 1 << 28  # bytes of sums of rows
+_KEYS_OF_A_ROW = 32  # gives enough rows to fill a chip, and few enough sums to add afterwards
+_HELD = 1 << 28  # bytes of the rows' sums
 
 
 class Schedule(NamedTuple):
-    """How a platform makes words.
+    """How a schedule computes and adds words.
 
-    Sums are over at most `keys_at_once(scheme, items)` keys u32 [K, 8], of them `counted` bool [K].
+    Sums are over K <= `keys_at_once(scheme, items)` keys, u32 [K, 8]; `counted` bool [K] selects
+    those that count.
     """
 
     masks: Callable[[Scheme, KeysOf], Masks]
-    blocks_made: Callable[[Scheme], int]  # PRG blocks of a round's masks, padding included
-    keys_at_once: Callable[[Scheme, int], int]  # of a list of so many keys, over all devices
+    blocks_made: Callable[[Scheme], int]  # PRG blocks of a round's masks, with padding
+    keys_at_once: Callable[[Scheme, int], int]  # (scheme, length of the list) -> K
     key_sums: Callable[[Scheme, Array, Array], Array]  # (keys, counted) -> ring sum u32 [W]
     # (keys, counted, factors u32 [K]) -> ring sum, and sum of factor * word, word by word
     drawn_sums: Callable[[Scheme, Array, Array, Array], tuple[Array, Array]]
     rows: Callable[[Scheme, Array, Array], Array]  # (keys, factor) -> factor * words, u32 [K, W]
     # (keys, members, first block) -> sums of uniform field elements, u32 [16, count]
     coefficients: Callable[[Scheme, Array, Array, Array, int], Array]
-    coefficient_blocks: Callable[[Scheme], int]  # blocks of a message done at a time
+    coefficient_blocks: Callable[[Scheme], int]  # blocks of a message at a time
 
 
 def schedule_of(scheme: Scheme) -> Schedule:
-    """The schedule that a scheme names."""
+    """The schedule of a scheme."""
     return SCHEDULES[scheme.schedule]
 
 
@@ -92,7 +94,7 @@ def _cpu_coefficients(
 def _summed(
     scheme: Scheme, terms: Terms, keys: UInt32[Array, "K 8"], *weights: UInt32[Array, " K"]
 ) -> list[UInt32[Array, " W"]]:
-    """Sums of each term over all keys, as messages."""
+    """The sum of each term over all keys, as messages u32 [W]."""
     sums = _over_keys(scheme, terms, keys, weights, jnp.uint32(0), scheme.num_blocks)
     return [lanes.reshape(-1)[: scheme.width] for lanes in sums]
 
@@ -105,7 +107,7 @@ def _over_keys(
     first: Array,
     count: int,
 ) -> UInt32[Array, "terms 16 count"]:
-    """Keys in rows, rows summed."""
+    """Arranges the keys in rows, sums along each row, then adds the rows' sums."""
     spare = -keys.shape[0] % min(_KEYS_OF_A_ROW, keys.shape[0])
     each = min(_KEYS_OF_A_ROW, keys.shape[0])
     in_rows = jnp.pad(keys, ((0, spare), (0, 0))).reshape(-1, each, 8)
@@ -154,7 +156,7 @@ def _rows(
 
 
 def _keys_at_once(scheme: Scheme, items: int) -> int:
-    """What fits, spread evenly over the devices' steps."""
+    """As many keys as fit in memory, spread evenly over the steps of all devices."""
     rows = max(1, _HELD // (128 * scheme.num_blocks))
     steps = tile_count(max(1, items), min(rows * _KEYS_OF_A_ROW, MOST), scheme.mesh.size)
     return -(-max(1, items) // steps)
@@ -171,17 +173,17 @@ def _coefficients(
         total = field.from_halves(low, high)
         return lax.cond(
             jnp.any(rejected > 0),
-            lambda: MERSENNE31.add(total, _stand_ins(rolled(prg), keys, one, first, count)),
+            lambda: MERSENNE31.add(total, _replacements(rolled(prg), keys, one, first, count)),
             lambda: total,
         )
 
     return kernels.coefficient_sums(scheme.prg, keys, members, first, count, few)
 
 
-def _stand_ins(
+def _replacements(
     prg: PRG, keys: UInt32[Array, "n 8"], one: UInt32[Array, " n"], first: Array, count: int
 ) -> UInt32[Array, "16 count"]:
-    """What stands in for rejected words, summed in the field, one member after another."""
+    """The field sum of the replacements for rejected words, one member after another."""
     counter = first + jnp.arange(count, dtype=jnp.uint32)
 
     def drawn(key: Array, nonce_word: int) -> UInt32[Array, "16 count"]:

@@ -1,20 +1,20 @@
-"""The hot loops: PRG blocks, each evaluated once, and the sums that consume them.
+"""The CPU's hot loops: PRG blocks, each evaluated once, and the sums that consume them.
 
-XLA's CPU compiler evaluates an expression anew for each array that it writes, so a block of 16
-words written as 16 arrays costs 16 blocks. Only inside one variadic `lax.reduce` is it shared. Two
-forms follow from that:
+XLA's CPU compiler evaluates an expression again for each array that it writes, so a block of 16
+words written as 16 arrays costs 16 blocks. Only one variadic `lax.reduce` shares the expression.
+Hence two forms:
 
-- `written`: the 16 words of every block as 16 arrays. The reduce runs over an axis of two, whose
-  second element is masked to zero; nothing but the mask depends on it, so the block is hoisted out
-  and stored once, vectorised over blocks.
-- `sum_together`: sums over keys, with nothing written but the sums; vectorised over keys.
+- `written` returns the 16 words of every block as 16 arrays. The reduce runs over an axis of two,
+  whose second element is masked to zero. Only the mask depends on that axis, so the block is
+  hoisted out and stored once, vectorised over blocks.
+- `sum_together` sums over keys and writes only the sums, vectorised over keys.
 
-What enters either form must be broadcast to the full shape first: a change of indexing between the
-block and the reduce makes XLA split the loop and evaluate again. Compilers of accelerators share
-the expression by themselves; they have a schedule of their own (`key_sums`).
+Inputs of either form must first be broadcast to the full shape. A change of indexing between the
+block and the reduce makes XLA split the loop and evaluate the block again. The accelerators'
+compilers share the expression by themselves; their schedule has another kernel (`key_sums`).
 
-A PRG in its rolled form (`chacha.rolled`, for small groups) writes its words to memory itself: one
-array with the 16 lanes in front instead of 16 arrays, so that what follows is done once, too.
+A PRG in its rolled form (`chacha.rolled`, for small groups) writes its words to memory itself, as
+one array with the 16 lanes in front instead of 16 arrays, so later steps run once as well.
 """
 
 import functools
@@ -30,7 +30,7 @@ from ssddl_jax.core.arithmetic.field import from_halves as from_field_halves
 from ssddl_jax.core.arithmetic.reductions import sum_together
 from ssddl_jax.core.arithmetic.rings import MOST, Ring, from_halves
 
-LANES = 16  # keys summed together are padded to a multiple: the vector width of uint32 words
+LANES = 16  # the vector width of uint32 words; keys are padded to a multiple
 
 
 def written(
@@ -41,10 +41,11 @@ def written(
     count: int,
     nonce_word: int = 0,
 ) -> list[Array]:
-    """factor * word for blocks first..first+count-1 of every key, in parts: 16 arrays u32
-    [*P, count], or, of a PRG that writes to memory, one [16, *P, count] (see `lanes_of`).
+    """factor * word for blocks first..first+count-1 of every key.
 
-    `keys`: 8 arrays u32 [*P]; `factor` is any word, such as 0, 1 or -1 mod 2^32.
+    `keys` are 8 arrays u32 [*P]. `factor` is any word, such as 0, 1 or -1 mod 2^32. Returns 16
+    arrays u32 [*P, count], or one array [16, *P, count] if the PRG writes its words to memory;
+    `lanes_of` joins either.
     """
     shape = (*factor.shape, count)
     lead = tuple(range(factor.ndim))
@@ -69,7 +70,7 @@ def written(
 
 
 def lanes_of(parts: Sequence[Array]) -> UInt32[Array, " lanes *shape"]:
-    """Parts as one array with its lanes in front: 16 for all that is added of a word."""
+    """Joins parts into one array with the lanes in front: 16 for each piece of a word."""
     return jnp.stack(parts) if len(parts) >= 16 else jnp.concatenate(parts)
 
 
@@ -81,7 +82,7 @@ def _parts(
     counter: Array,
     nonce_word: int,
 ) -> list[Array]:
-    """Blocks of keys whose axes are `lead` of the shape, under nonce (nonce_word, 0, 0)."""
+    """Blocks of `shape` under nonce (nonce_word, 0, 0); the keys have the axes `lead` of it."""
     if not prg.in_memory:
         columns = [lax.broadcast_in_dim(key, shape, lead) for key in keys]
         nonce = [jnp.full(shape, word, jnp.uint32) for word in (nonce_word, 0, 0)]
@@ -93,16 +94,16 @@ def _parts(
 
 
 def _over(values: Array, word: Array) -> Array:
-    """Values [*shape] for a part: the same for each lane that it holds."""
+    """Values [*shape] to multiply a part with, alike in each of its lanes."""
     return values if values.ndim == word.ndim else values[None]
 
 
 def _kept_loop(first: Array, keys: Sequence[Array]) -> Array:
-    """The same word, through a sort that depends on the keys, so that a loop over keys stays one.
+    """`first`, passed through a sort that depends on the keys, so that a loop over keys stays one.
 
-    From jax 0.12 on, XLA's CPU compiler turns loops without sorts, calls and the like into one
-    function, in which it no longer knows that 16 outputs do not overlap, and LLVM does not
-    vectorise: 8 times slower.
+    From jax 0.12 on, XLA's CPU compiler turns a loop without sorts, calls and the like into one
+    function. There it no longer knows that the 16 outputs do not overlap, so LLVM does not
+    vectorise, and the loop is 8 times slower.
     """
     order = jnp.stack([key.reshape(-1)[0] for key in keys[:2]])
     return lax.sort((order, jnp.stack([first, first])), num_keys=1)[1][0]
@@ -111,14 +112,14 @@ def _kept_loop(first: Array, keys: Sequence[Array]) -> Array:
 def _blocks(
     prg: PRG, keys: UInt32[Array, "K 8"], count: int, first: Array | int = 0, nonce_word: int = 0
 ) -> list[Array]:
-    """Blocks first..first+count-1 in parts [count, K] or [16, count, K], to be summed over K."""
+    """Blocks first..first+count-1 as parts [count, K] or [16, count, K], for sums over K."""
     shape = (count, keys.shape[0])
     counter = lax.broadcasted_iota(jnp.uint32, shape, 0) + jnp.asarray(first, jnp.uint32)
     return _parts(prg, shape, list(keys.T), (1,), counter, nonce_word)
 
 
 def _padded(keys: UInt32[Array, "K ..."]) -> UInt32[Array, "K ..."]:
-    """Zeros up to a multiple of the vector width; at other sizes LLVM falls back to scalars."""
+    """Pads with zeros to a multiple of the vector width; at other sizes LLVM uses scalars."""
     return jnp.pad(keys, [(0, -keys.shape[0] % LANES), *((0, 0) for _ in keys.shape[1:])])
 
 
@@ -153,7 +154,7 @@ def drawn_sums(
 
 
 def _across(values: UInt32[Array, " K"], part: Array) -> Array:
-    """A value for every key, over blocks and lanes."""
+    """Broadcasts a value for every key over blocks and lanes."""
     return lax.broadcast_in_dim(_padded(values), part.shape, (part.ndim - 1,))
 
 
@@ -162,7 +163,7 @@ def _key_sums(parts: list[Array]) -> list[Array]:
 
 
 def _halves(ring: Ring, words: list[Array]) -> list[Array]:
-    """What is summed of words so that no carry is lost: in the wide ring, their halves."""
+    """What to sum so that no carry is lost: words, or their halves in the wide ring."""
     if ring.limbs == 1:
         return words
     assert words[0].shape[-1] <= MOST
@@ -171,7 +172,7 @@ def _halves(ring: Ring, words: list[Array]) -> list[Array]:
 
 
 def _settled(ring: Ring, sums: Sequence[Array], width: int) -> UInt32[Array, " W"]:
-    """The message that sums of `_halves` stand for."""
+    """The message, from the sums of `_halves`."""
     if ring.limbs == 1:
         return _message(sums, width)
     half = len(sums) // 2
@@ -179,7 +180,7 @@ def _settled(ring: Ring, sums: Sequence[Array], width: int) -> UInt32[Array, " W
 
 
 def _message(parts: Sequence[Array], width: int) -> UInt32[Array, " W"]:
-    """A message from its 16 lanes: lane after lane, cut to the width."""
+    """A message from its 16 lanes: the lanes in order, cut to the width."""
     return lanes_of(parts).reshape(-1)[:width]
 
 
@@ -191,10 +192,11 @@ def coefficient_sums(
     count: int,
     few: Callable[..., Array] | None = None,
 ) -> UInt32[Array, " 16 count"]:
-    """Sum over the members of uniform field elements, blocks first..first+count-1.
+    """Sum over the members of uniform field elements, for blocks first..first+count-1.
 
-    An element is a word's low 31 bits; where these equal p, the word of nonce (1, 0, 0), then of
-    (2, 0, 0), stands in: rejection, never a remainder. `few` does it for at most 2^16 members.
+    An element is the low 31 bits of a word. If they equal p, they are replaced by the word of nonce
+    (1, 0, 0), then of (2, 0, 0): rejection sampling, never a remainder. `few` sums at most 2^16
+    members.
     """
     few = few or _coefficient_sums
     if keys.shape[0] <= MOST:
@@ -213,8 +215,10 @@ def coefficient_sums(
 def _coefficient_sums(
     prg: PRG, keys: UInt32[Array, "n 8"], members: Bool[Array, " n"], first: Array, count: int
 ) -> UInt32[Array, " 16 count"]:
-    """Of at most 2^16 members. p is 0 in the field, so a rejected word adds nothing by itself, and
-    the stand-ins are added in the rare chunk that has one.
+    """The same for at most 2^16 members.
+
+    p is 0 in the field, so a rejected word adds nothing. Replacements are added only in the rare
+    chunk that has a rejected word.
     """
     keys = _padded(keys)
     keep = jnp.where(_padded(members.astype(jnp.uint32)) == 1, jnp.uint32(P), jnp.uint32(0))
@@ -225,11 +229,11 @@ def _coefficient_sums(
     low, high, counted = _half_sums(words, [rejected.astype(jnp.uint32)])
     total = from_field_halves(low, high)
 
-    def stand_ins() -> UInt32[Array, " 16 count"]:
+    def replacements() -> UInt32[Array, " 16 count"]:
         one = (keep > 0).astype(jnp.uint32)
         columns = [keys[:, i] for i in range(8)]
         tries = []
-        for nonce in range(3):  # a PRG in each loop: two in one would not compile
+        for nonce in range(3):  # one PRG evaluation per loop: two in one loop do not compile
             drawn = written(prg, columns, one, first, count, nonce)
             drawn = [jnp.swapaxes(word, -1, -2) & jnp.uint32(P) for word in drawn]
             tries.append(lax.optimization_barrier(drawn))
@@ -240,13 +244,13 @@ def _coefficient_sums(
         low, high, _ = _half_sums(instead, [])
         return MERSENNE31.add(total, from_field_halves(low, high))
 
-    return lax.cond(jnp.any(counted[0] > 0), stand_ins, lambda: total)
+    return lax.cond(jnp.any(counted[0] > 0), replacements, lambda: total)
 
 
 def _half_sums(
     words: list[Array], others: list[Array]
 ) -> tuple[UInt32[Array, " 16 count"], UInt32[Array, " 16 count"], list[Array]]:
-    """Sums over the keys of the words' lower and upper halves, and of other operands."""
+    """Sums over the keys: of the words' lower and upper halves, and of other operands."""
     low = [word & jnp.uint32(0xFFFF) for word in words]
     high = [word >> jnp.uint32(16) for word in words]
     sums, parts = _key_sums([*low, *high, *others]), len(words)

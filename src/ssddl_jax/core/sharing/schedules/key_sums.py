@@ -1,14 +1,14 @@
 """Sums of PRG words over many keys in one long step: the accelerators' kernel, in three forms.
 
-`key_sums` is given K keys for each of h rows and adds up, for every row, what `Terms` makes of the
-keys' words. Sums stay in registers while the keys go by, so nothing but the sums is written: no
-small tiles, no buffer of shares. The forms give the same words:
+`key_sums` takes K keys for each of h rows. For every row it adds up the `Terms` of the keys' words.
+Sums stay in registers while it goes through the keys, and only the sums are written: there are no
+small tiles and no buffer of shares. All forms give the same words:
 
-- `plain`: jnp only, one key of every row a step of a scan; works on every platform.
-- `gpu`: a Pallas kernel (by way of Triton); a program holds 128 blocks of one row, one a thread.
-- `tpu`: a Pallas kernel (Mosaic); a program holds 2,048 blocks of one row, two registers' width.
+- `plain`: jnp only; a scan whose step takes one key of every row. Works on every platform.
+- `gpu`: a Pallas kernel (via Triton); a program holds 128 blocks of one row, one per thread.
+- `tpu`: a Pallas kernel (Mosaic); a program holds 2,048 blocks of one row, two registers wide.
 
-The kernels need a PRG of the package; a PRG of the user's own goes through `plain`.
+The kernels need one of the package's PRGs. A user's PRG takes the form `plain`.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,15 +22,15 @@ from jaxtyping import UInt32
 from ssddl_jax.core.arithmetic.chacha import PRG, PRGS, rolled
 from ssddl_jax.core.arithmetic.field import P
 
-THREADS = 128  # blocks of a GPU program: one for each of its threads
-SUBLANES, LANES = 16, 128  # blocks of a TPU program: two registers, whose steps interleave
-KEYS = 512  # of a row in a TPU's scalar memory at a time
+THREADS = 128  # blocks of a GPU program, one per thread
+SUBLANES, LANES = 16, 128  # blocks of a TPU program: two registers, so that steps interleave
+KEYS = 512  # of a row that fit in a TPU's scalar memory
 
 
 class Terms(NamedTuple):
-    """What is added of every word: `of(word, weights)` gives `number` arrays of the word's shape.
+    """What is summed: `of(word, weights)` returns `number` arrays of the word's shape.
 
-    `weights` are a key's own words, so many; they broadcast against the word.
+    Each key has `weights` weight words, which broadcast against the word.
     """
 
     name: str
@@ -59,12 +59,12 @@ def _field_halves(word: Array, weights: Sequence[Array]) -> list[Array]:
 
 WEIGHTED = Terms("weighted", 1, 1, lambda word, w: [w[0] * word])
 WEIGHTED_TWICE = Terms("weighted_twice", 2, 2, lambda word, w: [w[0] * word, w[1] * word])
-# In the wide ring, so that carries are known: of signed words, and of words that are only added.
+# For the wide ring, where sums of pieces determine the carries; words are signed or only added.
 SIGNED_HALVES = Terms("signed_halves", 1, 2, lambda word, w: [w[0] * word, w[0] * _high(word)])
 SIGNED_BYTES = Terms("signed_bytes", 1, 4, _signed_bytes)
 HALVES = Terms("halves", 1, 2, lambda word, w: [w[0] * _low(word), w[0] * _high(word)])
 DRAWN_HALVES = Terms("drawn_halves", 2, 3, lambda word, w: [*HALVES.of(word, w), w[1] * word])
-# Of field elements: their halves, and whether one is p, which adds nothing.
+# For field elements: their halves, and whether an element is p, which is 0 in the field.
 FIELD_HALVES = Terms("field_halves", 1, 3, _field_halves)
 TERMS = {
     terms.name: terms
@@ -76,12 +76,12 @@ TERMS = {
 
 
 def _form_of(prg: PRG, platform: str) -> str:
-    """The form that runs on a platform."""
+    """The form to run on a platform."""
     return platform if platform in KERNELS and prg == PRGS.get(prg.name) else "plain"
 
 
 def kernel_name(prg: PRG, terms: Terms) -> str:
-    """As it stands in a compiled program."""
+    """The kernel's name in a compiled program."""
     return f"key_sums_{prg.name}_{terms.name}"
 
 
@@ -96,10 +96,10 @@ def key_sums(
     platform: str,
     form: str | None = None,
 ) -> UInt32[Array, "h terms 16 count"]:
-    """Sum over each row's keys of the terms of words of blocks first..first+count-1, mod 2^32.
+    """For each row, sums its keys' terms in blocks first..first+count-1, mod 2^32.
 
-    `platform` cpu, gpu or tpu, where it will run; `form` names another form than that platform's
-    own: a kernel on a CPU is interpreted.
+    `platform` (cpu, gpu or tpu) is where it will run. `form` overrides the platform's own form;
+    on a CPU a kernel is interpreted.
     """
     form = form or _form_of(prg, platform)
     first = jnp.asarray(first, jnp.uint32)
@@ -118,8 +118,8 @@ def _plain(
     first: Array,
     count: int,
 ) -> UInt32[Array, "h terms 16 count"]:
-    """A scan over the keys; the sums are 16 arrays [h, count] for every term, or, of a PRG that
-    writes to memory, one [16, h, count].
+    """A scan over the keys. The sums are 16 arrays [h, count] for each term, or one array
+    [16, h, count] if the PRG writes its words to memory.
     """
     rows = keys.shape[0]
     counter = first + jnp.arange(count, dtype=jnp.uint32)[None]
@@ -150,7 +150,7 @@ def _in_registers(
     keys: int,
     counter: Array,
 ) -> tuple[Array, ...]:
-    """The sums of a kernel's blocks, term by term, each in its 16 lanes."""
+    """The sums of one program's blocks: 16 lanes for each term."""
     nonce = [jnp.zeros(counter.shape, jnp.uint32)] * 3
 
     def add(j: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -217,8 +217,8 @@ def _tpu(
     count: int,
     interpret: bool,
 ) -> UInt32[Array, "h terms 16 count"]:
-    """A Pallas kernel: grid (row, blocks, keys); keys and weights are scalars in SMEM, as many at a
-    time as fit there, and the sums of one grid step go on in the next.
+    """A Pallas kernel: grid (row, blocks, keys). Keys and weights are scalars in SMEM, as many at
+    a time as fit, and the next step of the grid continues the sums.
     """
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import tpu as pltpu

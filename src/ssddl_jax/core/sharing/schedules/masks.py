@@ -1,4 +1,4 @@
-"""Masks: the signed sum of a slot's shares, and what is summed so that no carry is lost."""
+"""Masks: signed sums of a slot's shares, and how the wide ring keeps their carries."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,30 +9,33 @@ from jaxtyping import UInt32
 
 from ssddl_jax.core.sharing.base import Scheme
 
-_FEW = 1 << 15  # partners: signed sums of so many halves, less one, stay below 2^31
+_FEW = 1 << 15  # with fewer partners, signed sums of halves stay below 2^31
 
 
 class Masks(NamedTuple):
-    """A scheme's masks: the sums of a slot's shares, signed."""
+    """How a schedule computes the masks, the signed sums of each slot's shares."""
 
     each: Callable[..., Array]  # (attempt, ring, source of keys) -> u32 [n, W]
     sums: Callable[..., Array]  # (attempt, ring, source, weights u32 [sums, n]) -> u32 [sums, W]
 
 
 def pieces_of(scheme: Scheme) -> int:
-    """What is added of every share (`tiles.parts_of`): enough for every carry."""
+    """The number of pieces of every share that are summed, so that no carry is lost.
+
+    See `pair_tiles.parts_of`.
+    """
     if scheme.ring.limbs == 1:
         return 1
     return 2 if scheme.neighbours < _FEW else 4
 
 
 def settle(sums: UInt32[Array, "n pieces W"]) -> UInt32[Array, "n W"]:
-    """Wide words from signed sums of whole limbs and of their upper halves or bytes, mod 2^32 each.
+    """Wide words from signed sums of whole limbs and of their upper halves or bytes, all mod 2^32.
 
-    With P_1, P_2, ... the sums of the upper pieces, each of b bits, that of the lowest is
-    P_0 = whole - 2^b P_1 - 2^2b P_2 - ...; all are signed and below 2^31, halves for fewer than
-    2^15 partners, bytes for fewer than 2^23. The carry out of a low limb is
-    floor((P_0 + 2^b P_1 + ...) / 2^32), taken piece by piece.
+    Let P_1, P_2, ... be the sums of the upper pieces, of b bits each. The sum of the lowest pieces
+    is P_0 = whole - 2^b P_1 - 2^2b P_2 - ... All P_i are signed and below 2^31 in magnitude: halves
+    for fewer than 2^15 partners, bytes for fewer than 2^23. The carry out of a low limb is
+    floor((P_0 + 2^b P_1 + ...) / 2^32), computed piece by piece.
     """
     whole, bits = sums[:, 0], 32 // sums.shape[1]
     upper = [sums[:, i] for i in range(1, sums.shape[1])]

@@ -1,13 +1,14 @@
-"""Masks from shares that are each made once, in tiles of dealers by holders.
+"""Masks from shares that are computed once each, in tiles of dealers by holders.
 
 A share s_{i->j} is subtracted from its dealer's mask and added to its holder's. A *tile* is a
-square of positions p (rows) by positions q (columns); its shares, for one chunk of PRG blocks, are
-written to a buffer that stays in cache, then added along rows and along columns. Two geometries:
+square of positions p (rows) by positions q (columns). Its shares, for one chunk of PRG blocks, are
+written to a buffer that stays in cache, then added along rows and along columns. There are two
+geometries:
 
-- `dense`: all pairs of tiles, for the complete graph and for any graph on a small group; the masks
-  of a chunk are held for the whole group.
-- `band`: the members of a ring graph in ring order; partners stand at most k/2 positions ahead, so
-  a window of masks rolls along, and memory does not depend on n.
+- `dense`: all pairs of tiles, for the complete graph and for any graph on a small group. It keeps
+  the masks of the whole group for one chunk.
+- `band`: the members of a ring graph in ring order. Partners are at most k/2 positions ahead, so a
+  window of masks rolls along, and memory does not depend on n.
 """
 
 import functools
@@ -27,36 +28,36 @@ Pieces = tuple[Array, ...]
 
 
 class Geometry(NamedTuple):
-    """Which tiles exist, and where in the buffer of masks each adds; all static."""
+    """Which tiles exist, and where each adds to the buffer of masks; all static."""
 
     side: int  # T
     steps: int  # groups of tiles; after each, a band's window rolls by T positions
-    row_tile: np.ndarray  # i32 [steps, tiles]: tile of the rows' positions
-    column_tile: np.ndarray  # i32 [steps, tiles]: tile of the columns' positions
+    row_tile: np.ndarray  # i32 [steps, tiles]: the tile of the rows' positions
+    column_tile: np.ndarray  # i32 [steps, tiles]: the tile of the columns' positions
     backward: np.ndarray  # bool [steps, tiles]: the column deals to the row
     window: int  # rows of the buffer
     rolls: bool
 
     @property
     def shares(self) -> int:
-        """Shares evaluated, padding included."""
+        """The number of shares evaluated, padding included."""
         return int(self.row_tile.size) * self.side * self.side
 
 
 class Edges(NamedTuple):
-    """What the tiles of a geometry hold in one attempt."""
+    """The keys and signs of a geometry's tiles in one attempt."""
 
     keys: UInt32[Array, "steps tiles 8 T T"]
     factor: UInt32[Array, "steps tiles T T"]  # +1: row deals; -1: column deals; 0: no share
 
 
 def dense(size: int, upper: bool) -> Geometry:
-    """All tiles of size x size positions; `upper`: only those on or above the diagonal."""
+    """All tiles of size x size positions. `upper`: only those on or above the diagonal."""
 
     def cost(side: int) -> float:
         tiles = -(-size // side)
         count = tiles * (tiles + 1) // 2 if upper else tiles * tiles
-        return count * (side * side + side / 4)  # shares, and what adding them costs
+        return count * (side * side + side / 4)  # the shares, and the cost of adding them
 
     side = min(range(4, 11), key=cost)
     tiles = -(-size // side)
@@ -73,7 +74,7 @@ def dense(size: int, upper: bool) -> Geometry:
 
 
 def band(size: int, reach: int, both: bool) -> Geometry:
-    """Row tiles in ring order, each with the column tiles that hold partners up to `reach` ahead.
+    """Row tiles in ring order, each with the column tiles of partners up to `reach` ahead.
 
     `both`: every pair has a share in each direction.
     """
@@ -99,7 +100,7 @@ def band(size: int, reach: int, both: bool) -> Geometry:
 
 
 def positions(geometry: Geometry) -> tuple[Int32[Array, "s t T 1"], Int32[Array, "s t 1 T"]]:
-    """Positions of the rows and of the columns of every tile."""
+    """The positions of the rows and of the columns of every tile."""
     inside = jnp.arange(geometry.side, dtype=jnp.int32)
     rows = jnp.asarray(geometry.row_tile)[..., None] * geometry.side + inside[None, None]
     columns = jnp.asarray(geometry.column_tile)[..., None] * geometry.side + inside[None, None]
@@ -107,10 +108,11 @@ def positions(geometry: Geometry) -> tuple[Int32[Array, "s t T 1"], Int32[Array,
 
 
 def parts_of(words: list[Array], pieces: int) -> Pieces:
-    """What is added of a share: its words; in the wide ring also their upper halves, or, where
-    partners are many, their three upper bytes, from the second lowest on.
+    """The pieces of a share that are summed.
 
-    Plain signed sums mod 2^32 determine the sums of all halves, or bytes, hence every carry.
+    One piece: its words. In the wide ring also their upper halves (two pieces), or, with many
+    partners, their three upper bytes (four pieces). Plain signed sums mod 2^32 of these determine
+    the sums of all halves, or bytes, and so every carry.
     """
     if pieces == 1:
         return tuple(words)
@@ -131,12 +133,12 @@ def add_tile(
     columns_at: Array,
     first: Array,
 ) -> Pieces:
-    """Adds one tile's shares: minus factor * share to the rows, plus to the columns."""
+    """Adds one tile: subtracts factor * share from the rows' masks, adds it to the columns'."""
     count, side = masks[0].shape[-1], factor.shape[0]
     if pieces == 1:
         shares = parts_of(written(prg, list(keys), factor, first, count), 1)
         signs = None
-    else:  # pieces of a share are taken before its sign
+    else:  # a share is split before it gets its sign
         exists = (factor != 0).astype(jnp.uint32)
         shares = parts_of(written(prg, list(keys), exists, first, count), pieces)
         signs = factor[:, :, None] if shares[0].ndim == 3 else factor[None, :, :, None]
@@ -166,11 +168,11 @@ def chunk_masks(
     count: int,
     finish: Callable[[Array, Pieces], Array],
 ) -> Array:
-    """Masks of blocks first..first+count-1, row by row into `finish`.
+    """Computes the masks of blocks first..first+count-1 and passes them to `finish` by rows.
 
-    `finish(position of the first row, rows)` gives an array that is summed over the steps: a dense
-    geometry calls it once with all rows, a band with the T rows that leave the window, and with
-    those that are left at the end. It must be linear in the rows.
+    Returns the sum of the arrays `finish(position of the first row, rows)`. A dense geometry calls
+    it once, with all rows. A band calls it with the T rows that leave the window after each step,
+    and with those that remain at the end. `finish` must be linear in the rows.
     """
     side = geometry.side
     lead, parts = ((16,), pieces) if prg.in_memory else ((), 16 * pieces)

@@ -1,7 +1,6 @@
-"""The CPU's schedule for masks: every share made once, in tiles that stay in a core's cache.
+"""Masks on a CPU: every share is computed once, in tiles that stay in a core's cache.
 
-Chunks of the message are shared out among the devices; `tiles` says which tiles there are and adds
-them up.
+The devices divide up the chunks of the message. `pair_tiles` defines the tiles and adds them.
 """
 
 from typing import Any, NamedTuple
@@ -19,11 +18,11 @@ from ssddl_jax.core.sharing.schedules.kernels import lanes_of
 from ssddl_jax.core.sharing.schedules.masks import Masks, pieces_of, settle
 from ssddl_jax.core.tiling import scan_tiles
 
-_TILE_BYTES = 1 << 19  # of shares at a time: they stay in a core's cache
+_TILE_BYTES = 1 << 19  # of shares at a time, which stay in a core's cache
 
 
 class Places(NamedTuple):
-    """Positions of an attempt's members, as a geometry numbers them."""
+    """The positions of an attempt's members, as the geometry numbers them."""
 
     slot: Int32[Array, " positions"]  # the slot at a position; in a band, positions wrap round
     valid: Bool[Array, " positions"]
@@ -40,14 +39,15 @@ def geometry_of(scheme: Scheme) -> pair_tiles.Geometry:
 
 
 def blocks_made(scheme: Scheme) -> int:
-    """PRG blocks that the masks of a round take, padding included."""
+    """The PRG blocks of a round's masks, padding included."""
     chunks, count = chunking(scheme)
     return geometry_of(scheme).shares * chunks * count
 
 
 def chunking(scheme: Scheme) -> tuple[int, int]:
-    """(chunks, blocks a chunk): what fits the cache, with the least padding; chunks are dealt to
-    the devices, so their number is a multiple of the devices'.
+    """(chunks, blocks in a chunk), chosen to fit the cache with the least padding.
+
+    The devices divide up the chunks, so their number is a multiple of the number of devices.
     """
     side, devices = geometry_of(scheme).side, scheme.mesh.size
     most = max(16, _TILE_BYTES // (64 * side * side))
@@ -64,7 +64,7 @@ def chunking(scheme: Scheme) -> tuple[int, int]:
 
 
 def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
-    """Every pair's shares, expanded once from the keys that `keys_of` gives for their ends."""
+    """The masks of a scheme; `keys_of` gives the key of each pair. Every share is expanded once."""
     geometry = geometry_of(scheme)
     chunks, count = chunking(scheme)
     size, pieces = scheme.size, pieces_of(scheme)
@@ -82,7 +82,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     def edges_of(
         attempt: Attempt, ring: graphs.RingGraph | None, source: Any, where: Places
     ) -> pair_tiles.Edges:
-        """Keys and signs of every share."""
+        """The keys and signs of all shares."""
         rows, columns = pair_tiles.positions(geometry)
         row_slot, column_slot = where.slot[rows], where.slot[columns]
         exists = where.valid[rows] & where.valid[columns]
@@ -118,12 +118,12 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         source: Any,
         weights: UInt32[Array, "sums n"] | None,
     ) -> Array:
-        """Weighted sums of the masks, u32 [sums, W]; without weights the masks' parts
-        [n, pieces, W]. Chunks of the message are shared out among the devices.
+        """Weighted sums of the masks, u32 [sums, W]; without weights, the pieces of the masks,
+        u32 [n, pieces, W].
         """
         where = places(attempt, ring)
         edges = edges_of(attempt, ring, source, where)
-        # A position beyond the members' has no shares; its row of masks is zero.
+        # A position beyond the members has no shares, so its mask is zero.
         by_position = None if weights is None else weights[:, where.slot]
 
         def body(
@@ -162,7 +162,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
 def _weighted(
     rows: pair_tiles.Pieces, factors: UInt32[Array, "sums T"]
 ) -> UInt32[Array, "sums 16 count"]:
-    """Sums of factor * row for every lane, in one loop: one each takes longer to compile."""
+    """Sums of factor * row for every lane, in one loop: a loop each would compile more slowly."""
     products = [
         row * weights.reshape(*([1] * (row.ndim - 2)), -1, 1) for weights in factors for row in rows
     ]
@@ -171,7 +171,7 @@ def _weighted(
 
 
 def _whole(made: UInt32[Array, "c *lead lanes b"], parts: int, width: int) -> Array:
-    """Chunks [chunks, lead, 16 parts, count] as messages [lead, W], or [lead, parts, W]."""
+    """Joins chunks [chunks, lead, 16 parts, count] into [lead, W], or [lead, parts, W]."""
     chunks, *_, count = made.shape
     split = made.reshape(chunks, -1, parts, 16, count)
     joined = jnp.moveaxis(split, 0, 3).reshape(split.shape[1], parts, 16, chunks * count)
