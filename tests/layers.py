@@ -1,4 +1,4 @@
-"""The sharing layer without training: schemes, and the oracle's word on one attempt of each."""
+"""The sharing layer without training: schemes, and the oracle's result for one attempt of each."""
 
 import functools
 from typing import NamedTuple

@@ -1,8 +1,9 @@
 """The faults that `mutants.py` plants, each with the cheapest tests that must kill it.
 
-A fault is (text in the source, text in its place); the text occurs once in all of `src/`. Where a
-mutant has several, the first that is found is planted: they are one fault before and after a change
-of the source. `harmless`, if a mutant must live, argues that nothing anybody sees can differ.
+A fault is (text in the source, its replacement); the text occurs exactly once in `src/`. If a
+mutant has several faults, the first one found is planted: they are the same fault before and after
+a change of the source. For a mutant that must survive, `harmless` argues why nothing observable can
+differ.
 """
 
 from typing import NamedTuple

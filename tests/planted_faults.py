@@ -1,4 +1,4 @@
-"""Faulty sharing, planted for the tests that must catch it, and healthy sharing beside it.
+"""Faulty sharing schemes for the tests that must detect them, and healthy ones to compare.
 
 Those of docs/design.md, section 8: reused pads; no mask on one edge; float shares in +-100; in an
 8-bit ring, a top value that never occurs, and masks from 16-bit seeds, found by trying the seeds.

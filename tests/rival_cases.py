@@ -1,4 +1,4 @@
-"""The rivals' rounds on a table of updates, for their tests: configs, compiled rounds, groups."""
+"""Rounds of rival protocols on a table of updates, for tests: configs, compiled rounds, groups."""
 
 import functools
 from typing import NamedTuple

@@ -1,6 +1,6 @@
-"""The picture of the rooms in CONTRIBUTING.md, drawn from the import contracts and the packages.
+"""Draws the picture of the rooms in CONTRIBUTING.md from the import contracts and the packages.
 
-python tests/rooms.py      draws it anew
+python tests/rooms.py      redraws it
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""One round of SecAgg's sharing without training, for its tests: cases, and the oracle's word."""
+"""One round of SecAgg's sharing without training: cases for tests, and the oracle's result."""
 
 import functools
 from typing import NamedTuple

@@ -1,5 +1,5 @@
-"""The accelerators' schedule on a CPU: uploads, sums and void rounds are the oracle's, and so the
-CPU's schedule's; its kernels, interpreted, against another ChaCha20.
+"""The accelerators' schedule, run on a CPU, gives the oracle's uploads, sums and void rounds. Its
+kernels, interpreted, agree with another ChaCha20.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Compiling for devices that are not here: what the report says, and what is refused."""
+"""Compiling for absent devices: what the report says, and what is rejected."""
 
 from importlib.util import find_spec
 from types import SimpleNamespace

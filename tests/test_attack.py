@@ -1,4 +1,4 @@
-"""ssddl attack: what leaks and what does not, by the study's own numbers; and its command line."""
+"""ssddl attack: what leaks and what does not, and the command line."""
 
 import json
 from dataclasses import replace

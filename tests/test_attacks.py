@@ -1,4 +1,4 @@
-"""Published attacks on gradients: exact where they must be, and no better than chance on noise."""
+"""Published gradient attacks: exact where they must be, no better than chance on noise."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""bench round: what is measured is the round itself, with exactly the steps that were asked for."""
+"""bench round measures the round itself, with exactly the requested steps."""
 
 import jax
 import jax.numpy as jnp

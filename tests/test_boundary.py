@@ -1,7 +1,7 @@
-"""At the very edge of the headroom every member sends +c, then -c: the sum is exact, through the
-whole round; one member, or one unit of weight, more is refused before anything compiles.
+"""At the edge of the headroom, every member sends +c, then -c, and the sum of the round is exact.
+One more member, or one more unit of weight, is rejected before anything compiles.
 
-2^31 - 1 is prime, so the ring's edge is the multiple below it: 2^31 - 2. The other two are met:
+2^31 - 1 is prime, so the ring's edge is the multiple below it: 2^31 - 2. The other two are reached:
 2^30 - 1 = 7 * 3069 * 49981, and 2^63 - 1 = 511 * 1532540863 * 11777599.
 """
 

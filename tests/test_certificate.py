@@ -1,7 +1,7 @@
 """The certificate against brute force: a tiny ring, every value of every secret.
 
-What brute force does is none of the package's: it plays the protocol's formulas over Z_q, with
-every choice of updates and shares, and asks which choices give the same view.
+Brute force uses nothing of the package. It runs the protocol's formulas over Z_q for every choice
+of updates and shares, and finds which choices give the same view.
 """
 
 import functools

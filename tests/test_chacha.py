@@ -1,4 +1,4 @@
-"""ChaCha and the share kernels against published vectors and OpenSSL; never against ourselves."""
+"""ChaCha and the share kernels against published vectors and OpenSSL; never our own."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Checkpoints under every kind of damage: the good state, the one before it, or a typed error."""
+"""Damaged checkpoints: a load gives the good state, the previous one, or a typed error."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""`.ci/run`: parts in order, a table however it ends, budgets that are kept; how many workers."""
+"""`.ci/run` runs its parts in order, always prints a table, keeps budgets, and sets workers."""
 
 import os
 import re

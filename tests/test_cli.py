@@ -1,4 +1,4 @@
-"""The command line: exit status, one line for a mistake, one JSON object, and the run directory."""
+"""The command line: exit status, one line per mistake, one JSON object, the run directory."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""How many may collude: never more than any round that stands withstands, by trying every round.
+"""The claimed number of colluders is never more than a valid round tolerates; tries every round.
 
-What makes a round void is written here once more, from docs/protocol.md, section 5.
+The condition for a void round is written again here, from docs/protocol.md, section 5.
 """
 
 import itertools

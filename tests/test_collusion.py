@@ -1,8 +1,8 @@
-"""Attacks that once succeeded with as many colluders as `max_colluders` said, on a round's words.
+"""Attacks on a round's words that once succeeded with only `max_colluders` colluders.
 
-What the attackers compute is written here, on `cryptography`'s ChaCha20 and the oracle's integers;
-the certificate says the same. They fail with as many as claimed, and on complete graphs succeed
-with one more.
+The attackers use `cryptography`'s ChaCha20 and the oracle's integers, and the certificate agrees
+with them. They fail with the claimed number of colluders. On complete graphs they succeed with one
+more.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""`ssddl compare` as its user: the table, the JSON, the picture; and the work that it counts."""
+"""`ssddl compare` as a user sees it: table, JSON and picture; and the work that it counts."""
 
 import json
 

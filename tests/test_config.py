@@ -1,4 +1,4 @@
-"""`Config`: any value gives a valid run description or one line that says what would work."""
+"""`Config`: any value gives a valid config, or one line that says what would work."""
 
 import dataclasses
 

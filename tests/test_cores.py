@@ -1,4 +1,4 @@
-"""XLA's pool of threads is part of the recipe; cores, devices and processes are not."""
+"""XLA's thread pool affects the bits of a run; cores, devices and processes do not."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Counters against what is really sent: void rounds, messages in turn, keys, new encryption."""
+"""Counters equal what is really sent: void rounds, sequential messages, keys, re-encryption."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Datasets: every origin gives the same checked arrays, every fault one line that helps."""
+"""Datasets: every source gives the same checked arrays, every fault one helpful line."""
 
 import contextlib
 import gzip

@@ -1,5 +1,5 @@
-"""docs/design.md and the picture in CONTRIBUTING.md say what the code is; citations find their
-sections. Pages that nobody runs go stale unseen.
+"""docs/design.md and the picture in CONTRIBUTING.md match the code; citations name real sections.
+Pages that nobody runs go stale unnoticed.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Many processes: the same bits as one, and a clear end when one of them is lost."""
+"""Several processes give the same bits as one, and end clearly when one of them is lost."""
 
 import json
 import os

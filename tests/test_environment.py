@@ -1,4 +1,4 @@
-"""What JAX is told in the environment changes no bits, or is refused in one line."""
+"""JAX's environment variables change no bits, or are rejected in one line."""
 
 import os
 import subprocess

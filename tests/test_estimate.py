@@ -1,4 +1,4 @@
-"""Estimates from compiled text: what is added up, by hand-written programs whose sums are known."""
+"""Estimates from compiled text are correct for hand-written programs with known sums."""
 
 from collections import Counter
 from types import SimpleNamespace

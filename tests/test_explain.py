@@ -1,5 +1,5 @@
-"""`run --explain`: every number that it prints is recomputed here, by code that is not the
-package's, from the numbers that it stands on.
+"""`run --explain`: every number that it prints is recomputed here from the round's own numbers, by
+code that is not the package's.
 """
 
 import json

@@ -1,11 +1,10 @@
-"""What is somebody else's in a folder survives every command with every flag.
+"""Other people's files in a folder survive every command with every flag.
 
-Commands and flags come from the parsers: one that is new fails here until it has a value below.
-Whatever would compute is stopped where data would be placed on devices (`fuzzing.gated`), so that
-all checks, and all that is written before the first round, are the real ones. The last tests write
-for real: `run` with all flags that have to do with files, `resume`, `verify`, `report`,
-`transcript`, and `scale` with rows that are made up; `compare` and `attack` write by the same
-function as `scale` (`test_outputs.py`).
+Commands and flags come from the parsers: a new one fails here until it has a value below. Commands
+stop where they would place data on devices (`fuzzing.gated`), so all checks, and everything written
+before the first round, are real. The last tests write for real: `run` with all flags about files,
+`resume`, `verify`, `report`, `transcript`, and `scale` with invented rows. `compare` and `attack`
+write with the same function as `scale` (`test_outputs.py`).
 """
 
 import os

@@ -1,11 +1,11 @@
-"""Mutated command lines and files are refused in one clear line, or served: `fuzzing.py` judges.
+"""Mutated command lines and files work, or are rejected in one clear line: `fuzzing.py` decides.
 
 1,000 cases by default, 3 % of which really run; all 10,000:
 
     SSDDL_FUZZ_CASES=10000 python -m pytest tests/test_fuzz.py
     PYTHONPATH=tests python tests/fuzzing.py --cases 10000      # the same, with a tally
 
-Case numbers are the seeds: a failure says how to see it again.
+Case numbers are the seeds; a failure says how to reproduce it.
 """
 
 import os

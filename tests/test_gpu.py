@@ -1,4 +1,4 @@
-"""On a machine with a GPU: the same words as the CPU's, for given encoded updates."""
+"""A GPU gives the same words as a CPU for the same encoded updates. Needs a GPU."""
 
 import jax
 import numpy as np

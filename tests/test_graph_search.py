@@ -1,4 +1,4 @@
-"""The graph search against published rows and against the formulae in exact integers."""
+"""The graph search agrees with published rows, and with the formulas in exact integers."""
 
 import json
 from fractions import Fraction

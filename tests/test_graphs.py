@@ -1,4 +1,4 @@
-"""Partners in rings so small that both sides meet, against the oracle: of every set of members."""
+"""In rings so small that both sides meet, partners equal the oracle's for every set of members."""
 
 import itertools
 

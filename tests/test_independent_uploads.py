@@ -1,6 +1,6 @@
-"""Every number of `ssddl transcript`, again, from `cryptography`'s ChaCha20 and NumPy alone.
+"""Recomputes every number of `ssddl transcript` with `cryptography`'s ChaCha20 and NumPy alone.
 
-No expected value here comes from the package: see `independent`.
+No expected value here comes from the package; see `independent`.
 """
 
 import json

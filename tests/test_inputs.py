@@ -1,4 +1,4 @@
-"""Paths: what a person writes of files and folders, where they are looked for, and found again."""
+"""Paths: how users write files and folders, where they are searched for, and found later."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Signals that come together, at the places where they hurt: one line that says how to go on."""
+"""Signals at the worst moments, several at once: the run ends with one line on how to resume."""
 
 import os
 import signal

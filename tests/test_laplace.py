@@ -1,4 +1,4 @@
-"""DSSGD's discrete Laplace noise: its law, a visit's epsilon and delta, and what an attack sees."""
+"""DSSGD's discrete Laplace noise: its distribution, epsilon and delta per visit, an attack."""
 
 import functools
 import itertools

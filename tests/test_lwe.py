@@ -1,4 +1,4 @@
-"""LWE: word for word the oracle, sums exact up to the headroom and not beyond."""
+"""LWE equals the oracle word for word; sums are exact up to the headroom and not beyond."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Numbers that no other test compared with a value found otherwise."""
+"""Numbers that no other test compares with an independent value."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""What commands write into: nobody else's file is touched; an old run goes only for a new one."""
+"""Output folders: other files are never touched; only a new run replaces an old one."""
 
 import json
 import os

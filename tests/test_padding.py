@@ -1,5 +1,5 @@
-"""No row of a participant's reaches another's update, however batches are filled up; and no noise
-of one is another's, for there is none.
+"""No row of one participant affects another's update, however batches are padded; nor does any
+random noise, since models that draw it are rejected.
 """
 
 import flax.linen as nn

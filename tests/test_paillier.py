@@ -1,4 +1,4 @@
-"""Paillier through the library: packed sums are exact, and refused past their room."""
+"""Paillier through its library: packed sums are exact, and rejected if they would not fit."""
 
 import numpy as np
 import pytest

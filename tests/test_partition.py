@@ -1,4 +1,4 @@
-"""Partitions: who holds what is exactly what each kind promises, for every seed."""
+"""Partitions deal exactly what each kind promises, for every seed."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Models and optimizers of the user's own: what cannot work is refused by its name, in a line."""
+"""The user's own models and optimizers: what cannot work is rejected by name, in one line."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`ssddl plan`: its bytes are the run's, its proposals work, its sentences carry its numbers."""
+"""`ssddl plan`: its bytes equal the run's, its proposals work, its text has its numbers."""
 
 import itertools
 import json

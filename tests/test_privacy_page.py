@@ -1,4 +1,4 @@
-"""docs/privacy.md: every sentence's test exists, every table is that of the recorded run."""
+"""docs/privacy.md: every claim names a test that exists; every table is the recorded run's."""
 
 import json
 import re

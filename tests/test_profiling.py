@@ -1,4 +1,4 @@
-"""`--profile`: a trace whose operations are joined to the round's modules."""
+"""`--profile` gives a trace whose operations are assigned to the round's modules."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""The compiled round: no 64-bit type, no callback, compiled once; no block used twice; no old
-chain left; the same bits on any number of devices. Other texts: `test_rounds`, `test_sharing`.
+"""The compiled round has no 64-bit types and no callbacks, compiles once, uses no PRG block twice,
+erases the old chain, and gives the same bits on any number of devices.
 """
 
 from collections import Counter

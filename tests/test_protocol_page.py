@@ -1,5 +1,5 @@
-"""docs/protocol.md: the oracle gives the numbers of its example, the plan those of its costs; every
-tag has a place in it. Inputs are read from the page, so neither can change alone.
+"""docs/protocol.md: the oracle gives the numbers of its example, the plan those of its costs, and
+every tag appears. Inputs are read from the page, so neither side can change alone.
 """
 
 import math

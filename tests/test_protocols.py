@@ -1,7 +1,7 @@
-"""The contract of every protocol: one test for each clause, all protocols by the same code.
+"""The contract of every protocol: one test for each clause, with the same code for all protocols.
 
-One run of each protocol serves most clauses: nobody vanishes in the first rounds, then two of the
-six members do, another two each time, and in the last round everybody.
+One run of each protocol covers most clauses. Nobody vanishes in the first rounds. Then two of the
+six members vanish, a different two each time, and in the last round all of them.
 """
 
 import itertools

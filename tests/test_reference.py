@@ -1,4 +1,4 @@
-"""The oracle against what shares no code with it: published vectors, `cryptography`, `galois`.
+"""The oracle agrees with code that is not ours: published vectors, `cryptography`, `galois`.
 
 Uploads are recomputed here from the protocol's formula with `independent`'s ChaCha and fixed-width
 arrays.

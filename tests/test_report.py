@@ -1,4 +1,4 @@
-"""report.html: whole, self-contained, true to the run directory, the same for the same files."""
+"""report.html is complete, self-contained, true to the run directory, and reproducible."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""report.html in a real headless browser: desktop and phone, light and dark, no request."""
+"""report.html in a headless browser: desktop and phone, light and dark, no network requests."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The rivals' rounds on a table of updates: each against its oracle, bit for bit."""
+"""Rounds of rival protocols on a table of updates equal their oracles bit for bit."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_selective_sharing_equals_its_oracle(case):
     for number in range(4):
         ids, vanished = group_of(config, number)
         change_of = leaning_change(made.data, number)
-        weights = want.play(made.public, number, ids, vanished, weights, change_of)
+        weights = want.run_round(made.public, number, ids, vanished, weights, change_of)
         state, info = made.step(state)
         np.testing.assert_array_equal(state.params, weights)
         assert np.asarray(state.server.counts).tolist() == want.counts
@@ -117,7 +117,7 @@ def test_integers_under_encryption_equal_the_oracle():
         words = reference.encoding.to_words(want.held, 64)
         assert np.asarray(state.server).tolist() == words
         ids, vanished = group_of(config, number)
-        clipped = want.play(ids, vanished, leaning_change(made.data, number))
+        clipped = want.run_round(ids, vanished, leaning_change(made.data, number))
         state, info = made.step(state)
         np.testing.assert_array_equal(state.params, want.weights())
         check_told(info, ids, vanished, clipped)

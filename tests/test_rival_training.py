@@ -1,4 +1,4 @@
-"""The rivals' rounds with real training: each by hand, and the theorems that tie them together."""
+"""Rounds of rival protocols with real training: each by hand, and theorems that relate them."""
 
 import functools
 from typing import Any, NamedTuple

@@ -1,8 +1,8 @@
-"""Whole rounds against the oracle, bit for bit: a matrix of engines, graphs, rings, rules for
-dropouts, weightings and kinds of shares, and every dropout pattern of a small group in one program.
+"""Whole rounds equal the oracle bit for bit: a matrix of engines, graphs, rings, dropout rules,
+weightings and kinds of shares, and every dropout pattern of a small group in one program.
 
-Of the matrix, a few rounds have every value and show that the modules fit; the others are slow, for
-what is sharing alone `test_sharing` tries without training.
+A few rounds cover every value and show that the modules fit together. The rest of the matrix is
+slow; `test_sharing` covers sharing alone, without training.
 """
 
 import itertools

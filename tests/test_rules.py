@@ -1,5 +1,5 @@
-"""Dropout rules: their records are whole, nobody else knows their names, and every rule's rounds
-are the oracle's, the plan's and the certificate's, those of rules to come included.
+"""Dropout rules: their records are complete, no other code knows their names, and rounds of every
+rule, including future ones, agree with the oracle, the plan and the certificate.
 """
 
 import ast

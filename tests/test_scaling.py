@@ -1,4 +1,4 @@
-"""ssddl scale: what is measured is kept, what would take too long is left out, growth is fitted."""
+"""ssddl scale keeps what it measures, leaves out what would take too long, and fits growth."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Dropout schedules: what a person may write is read, anything else is an error with its line."""
+"""Dropout schedules: valid files are read; anything else is an error with its line number."""
 
 import json
 

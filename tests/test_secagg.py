@@ -1,5 +1,5 @@
-"""SecAgg and SecAgg+ as whole rounds against the oracle; their keys. By scheme, without training:
-`test_secagg_shares.py`, `test_secagg_secrets.py`.
+"""Whole rounds of SecAgg and SecAgg+ equal the oracle; their keys. `test_secagg_shares` and
+`test_secagg_secrets` test the scheme without training.
 """
 
 import importlib

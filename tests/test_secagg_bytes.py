@@ -1,4 +1,4 @@
-"""What SecAgg and SecAgg+ move, and the words they make, against the source's figures."""
+"""The bytes that SecAgg and SecAgg+ send, and their PRG words, match the source's figures."""
 
 import pytest
 

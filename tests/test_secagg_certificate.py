@@ -1,4 +1,4 @@
-"""The certificate of a SecAgg round: it learns what shares open before it asks for sums."""
+"""The certificate of a SecAgg round: it opens the shares first, then looks for sums."""
 
 import itertools
 

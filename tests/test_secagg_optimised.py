@@ -1,4 +1,4 @@
-"""SecAgg's sharing optimised, on several devices: the oracle's bits, and the program's text."""
+"""SecAgg's optimised sharing on several devices: the oracle's bits, and the program's text."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""SecAgg's two secrets: never both opened, a share too few, a wrong one, a late upload."""
+"""SecAgg's two secrets: never both opened; one share too few, a wrong share, a late upload."""
 
 import functools
 import itertools

@@ -1,5 +1,5 @@
-"""SecAgg and SecAgg+ scheme by scheme, without training: every word against the oracle, and every
-set of survivors. Each case is one program, run with many members and survivors.
+"""SecAgg and SecAgg+ without training: every word equals the oracle's, for every set of survivors.
+Each case is one program that runs with many sets of members and survivors.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Seeds as one more axis: each of them to the bits of a run by itself."""
+"""Seeds as one more axis: each gives the same bits as a run of its own."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Choosing the largest without a sort, against a sort."""
+"""Choosing the largest keys without a sort gives the same as a sort."""
 
 import itertools
 

@@ -1,6 +1,6 @@
-"""The sharing layer without training: every scheme, both forms of its PRG, rows kept or summed;
-each word against the oracle's under many patterns of dropouts. Whole rounds are in `test_rounds`,
-SecAgg in `test_secagg_shares`.
+"""The sharing layer without training: every scheme, with both forms of its PRG, with rows kept or
+summed. Each word equals the oracle's under many dropout patterns. Whole rounds are in
+`test_rounds`, SecAgg in `test_secagg_shares`.
 """
 
 import itertools

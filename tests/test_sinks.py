@@ -1,4 +1,4 @@
-"""Where metrics go: JSONL and CSV always, and sinks of a user's own by name or from Python."""
+"""Where metrics go: always JSONL and CSV, and the user's own sinks, by name or from Python."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The sharing layer on stacked pytrees: what users call without a round around it."""
+"""The sharing layer on stacked pytrees, as users call it without a round."""
 
 import itertools
 from functools import partial

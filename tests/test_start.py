@@ -1,6 +1,6 @@
-"""What is imported when: nothing heavy for help and refusals; public names stay what they are.
+"""Imports: help and refusals import nothing heavy; public names stay the same.
 
-Imports are a process's own, so all of this runs in fresh ones; each tries many cases.
+Imports last as long as a process, so these tests run in fresh processes, each with many cases.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Runs that are stopped, starved or finished, as processes of their own: one clear line, and on."""
+"""Runs that are stopped, starved or finished, as processes: one clear line, then they resume."""
 
 import json
 import os

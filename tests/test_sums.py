@@ -1,5 +1,5 @@
-"""Sums at the edges of their arithmetic, where halves of words no longer add up below 2^32; and a
-sum that is wrong is never applied.
+"""Sums at the edge of their arithmetic, where halves of words no longer sum below 2^32. A wrong sum
+is never applied.
 """
 
 import sys

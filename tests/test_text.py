@@ -1,5 +1,5 @@
-"""Text of users, files and the system: printed and recorded as it is, whatever it holds, in
-whatever locale and terminal; never taken for markup, never cut where a program reads it.
+"""Text from users, files and the system is printed and recorded unchanged, whatever it contains, in
+any locale and terminal. It is never read as markup, nor cut where a program reads it.
 """
 
 import ast

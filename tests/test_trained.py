@@ -1,4 +1,4 @@
-"""The trained model of a run directory predicts what the run's evaluation said."""
+"""The trained model in a run directory predicts what the run's evaluation reported."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A run directory is passed on: no command imports what lies in it or what it names, unasked."""
+"""Run directories from others: no command imports code in them, or named by them, unasked."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The statistics of views: uniform words pass, known faults do not. `test_worlds` asks of views."""
+"""The statistics of views: uniform words pass, known faults do not."""
 
 import numpy as np
 import pytest

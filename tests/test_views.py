@@ -1,4 +1,4 @@
-"""Views: each adversary sees these messages and no other; words are what was really sent."""
+"""Views: each adversary sees exactly its messages, with the words that were really sent."""
 
 import itertools
 

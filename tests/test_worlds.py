@@ -1,5 +1,5 @@
-"""The game: no classifier tells two worlds of one sum apart, views look uniform and independent
-where they must, and planted faults are told and rejected. Each case's views are made once.
+"""The game: no classifier distinguishes two worlds with the same sum, views look uniform and
+independent where they must, and planted faults are detected. Each case computes its views once.
 """
 
 import jax.numpy as jnp

@@ -113,10 +113,7 @@ def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
 
 
 def SelectGroup(recipe: Recipe, state: State) -> Group:
-    """Draws n of N participants without replacement, and decides who of them will vanish.
-
-    Both come from public random words, or the dropouts from the recipe's schedule.
-    """
+    """Draws n of N participants without replacement, from public words, and who will vanish."""
     size, everybody = recipe.scheme.size, recipe.participants
     ids = randomness.selected(state.public, state.round, size, everybody, recipe.selection)
     if recipe.schedule is None:

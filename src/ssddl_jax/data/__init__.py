@@ -1,1 +1,1 @@
-"""Data sets from names, files and arrays, and who holds which rows; one check for all of them."""
+"""Datasets from names, files and arrays, with one check for all; and who holds which rows."""

@@ -1,8 +1,8 @@
-"""Datasets by name, from a file, from a folder or from arrays: one checked `Dataset` for all.
+"""Datasets: by name, from a file, from a folder or from arrays, each as a checked `Dataset`.
 
-Axes: M training rows, T test rows, the rest of `x` is the shape of one example. Whatever its
-origin, a dataset passes `dataset_from_arrays`, so what holds for one holds for all. Nothing is
-downloaded, no pickle is ever opened, and every fault is a `DataError` of one line.
+Axes: M training rows and T test rows; the other axes of `x` are those of one example. Every
+dataset passes `dataset_from_arrays`, so the same checks hold for all. Nothing is downloaded, no
+pickle is opened, and every fault is a `DataError` of one line.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ssddl_jax.data.places import dataset_path, find, reader_of, search_folders
 
 Array = NDArray[Any]
 
-MAX_CLASSES = 65_536  # a larger label is an identifier, not a class
+MAX_CLASSES = 65_536  # a larger label is probably an identifier
 _DIGITS_TRAIN = 1_500
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Examples and labels, checked.
+    """Checked examples and labels.
 
-    x_train u8 or f32 [M, ...] and x_test [T, ...] of the same dtype and example shape; y_train i32
-    [M] and y_test i32 [T] in 0..num_classes-1; writers i32 [M], who produced each training row, or
-    None if unknown; source, where it was read.
+    x_train is u8 or f32 [M, ...]; x_test [T, ...] has the same dtype and example shape. y_train
+    i32 [M] and y_test i32 [T] are in 0..num_classes-1. `writers` i32 [M] says who produced each
+    training row, or is None if unknown. `source` says where the dataset was read.
     """
 
     name: str
@@ -46,8 +46,10 @@ class Dataset:
     source: str
 
     def divisor(self, scale: float | str = "auto") -> float:
-        """What brings `x` to the model: 255 for uint8 pixels, 1 for floats, unless `scale` is a
-        number. Raises DataError if that makes of finite inputs what is none.
+        """The number that divides `x` before the model sees it.
+
+        It is `scale`, or by default 255 for uint8 pixels and 1 for floats. Raises `DataError` if
+        finite inputs divided by it would not be finite.
         """
         if isinstance(scale, str):
             return 255.0 if self.x_train.dtype == np.uint8 else 1.0
@@ -57,62 +59,63 @@ class Dataset:
             most = np.float32(largest) / by
         if not (by > 0 and np.isfinite(by) and np.isfinite(most)):
             raise DataError(
-                f"scale = {scale!r}: the inputs, up to {largest:g}, divided by it are no finite "
+                f"scale = {scale!r}: the inputs, up to {largest:g}, divided by it are not finite "
                 "float32; a number such as 255 works"
             )
         return float(scale)
 
 
 def _ends(x: Array) -> tuple[float, float]:
-    """The least and largest value that is finite; of none 0 and 0."""
+    """The least and the largest finite value; 0 and 0 if there is none."""
     if x.dtype != np.uint8 and not np.isfinite(x).all():
         x = x[np.isfinite(x)]
     return (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
 
 
 def ranges(train: Array, test: Array) -> str:
-    """The type of the inputs, and their least and largest value."""
+    """The dtype of the inputs, and their least and largest values, as text."""
     its, tests = ("{:g} to {:g}".format(*_ends(x)) for x in (train, test))
     return f"{train.dtype}, {its}" + ("" if its == tests else f" (test {tests})")
 
 
 def doubts(train: Array, test: Array) -> list[str]:
-    """What is said of inputs that are possible, and seldom meant."""
+    """Warnings about inputs that are possible but probably a mistake."""
     (low, high), (least, most) = _ends(train), _ends(test)
-    span, said = max(high - low, 1e-30), []
+    span, warnings = max(high - low, 1e-30), []
     if found := _not_finite(train):
-        said.append(f"inputs: {found}: the updates of who holds them are left out")
+        warnings.append(f"inputs: {found}: the updates of participants who hold them are left out")
     if found := _not_finite(test):
-        said.append(f"inputs: of the test rows, {found}: the accuracy counts them all the same")
+        warnings.append(f"inputs: in the test rows, {found}: the accuracy still counts these rows")
     if least < low - span or most > high + span:
-        said.append(
+        warnings.append(
             f"inputs: training rows range from {low:g} to {high:g}, test rows from {least:g} to "
             f"{most:g}; if they were scaled differently, the accuracy means nothing"
         )
     if train.dtype == np.uint8 and high <= 16:
-        said.append(
-            f"inputs: uint8 up to {high:g} are divided by 255; if they are no pixels, scale = 1 "
+        warnings.append(
+            f"inputs: uint8 up to {high:g} are divided by 255; if they are not pixels, scale = 1 "
             "takes them as they are"
         )
     if train.dtype != np.uint8 and low >= 0 and 16 <= high <= 255:
-        said.append(
+        warnings.append(
             f"inputs: floats up to {high:g} are taken as they are; if they are pixels, scale = 255 "
             "divides them"
         )
-    return said
+    return warnings
 
 
 def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
-    """The dataset of that name, or at that path (`config/sources.py` lists the kinds).
+    """Loads the dataset of that name, or at that path (`config/sources.py` lists the kinds).
 
-    Names: mnist-small (embedded), digits (scikit-learn's), and mnist and fashion-mnist, looked for
-    as NAME.npz or NAME/ in the folder that the variable SSDDL_DATA names, then in shared/data and
-    ../shared/data of the current folder and of the checkout. A known name wins over a file of that
-    name: write ./mnist for the file. An .npz holds x_train, y_train, x_test and y_test, as Keras
-    writes them, and may hold `writers` (or `train_writers`). Otherwise writers come from the key
-    `train` of NAME-writers.npz beside the file, or of mnist-writers.npz at the rows `train_index`.
+    The names are mnist-small (included), digits (from scikit-learn), mnist and fashion-mnist. The
+    last two are read from NAME.npz or NAME/. They are searched for in the folder that the variable
+    SSDDL_DATA names, then in shared/data and ../shared/data of the current folder and of the
+    checkout. A known name wins over a file of that name; write ./mnist for the file. An .npz holds
+    x_train, y_train, x_test and y_test, as Keras writes them, and may hold `writers` (or
+    `train_writers`). Otherwise writers come from the key `train` of NAME-writers.npz in the same
+    folder, or from mnist-writers.npz at the rows `train_index`.
 
-    Raises DataError if it is unknown, absent or malformed.
+    Raises `DataError` if the dataset is unknown, absent or malformed.
     """
     name = os.fspath(name_or_path)
     if name == "digits":
@@ -135,21 +138,22 @@ def dataset_from_arrays(
     called: Sequence[str] = SPLITS,
     allow_nonfinite: bool | None = None,
 ) -> Dataset:
-    """Arrays as a Dataset: the one gate that all data passes.
+    """Builds a `Dataset` from arrays. All data passes through here and is checked.
 
-    x: [M, ...] and [T, ...], both uint8 or both floating (kept as float32, never rescaled: see
-    `Dataset.divisor`), finite, at least one row each, channels last. y: integers [M] and [T], 0 to
-    65,535. writers: integers [M], 0 to 2^31 - 1. `called`: what the user calls the four.
-    `allow_nonfinite` True lets values pass that are not finite; None: the user has no such choice.
+    x_train [M, ...] and x_test [T, ...] are both uint8 or both floating, finite, channels last, and
+    have at least one row each. Floats are kept as float32 and never rescaled (see
+    `Dataset.divisor`). y_train [M] and y_test [T] are integers from 0 to 65,535. `writers` are
+    integers [M] from 0 to 2^31 - 1. `called` are the user's names of the four arrays. With
+    `allow_nonfinite` True, values that are not finite pass; None: the user has no such choice.
 
-    Raises DataError, naming `source` and the array, what was found and where, and what would work.
+    Raises `DataError` with `source`, the array, what was found and where, and what would work.
     """
     where = [f"data = {source!r}: {name}" for name in called]
     train, test = _inputs(x_train, where[0]), _inputs(x_test, where[2])
     if not allow_nonfinite:
         remedy = "remove or replace them"
         if allow_nonfinite is not None:
-            remedy += "; allow_nonfinite=True keeps them, and the updates they spoil are left out"
+            remedy += "; allow_nonfinite=True keeps them and leaves out the updates that they spoil"
         for x, its in ((train, where[0]), (test, where[2])):
             if found := _not_finite(x):
                 raise DataError(f"{its}: {found}: {remedy}")
@@ -175,7 +179,7 @@ def _array(values: ArrayLike, where: str) -> Array:
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:  # rows of different lengths
-        raise DataError(f"{where} is no array ({one_line(error, 200)})") from error
+        raise DataError(f"{where} is not an array ({one_line(error, 200)})") from error
 
 
 def _inputs(values: ArrayLike, where: str) -> Array:
@@ -201,7 +205,7 @@ def _inputs(values: ArrayLike, where: str) -> Array:
 
 
 def _not_finite(x: Array) -> str:
-    """How many values of inputs are not finite, and the first of them; nothing if all are."""
+    """Text: how many values are not finite, and the first of them; empty if all are finite."""
     if x.dtype == np.uint8 or np.isfinite(x).all():
         return ""
     at = _first(~np.isfinite(x))
@@ -246,10 +250,10 @@ def _load_path(path: Path, name: str, folders: Iterable[Path]) -> Dataset:
     if missing := [key for key in SPLITS if key not in arrays]:
         raise DataError(
             f"data = {str(path)!r} lacks {', '.join(missing)}: an .npz with {', '.join(SPLITS)} "
-            "works, the test split is never made up"
+            "works; the test split is never invented"
         )
     rows = [arrays[key] for key in SPLITS]
-    for i in (1, 3):  # as Keras writes some
+    for i in (1, 3):  # Keras writes some labels as [rows, 1]
         if rows[i].ndim == 2 and rows[i].shape[1] == 1:
             rows[i] = rows[i][:, 0]
     writers = _writers(arrays, path.stem, folders)
@@ -257,7 +261,7 @@ def _load_path(path: Path, name: str, folders: Iterable[Path]) -> Dataset:
 
 
 def _writers(arrays: Mapping[str, Array], stem: str, folders: Iterable[Path]) -> Array | None:
-    """Who wrote each training row, from the dataset itself or from a file beside it."""
+    """Who wrote each training row: from the dataset, or from a file in the same folder."""
     for key in ("writers", "train_writers"):
         if key in arrays:
             return arrays[key]
@@ -278,11 +282,11 @@ def _writers(arrays: Mapping[str, Array], stem: str, folders: Iterable[Path]) ->
 
 
 def _load_digits() -> Dataset:
-    """scikit-learn's 1,797 digits, u8 [8, 8], split 1,500 / 297 at random, always the same way."""
+    """scikit-learn's 1,797 digits, u8 [8, 8], in a fixed random split of 1,500 and 297."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError(f"data = 'digits' is not here: {DATASETS['digits']}") from error
+        raise DataError(f"data = 'digits' is not available: {DATASETS['digits']}") from error
     images, labels = (np.asarray(load_digits()[key]) for key in ("images", "target"))
     pixels = np.rint(images * 255 / 16).astype(np.uint8)
     order = np.argsort(np.random.Philox(key=0).random_raw(len(pixels)), kind="stable")

@@ -1,6 +1,6 @@
-"""Arrays from files: what a reader is, and those of .npz archives and of MNIST's IDX files.
+"""Readers of arrays from files: .npz archives, and MNIST's IDX files.
 
-No pickle is ever opened, and every fault is a `DataError` of one line.
+No pickle is opened, and every fault is a `DataError` of one line.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ _IDX = [(split, *what) for split in ("train", "t10k") for what in (("images", 3)
 
 
 class Reader(NamedTuple):
-    """A kind of dataset on disk; a line in `config/sources.py` makes it known."""
+    """A kind of dataset on disk. A line in `config/sources.py` registers it."""
 
-    takes: Callable[[Path], bool]  # whether a path that exists is of this kind
-    files: Callable[[Path], list[Path]]  # it is read from these, in an order of their own
-    read: Callable[[Path], dict[str, Array]]  # `SPLITS`, and `writers` [M] if it knows them
+    takes: Callable[[Path], bool]  # whether an existing path is of this kind
+    files: Callable[[Path], list[Path]]  # the files to read, in the reader's order
+    read: Callable[[Path], dict[str, Array]]  # `SPLITS`, and `writers` [M] if known
 
 
 def read_npz(path: Path, keys: Iterable[str]) -> dict[str, Array]:
-    """Those of the keys that the archive holds, as arrays; never a pickle."""
+    """Reads those of the keys that an archive has, as arrays. Never opens a pickle.
+
+    Raises `DataError` if it is not an archive, or damaged.
+    """
     if not path.is_file() or not zipfile.is_zipfile(path):  # /dev/zero never ends
         raise DataError(
-            f"data = {str(path)!r} is no complete .npz archive: one with {SPLITS} works"
+            f"data = {str(path)!r} is not a complete .npz archive: one with {SPLITS} works"
         )
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -48,13 +51,13 @@ def read_npz(path: Path, keys: Iterable[str]) -> dict[str, Array]:
 
 
 def unreadable(path: Path, error: Exception, works: str) -> DataError:
-    """A file that its library fails to read, in one line."""
+    """The error for a file that its library cannot read, in one line."""
     why = " ".join(str(error).split()) or type(error).__name__
     return DataError(f"data = {str(path)!r} cannot be read ({why}): {works}")
 
 
 def _read_idx_folder(folder: Path) -> dict[str, Array]:
-    """The four files that MNIST was published as, gzipped or not."""
+    """Reads the four files in which MNIST was published, gzipped or not."""
     files = _idx_files(folder)
     return {
         key: _read_idx(path, ndim)
@@ -63,7 +66,7 @@ def _read_idx_folder(folder: Path) -> dict[str, Array]:
 
 
 def _idx_files(folder: Path) -> list[Path]:
-    """Those four, in the order of `SPLITS`. Raises `DataError` if one is missing."""
+    """The four files in the order of `SPLITS`. Raises `DataError` if one is missing."""
     return [_idx_file(folder, *part) for part in _IDX]
 
 
@@ -76,7 +79,7 @@ def _idx_file(folder: Path, split: str, what: str, ndim: int) -> Path:
 
 
 def _read_idx(path: Path, ndim: int) -> Array:
-    """IDX: two zero bytes, the element type, the number of axes, their sizes (u32, big-endian)."""
+    """Reads IDX: two zero bytes, the element type, the number of axes, their sizes (big-endian)."""
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw

@@ -1,4 +1,4 @@
-"""From a config, or from arrays, to the `Data` of a run."""
+"""Builds the `Data` of a run from a config or from arrays."""
 
 from math import inf
 from typing import Any
@@ -13,12 +13,13 @@ from ssddl_jax.core.learning.population import Data
 from ssddl_jax.data.datasets import Dataset, dataset_from_arrays, load_dataset
 from ssddl_jax.data.partition import Partition, make_partition, partition_from_owners
 
-PER_PARTICIPANT = 64  # bytes on every device: a count, a public word, what sorting them takes
+PER_PARTICIPANT = 64  # bytes on every device: a count, a public word, and the memory to sort them
 
 
 def from_partition(dataset: Dataset, partition: Partition, scale: float | str = "auto") -> Data:
-    """The arrays of a dataset dealt to participants, as numpy. uint8 pixels stay so: they are
-    divided by 255 where they are used.
+    """Combines a dataset and a partition into `Data`, as numpy arrays.
+
+    uint8 pixels stay uint8 and are divided by 255 where they are used.
     """
     rows = partition.rows
     if rows is None:
@@ -30,9 +31,10 @@ def from_partition(dataset: Dataset, partition: Partition, scale: float | str = 
 
 
 def load_data(config: Config) -> Data:
-    """Loads the config's dataset and deals it to its participants; numpy arrays on the host.
+    """Loads the config's dataset and deals it to its participants, as numpy arrays on the host.
 
-    Raises `DataError` for a dataset or a partition that is not possible.
+    Raises `DataError` for an impossible dataset or partition, and `ConfigError` for a population
+    that does not fit in memory.
     """
     check_population(config)
     dataset = load_dataset(config.data)
@@ -50,15 +52,15 @@ def make_data(
     scale: float | str = "auto",
     allow_nonfinite: bool = False,
 ) -> Data:
-    """`Data` from arrays of your own: row j belongs to owners[j]; participant p is the p-th
-    smallest of the owners, whose numbers may have gaps.
+    """Builds `Data` from your own arrays: row j belongs to owners[j].
 
-    images u8 or finite floats [M, *shape], channels last. labels and owners integers [M]; without
-    test data evaluation is on the training data. uint8 is divided by 255 and floats are taken as
-    they are, unless `scale`, a divisor, says otherwise. `allow_nonfinite` also takes NaN and
-    infinities, for experiments with members whose training fails: a run notes them, and leaves out
-    the updates that they spoil (or stops, `nonfinite`). Raises `DataError`, naming the array, what
-    was found and where, and what would work.
+    images are uint8 or finite floats [M, *shape], channels last; labels and owners are integers
+    [M]. Participant p is the p-th smallest owner, so owners may have gaps. Without test data, the
+    training data is used for evaluation. uint8 is divided by 255 and floats are taken as they are,
+    unless `scale` gives another divisor. `allow_nonfinite` also accepts NaN and infinities, for
+    experiments with members whose training fails: a run notes them and leaves out the updates that
+    they spoil, or stops, as its field `nonfinite` says. Raises `DataError` with the array, what was
+    found and where, and what would work.
     """
     if (test_images is None) != (test_labels is None):
         lone = "test_images" if test_labels is None else "test_labels"
@@ -85,7 +87,7 @@ def make_data(
 
 
 def check_population(config: Config) -> None:
-    """Refuses a population beyond ids or memory, before anything of its size is made."""
+    """Raises `ConfigError` for more participants than ids or memory allow; allocates nothing."""
     held = PER_PARTICIPANT * (jax.local_device_count() if jax.default_backend() == "cpu" else 1)
     most = min(2**31 - 1, int(available_bytes() // held))
     if config.participants > most:

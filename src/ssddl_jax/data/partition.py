@@ -1,12 +1,12 @@
-"""Who holds which training rows: N participants, M rows, L rows at most per participant.
+"""Partitions: who holds which training rows. N participants, M rows, at most L rows each.
 
-Every kind but `resample` comes down to one array, `owners` i32 [M]: the participant that holds each
-row (-1: nobody), which is then packed as a padded table. The order of rows within a participant is
-ascending, so the table depends on the owners alone.
+Every kind except `resample` produces one array, `owners` [M]: the participant that holds each row,
+or -1 for nobody. It is then packed into a padded table. A participant's rows are in ascending
+order, so the table depends on the owners alone.
 
-Randomness is NumPy's Philox under the key (seed, "PART"): all 64 bits of the seed count, and no
-other use of the seed shares the stream. Permutations come from raw words, which NumPy keeps for
-ever; `dirichlet` also draws gammas, whose bits NumPy may change from one release to another.
+Random numbers come from NumPy's Philox under the key (seed, "PART"). All 64 bits of the seed count,
+and no other use of the seed shares the stream. Permutations use raw words, which NumPy guarantees
+not to change; `dirichlet` also draws gammas, whose bits may change between NumPy releases.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ssddl_jax.data.datasets import Dataset
 
 _WORKS = "iid, dirichlet:ALPHA, shards:K, writers and resample:E work"
 _TAG = int.from_bytes(b"PART", "little")
-_DRAWS = 10  # of dirichlet proportions, before empty participants are topped up
+_DRAWS = 10  # of dirichlet proportions, before empty participants get a row
 _TABLE_MAX = 2**29  # entries of the padded table: 2 GiB
 
 Owners = NDArray[np.int64]
@@ -34,10 +34,10 @@ Owners = NDArray[np.int64]
 class Partition:
     """The rows of each participant, padded.
 
-    rows i32 [N, L]: participant i holds rows[i, :counts[i]], ascending; the rest is 0 and means
-    nothing (the mask is position < counts). counts i32 [N], all at least 1. examples = L. For
-    `resample:E` rows is None, all counts and `examples` are E, and a participant's rows follow from
-    its id where they are needed.
+    rows is i32 [N, L]: participant i holds rows[i, :counts[i]], ascending, and the rest is padding
+    with 0 (the mask is position < counts). counts is i32 [N], all at least 1. examples is L. For
+    `resample:E`, rows is None, all counts and `examples` are E, and the rows of a participant are
+    computed from its id inside the round.
     """
 
     kind: str
@@ -47,24 +47,25 @@ class Partition:
 
 
 def make_partition(kind: str, dataset: Dataset, participants: int, seed: int) -> Partition:
-    """The training rows of `dataset` dealt to N = `participants`, a function of the 64-bit seed.
+    """Deals the training rows of `dataset` to N = `participants`; a function of the 64-bit seed.
 
     - `iid`: a random permutation, cut into N stretches whose sizes differ by at most one.
-    - `dirichlet:ALPHA`, label skew: per class, proportions over the participants from a symmetric
-      Dirichlet (Hsu et al. 2019, in the per-class form of Li et al. 2022, NIID-Bench), rounded by
-      cumulative sums in a fresh random order of participants. All is drawn again while somebody
-      goes empty, ten times at most; then each empty participant gets one row, chosen at random
-      from whoever holds most at that moment (lowest id on ties).
-    - `shards:K` (McMahan et al. 2017): rows sorted by label, in random order within one, are cut
-      into N K stretches whose sizes differ by at most one; each participant gets K at random.
-    - `writers`: a participant holds all rows of one writer; the writers are the first N in a seeded
-      random order (so a larger N extends a smaller one). The other writers' rows stay unused.
-    - `resample:E`: nothing is dealt, see `Partition`.
+    - `dirichlet:ALPHA`, label skew: for each class, proportions over the participants from a
+      symmetric Dirichlet (Hsu et al. 2019, in the per-class form of Li et al. 2022, NIID-Bench),
+      rounded by cumulative sums in a fresh random order of participants. If a participant is empty,
+      everything is drawn again, at most ten times. After that, each empty participant gets one row,
+      chosen at random from the participant with the most rows (ties go to the lowest id).
+    - `shards:K` (McMahan et al. 2017): rows are sorted by label, in random order within a label,
+      and cut into N K stretches whose sizes differ by at most one; each participant gets K of them
+      at random.
+    - `writers`: each participant holds all rows of one writer. The writers are the first N in a
+      seeded random order, so a larger N extends a smaller one. Other writers' rows are unused.
+    - `resample:E`: no rows are dealt; see `Partition`.
 
     Every participant holds at least one row. Except for `writers` and `resample`, every row has
     exactly one holder.
 
-    Raises DataError as `validate_partition` does, or if `seed` is not in 0..2^64-1.
+    Raises `DataError` as `validate_partition` does, or if `seed` is not in 0..2^64-1.
     """
     writers = None if dataset.writers is None else np.unique(dataset.writers)
     count = None if writers is None else len(writers)
@@ -89,18 +90,18 @@ def make_partition(kind: str, dataset: Dataset, participants: int, seed: int) ->
 
 
 def partition_from_owners(owners: ArrayLike, participants: int | None = None) -> Partition:
-    """The partition of a user's own data: owners, integers [M] >= 0, who holds each training row.
+    """The partition given by `owners`, integers [M] >= 0: the holder of each training row.
 
     Participant p is the p-th smallest id that occurs, so ids may have gaps. `participants`, if
-    given, must be the number of different ids. Its kind is "owners".
+    given, must be the number of different ids. The kind is "owners".
 
-    Raises DataError otherwise, or if the padded table would exceed 2 GiB.
+    Raises `DataError` otherwise, or if the padded table would exceed 2 GiB.
     """
     works = "one integer >= 0 per training row works"
     try:
         ids = np.asarray(owners)
     except (ValueError, TypeError) as error:  # rows of different lengths
-        raise DataError(f"owners is no array: {works}") from error
+        raise DataError(f"owners is not an array: {works}") from error
     if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in "iu":
         raise DataError(f"owners is an array {ids.dtype} {ids.shape}: {works}")
     if ids.min() < 0:
@@ -118,12 +119,12 @@ def partition_from_owners(owners: ArrayLike, participants: int | None = None) ->
 def validate_partition(
     kind: str, dataset_rows: int | None, num_writers: int | None, participants: int
 ) -> None:
-    """Refuses what `make_partition` cannot do, from sizes alone.
+    """Checks from sizes alone whether `make_partition` can work.
 
-    num_writers is None for a dataset without writers; dataset_rows is None where no data is held
-    against the partition (then only the words are checked).
+    `num_writers` is None for a dataset without writers. If `dataset_rows` is None, only the text of
+    `kind` and `participants` are checked.
 
-    Raises DataError naming the field (`partition` or `participants`), its value and what works.
+    Raises `DataError` with the field (`partition` or `participants`), its value and what works.
     """
     name, argument = _parse(kind)
     if participants < 1:
@@ -191,7 +192,7 @@ def _shards(bits: np.random.Philox, labels: NDArray[np.int32], n: int, k: int) -
 
 def _writers(bits: np.random.Philox, writers: NDArray[np.int32], participants: int) -> Owners:
     different, number = np.unique(writers, return_inverse=True)
-    place = np.argsort(_order(bits, len(different)))  # of each writer in the random order
+    place = np.argsort(_order(bits, len(different)))  # each writer's place in the random order
     return np.where(place < participants, place, -1)[number]
 
 
@@ -213,10 +214,10 @@ def _dirichlet(
 
 
 def _proportions(bits: np.random.Philox, size: int, alpha: float) -> NDArray[np.float64]:
-    """Dirichlet(alpha, ..., alpha), [size], for any alpha > 0.
+    """A draw from Dirichlet(alpha, ..., alpha), f64 [size], for any alpha > 0.
 
-    Gamma(alpha) = Gamma(alpha + 1) U^(1/alpha), normalised in logarithms: small alphas would
-    underflow to 0 / 0. Beyond 1e-100 and 1e100 nothing changes any more.
+    Uses Gamma(alpha) = Gamma(alpha + 1) U^(1/alpha), normalised in logarithms, because small alphas
+    would underflow to 0 / 0. Below 1e-100 and above 1e100 the result no longer changes.
     """
     alpha = min(max(alpha, 1e-100), 1e100)
     draw = np.random.Generator(bits)
@@ -226,7 +227,7 @@ def _proportions(bits: np.random.Philox, size: int, alpha: float) -> NDArray[np.
 
 
 def _top_up(owners: Owners, counts: Owners, shuffled: Owners) -> Owners:
-    """Each empty participant gets a row from whoever holds most, lowest id on ties."""
+    """Gives each empty participant a row from the one with the most; ties go to the lowest id."""
     empty = np.flatnonzero(counts == 0)
     heap = [(-int(size), i) for i, size in enumerate(counts)]
     heapq.heapify(heap)
@@ -242,7 +243,7 @@ def _top_up(owners: Owners, counts: Owners, shuffled: Owners) -> Owners:
 
 
 def _pack(kind: str, owners: Owners, participants: int) -> Partition:
-    """owners [M] in -1..N-1, everyone present -> the padded table."""
+    """Packs owners [M], in -1..N-1 with everyone present, into the padded table."""
     counts = np.bincount(owners[owners >= 0], minlength=participants)
     longest = int(counts.max())
     if participants * longest > _TABLE_MAX:

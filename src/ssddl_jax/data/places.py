@@ -1,4 +1,4 @@
-"""Where datasets lie: those with a name, and files and folders; no data are read here."""
+"""Finds datasets, by name or path. Reads no data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHECKOUT = _HERE.parents[2]
 
 
 class DatasetInfo(NamedTuple):
-    """A line of `ssddl data`: a name, where it was found (None: not here), how to get it."""
+    """A line of `ssddl data`: a name, where it was found (None: nowhere), how to get it."""
 
     name: str
     where: str | None
@@ -27,8 +27,9 @@ class DatasetInfo(NamedTuple):
 
 
 def dataset_files(name: str) -> list[Path]:
-    """The files that a dataset is read from; none if it comes with another package. Raises
-    DataError as `check_dataset` does, and if a folder lacks one.
+    """The files of a dataset; none if it comes with another package.
+
+    Raises `DataError` as `check_dataset` does, and if a folder lacks a file.
     """
     if name == "digits":
         return []
@@ -37,24 +38,24 @@ def dataset_files(name: str) -> list[Path]:
 
 
 def reader_of(path: Path) -> Reader:
-    """Who reads the file or folder at this path, which exists."""
+    """The reader of the file or folder at an existing path."""
     readers: list[Reader] = [resolve(name) for name in READERS.values()]
     return next(reader for reader in readers if reader.takes(path))
 
 
 def check_dataset(name: str) -> None:
-    """Raises DataError if nothing of that name is here; reads no data."""
+    """Raises `DataError` if there is no dataset of that name or path. Reads no data."""
     if name != "digits":
         dataset_path(name)
 
 
 def dataset_path(name: str) -> Path:
-    """Where a dataset lies. Raises DataError if it is unknown or absent."""
+    """The path of a dataset. Raises `DataError` if it is unknown or absent."""
     if name in DATASETS:
         found = find(name, search_folders())
         if found is None:
             looked = ", ".join(str(folder) for folder in search_folders())
-            raise DataError(f"data = {name!r} is not here (looked in {looked}): {DATASETS[name]}")
+            raise DataError(f"data = {name!r} was not found (looked in {looked}): {DATASETS[name]}")
         return found
     path = Path(os.path.expanduser(name))
     if name and os.path.exists(path):
@@ -69,7 +70,7 @@ def dataset_path(name: str) -> Path:
 
 
 def list_datasets() -> list[DatasetInfo]:
-    """Every known name, where it lies here, and how to get it; reads no data."""
+    """Every known name, its path on this machine, and how to get it. Reads no data."""
     found = {name: find(name, search_folders()) for name in DATASETS}
     where = {name: str(path) if path else None for name, path in found.items()}
     where["digits"] = "scikit-learn" if importlib.util.find_spec("sklearn") else None
@@ -77,7 +78,7 @@ def list_datasets() -> list[DatasetInfo]:
 
 
 def search_folders() -> list[Path]:
-    """Where named data may lie, first hit wins: the package, SSDDL_DATA, then shared/data."""
+    """The folders to search for named datasets, in order: package, SSDDL_DATA, shared/data."""
     given = os.environ.get("SSDDL_DATA")
     named = [Path(os.path.expanduser(given))] if given else []
     around = [
@@ -89,6 +90,7 @@ def search_folders() -> list[Path]:
 
 
 def find(stem: str, folders: Iterable[Path]) -> Path | None:
+    """The first STEM.npz or STEM/ in these folders."""
     for folder in folders:
         if os.path.isfile(folder / f"{stem}.npz"):
             return folder / f"{stem}.npz"

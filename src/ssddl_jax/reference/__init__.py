@@ -1,18 +1,19 @@
-"""The protocol from the updates on, in plain Python integers: the oracle of everything fast.
+"""The oracle: the protocol, from the updates on, in plain Python integers.
 
-It imports none of the package's other modules; NumPy appears only where arrays come in. Sections
-are those of docs/protocol.md. n group, d parameters, D = d + 1 values of a message, k
-neighbours, B blocks; a *slot* is a position in the group, ids are global. Messages are lists of
-uint32 words; inside, arithmetic is on their D values, integers mod 2^32, 2^64 or the prime.
+The compiled code must equal it bit for bit. It imports nothing else of the package, and uses NumPy
+only to take arrays. Section numbers are those of docs/protocol.md. Symbols: n group size, d
+parameters, D = d + 1 values in a message, k neighbours, B blocks. A *slot* is a position in the
+group; ids are global. Messages are lists of uint32 words. Arithmetic is on their D values, which
+are integers mod 2^32, 2^64 or the prime.
 
-Some of our readings in particular:
-- Nonces carry global ids; share words of every kind (pair, Shamir, ideal) use `prg_rounds`.
-- A pass of `rotate` has N div n rounds; the N mod n left over sit that pass out.
-- A subnormal update counts as zero, so that backends which flush subnormals agree with the others.
-- Clipped coordinates are counted over all members that encoded, those that vanish later included.
-- A member both non-finite and drawn to vanish never shared: it makes no retry.
-- Every lost dealer of `shamir` that shared is in the total; the first t uploads are interpolated.
-- A void round hands back zeros for uploads, aggregate, digest and total: nothing of it is used.
+Our readings, where the paper leaves a choice:
+- Nonces contain global ids. All share words (pair, Shamir, ideal) use `prg_rounds`.
+- A pass of `rotate` has N div n rounds. The other N mod n participants sit out that pass.
+- A subnormal coordinate counts as zero, so backends that flush subnormals agree with the others.
+- Clipped coordinates are counted over all members that encode, including those that vanish later.
+- A member that is both non-finite and drawn to vanish never shared, so it causes no retry.
+- In `shamir` the total includes dealers who vanished after sharing. The first t uploads are used.
+- A void round returns zeros for uploads, aggregate, digest and total. Nothing of it is used.
 """
 
 from ssddl_jax.reference.encoding import decode, encode

@@ -1,4 +1,4 @@
-"""Updates to messages and back (docs/protocol.md, section 3), in Python integers."""
+"""Converts updates to messages and back (docs/protocol.md, section 3), in Python integers."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -10,7 +10,7 @@ import numpy as np
 from ssddl_jax.reference.randomness import Words
 from ssddl_jax.reference.settings import Settings, float32
 
-TINY = 2.0**-126  # the least normal float32
+TINY = 2.0**-126  # the smallest normal float32
 
 
 def to_words(values: Iterable[int], bits: int) -> Words:
@@ -20,7 +20,7 @@ def to_words(values: Iterable[int], bits: int) -> Words:
 
 
 def to_values(words: Words, bits: int) -> list[int]:
-    """The inverse of `_to_words`, values in [0, 2^bits)."""
+    """The inverse of `to_words`; values are in [0, 2^bits)."""
     if bits == 32:
         return words
     half = len(words) // 2
@@ -28,17 +28,18 @@ def to_values(words: Words, bits: int) -> list[int]:
 
 
 def lift(value: int, modulus: int) -> int:
-    """The representative of a residue that is nearest to zero."""
+    """The representative of a residue nearest to zero."""
     return value - modulus if value > (modulus - 1) // 2 else value
 
 
 def encode(
     update: Any, weight: int, settings: Settings, noise: Sequence[float] | None = None
 ) -> tuple[Words, int]:
-    """One message (sections 3.1, 3.2) and how many of its coordinates were clipped.
+    """Encodes one message (sections 3.1, 3.2); also returns how many coordinates were clipped.
 
-    `update` f32[d]; `weight` m >= 0; `noise` u[d], for stochastic rounding only. D words (wide
-    ring: 2 D); the last value is the weight word. ValueError if the update is not finite.
+    `update` is f32 [d], `weight` m >= 0, `noise` [d] in [0, 1) (stochastic rounding only). The
+    message has D words, 2 D in the wide ring; its last value is the weight. Raises `ValueError` if
+    the update is not finite.
     """
     clip = float32(settings.clip)
     quantised, clipped = [], 0
@@ -59,7 +60,7 @@ def encode(
 
 
 def decode(aggregate: Words, settings: Settings) -> list[float]:
-    """The mean of d coordinates: signed lift / 2^f / W (section 3.4), correctly rounded."""
+    """Decodes the mean, d values: signed lift / 2^f / W (section 3.4), correctly rounded."""
     values = to_values(aggregate, settings.ring_bits)
     scale = values[-1] << settings.fraction_bits
     return [float(Fraction(lift(value, 2**settings.ring_bits), scale)) for value in values[:-1]]

@@ -9,9 +9,10 @@ from ssddl_jax.reference.settings import Settings
 def neighbours_of(
     settings: Settings, public: Words, round: int, attempt: int, members: Sequence[int], n: int
 ) -> list[list[int]]:
-    """Per slot its partners' slots, ascending; none for slots that are not `members` (slots).
+    """The partners of every slot, as ascending slots. Slots that are not `members` have none.
 
-    Complete if k >= members - 1, else the Harary ring over the members in the order of their words.
+    The graph is complete if k >= members - 1. Otherwise it is the Harary ring over the members in
+    the order of their GRPH words.
     """
     partners: list[list[int]] = [[] for _ in range(n)]
     if settings.neighbours >= len(members) - 1:
@@ -29,7 +30,7 @@ def neighbours_of(
 
 
 def connected(partners: list[list[int]], slots: Sequence[int]) -> bool:
-    """Whether the graph that `slots` induce is connected: breadth first from one of them."""
+    """Whether the subgraph of `slots` is connected, by breadth-first search."""
     seen = frontier = set(slots[:1])
     while frontier:
         frontier = {q for p in frontier for q in partners[p]} & set(slots) - seen

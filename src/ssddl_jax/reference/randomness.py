@@ -1,4 +1,4 @@
-"""ChaCha and every word drawn from it (docs/protocol.md, section 4), in Python integers."""
+"""ChaCha and all random words (docs/protocol.md, section 4), in Python integers."""
 
 import struct
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ from itertools import count as count_from
 from math import floor
 
 PRIME = 2**31 - 1
-ANY = 0xFFFFFFFF  # the nonce word of public randomness that belongs to no participant
+ANY = 0xFFFFFFFF  # in a nonce, in place of one participant's id
 Words = list[int]
 Nonce = tuple[int, int, int]
 
 
 def tag(name: bytes) -> int:
-    """Four ASCII bytes as the little-endian word of a nonce."""
+    """Four ASCII bytes as a nonce word, little-endian."""
     return int.from_bytes(name, "little")
 
 
 def _spread(words: Sequence[int]) -> int:
-    """One integer whose 64-bit lane b holds words[b]: an operation on it is one on every block."""
+    """Packs words into 64-bit lanes of one integer, so one operation acts on every block."""
     return int.from_bytes(struct.pack(f"<{len(words)}Q", *words), "little")
 
 
 def blocks_of(key: Words, counters: Sequence[int], nonce: Nonce, rounds: int) -> list[Words]:
-    """ChaCha blocks (RFC 8439) of all counters side by side: row l holds word l of every block."""
+    """ChaCha blocks (RFC 8439) of all counters at once: row l holds word l of every block."""
     blocks = len(counters)
     ones = _spread([1] * blocks)
     mask = ones * 0xFFFFFFFF
@@ -52,7 +52,7 @@ def blocks_of(key: Words, counters: Sequence[int], nonce: Nonce, rounds: int) ->
 
 
 def chacha_block(key: Words, counter: int, nonce: Nonce, rounds: int = 20) -> Words:
-    """The 16 words of one ChaCha block; 8 key words, all words 32 bits."""
+    """The 16 words of one ChaCha block. The key has 8 words; all words have 32 bits."""
     return [row[0] for row in blocks_of(key, [counter], nonce, rounds)]
 
 
@@ -63,12 +63,12 @@ def stream(key: Words, nonce: Nonce, count: int, rounds: int = 20) -> Words:
 
 
 def derive_key(key: Words, counter: int, a: int, b: int, name: bytes) -> Words:
-    """A new key: first8 of the block with nonce (a, b, tag of name), always 20 rounds."""
+    """A derived key: words 0..7 of the block with nonce (a, b, tag(name)); always 20 rounds."""
     return chacha_block(key, counter, (a, b, tag(name)))[:8]
 
 
 def seed_key(seed: int) -> Words:
-    """The seed as a key: its two halves, then zeros. ValueError outside [0, 2^64)."""
+    """The seed as a key: its two halves, then zeros. Raises `ValueError` outside [0, 2^64)."""
     if not 0 <= seed < 2**64:
         raise ValueError(f"Argument 'seed' must be in [0, 2^64), not {seed}.")
     return [seed % 2**32, seed >> 32, 0, 0, 0, 0, 0, 0]
@@ -90,7 +90,7 @@ def public_key(seed: int) -> Words:
 
 
 def public_words(public: Words, nonce: Nonce, count: int) -> Words:
-    """`count` public words for the purpose that the nonce names; always 20 rounds."""
+    """`count` public words; the nonce names their purpose. Always 20 rounds."""
     return stream(public, nonce, count)
 
 
@@ -101,7 +101,7 @@ def _argsort(words: Sequence[int]) -> list[int]:
 def select_group(
     public: Words, round: int, population: int, group_size: int, selection: str
 ) -> list[int]:
-    """The round's ids in slot order; `selection` is random or rotate; everybody: ids ascending."""
+    """The group's ids in slot order; `selection` is random or rotate. Ascending for n = N."""
     if group_size == population:
         return list(range(population))
     draw, start = round, 0
@@ -113,7 +113,7 @@ def select_group(
 
 
 def vanished_slots(public: Words, round: int, n: int, fraction: str | Decimal) -> set[int]:
-    """The floor(p n) slots that vanish after sharing; `fraction` p is an exact decimal."""
+    """The floor(p n) slots that vanish after sharing. `fraction` p is an exact decimal."""
     order = _argsort(public_words(public, (round, ANY, tag(b"DROP")), n))
     return set(order[: floor(Fraction(fraction) * n)])
 
@@ -121,19 +121,19 @@ def vanished_slots(public: Words, round: int, n: int, fraction: str | Decimal) -
 def batch_order(
     public: Words, round: int, participant: int, rows: int, epochs: int
 ) -> list[list[int]]:
-    """One permutation of the participant's rows per epoch."""
+    """A permutation of the participant's rows for each epoch."""
     words = public_words(public, (round, participant, tag(b"BTCH")), rows * epochs)
     return [_argsort(words[e * rows : (e + 1) * rows]) for e in range(epochs)]
 
 
 def rounding_noise(public: Words, round: int, participant: int, count: int) -> list[float]:
-    """`count` multiples of 2^-24 in [0, 1), the u of stochastic rounding."""
+    """Noise for stochastic rounding: `count` multiples of 2^-24 in [0, 1)."""
     words = public_words(public, (round, participant, tag(b"RNDG")), count)
     return [(word >> 8) * 2.0**-24 for word in words]
 
 
 def field_words(key: Words, count: int, rounds: int) -> Words:
-    """Uniform residues mod 2^31 - 1 by rejection: where a word is p, the next nonce's is taken."""
+    """Uniform residues mod p = 2^31 - 1. A word equal to p is replaced by the next nonce's word."""
     words = [PRIME] * count
     for retry in count_from():
         if PRIME not in words:

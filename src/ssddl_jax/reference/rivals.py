@@ -1,9 +1,9 @@
-"""The rivals' rounds from the participants' changes on, in Python: the oracle of `rivals`.
+"""The rounds of rival protocols, from the participants' changes on: the oracle of `baselines`.
 
-What a participant does to parameters that it is handed is the caller's function `change_of`; who
-is handed what, what is chosen of it, and what becomes of it is written out here. Integers are
-Python's; where a rival adds float32, numpy adds them one after another. What is ours, and not the
-sources', is told in the modules of `rivals`.
+The caller's function `change_of` trains a participant from given parameters. Everything else is
+written out here: who receives which parameters, which coordinates are sent, and how they are added.
+Integers are Python's. Where a rival adds float32, numpy adds one after another. The modules of
+`baselines` say which choices are ours and not the source's.
 """
 
 import math
@@ -19,25 +19,25 @@ from ssddl_jax.reference.encoding import encode, lift, to_values
 from ssddl_jax.reference.randomness import ANY, Words, public_words, stream, tag
 from ssddl_jax.reference.settings import Settings, float32
 
-KEPT = 8  # states of the server that an asynchronous visit may see
+KEPT = 8  # past server states that an asynchronous visit may see
 Vector = np.ndarray  # f32 [d]
-ChangeOf = Callable[[int, Vector], Vector]  # participant, what it starts from -> its change
+ChangeOf = Callable[[int, Vector], Vector]  # (participant, start) -> its change
 
 
 def largest(keys: Sequence[int], count: int) -> list[int]:
-    """Indices, ascending, of the `count` largest keys; ties to the lowest index."""
+    """Indices of the `count` largest keys, ascending; ties go to the lower index."""
     order = sorted(range(len(keys)), key=lambda index: (-keys[index], index))
     return sorted(order[:count])
 
 
 def magnitude_bits(values: Sequence[float]) -> list[int]:
-    """The bits of |x| as float32: they order as magnitudes do."""
+    """The bits of |x| as float32. As integers they have the order of the magnitudes."""
     packed = struct.pack(f"<{len(values)}f", *values)
     return [bits & 0x7FFFFFFF for bits in struct.unpack(f"<{len(values)}I", packed)]
 
 
 def pool_order(public: Words, round: int, valid: Sequence[bool], epochs: int) -> list[list[int]]:
-    """Central training: the valid ones of pooled rows, in the order of each epoch."""
+    """Central training: the valid pooled rows, in the order of each epoch."""
     count = len(valid)
     words = public_words(public, (round, ANY, tag(b"BTCH")), epochs * count)
     held = [index for index in range(count) if valid[index]]
@@ -47,7 +47,7 @@ def pool_order(public: Words, round: int, valid: Sequence[bool], epochs: int) ->
 def passed_on(
     weights: Vector, ids: Sequence[int], vanished: Collection[int], change_of: ChangeOf
 ) -> Vector:
-    """SNT: the weights go from slot to slot; `vanished` slots lose their visit."""
+    """SNT: the weights pass from slot to slot. A vanished slot's change is lost."""
     for slot, participant in enumerate(ids):
         change = change_of(participant, weights)
         if slot not in vanished and np.isfinite(change).all():
@@ -57,7 +57,7 @@ def passed_on(
 
 @dataclass
 class Selective:
-    """DSSGD: its choices and what it remembers."""
+    """DSSGD: its settings and its state."""
 
     theta_u: str  # exact decimals
     theta_d: str
@@ -67,12 +67,12 @@ class Selective:
     schedule: str  # round-robin, random, asynchronous
     everybody: int
     counts: list[int]
-    local: dict[int, Vector]  # everybody's own parameters
+    local: dict[int, Vector]  # each participant's own parameters
     clipped: dict[int, int] = field(default_factory=dict)  # of the last round, by slot
-    lags: list[int] = field(default_factory=list)  # of the last round, in turn
+    lags: list[int] = field(default_factory=list)  # of the last round, in the order of visits
 
     def share(self, fraction: str) -> int:
-        """A fraction of the coordinates: at least one."""
+        """A fraction of the coordinates, at least one."""
         return max(1, math.floor(Fraction(fraction) * len(self.counts)))
 
     def order(self, public: Words, round: int, ids: Sequence[int]) -> list[int]:
@@ -86,17 +86,17 @@ class Selective:
         return sorted(slots, key=words.__getitem__)
 
     def chosen(self, public: Words, round: int, participant: int, change: Vector) -> list[int]:
-        """Coordinates that are uploaded."""
+        """The coordinates to upload."""
         size, count = len(self.counts), self.share(self.theta_u)
         if self.rule == "largest":
             return largest(magnitude_bits(change.tolist()), count)
         words = public_words(public, (round, participant, tag(b"DSSG")), size)
-        # The threshold is on what is sent; the last bit of a word orders nothing.
+        # The threshold applies to what is sent. The order ignores the last bit of a word.
         over = np.minimum(np.abs(change), np.float32(self.gamma)) > np.float32(self.tau)
         keys = [words[w] >> 1 if over[w] else -1 for w in range(size)]
         return [w for w in largest(keys, count) if over[w]]
 
-    def play(
+    def run_round(
         self,
         public: Words,
         round: int,
@@ -105,7 +105,7 @@ class Selective:
         weights: Vector,
         change_of: ChangeOf,
     ) -> Vector:
-        """A round: the server's parameters after it."""
+        """Runs a round and returns the server's parameters after it."""
         past, gamma = [weights], np.float32(self.gamma)
         self.clipped, self.lags = dict.fromkeys(range(len(ids)), 0), []
         for turn, slot in enumerate(self.order(public, round, ids)):
@@ -136,13 +136,15 @@ class Selective:
 
 
 def laplace_noise(key: Words, scales: Sequence[Decimal]) -> list[int]:
-    """One integer z for each scale, with probability proportional to exp(-|z| / scale): differences
-    of two geometric variables whose independent binary digits are 96-bit words below a threshold.
+    """An integer z for each scale, with probability proportional to exp(-|z| / scale).
+
+    z is the difference of two geometric variables. Their binary digits are independent: a digit is
+    1 if a 96-bit word is below a threshold.
     """
     drawn, count = [0] * len(scales), len(scales)
     getcontext().prec = 60
     for digit in range(31):
-        # Digits beyond these are 0 but for a chance of 2^-97.
+        # Higher digits are 0 except with probability 2^-97.
         live = {s for s in scales if 2**digit / s < 97 * Decimal(2).ln()}
         if not live:
             break
@@ -156,7 +158,7 @@ def laplace_noise(key: Words, scales: Sequence[Decimal]) -> list[int]:
 
 @dataclass(frozen=True)
 class Private:
-    """DSSGD's choice with noise: levels of `steps` to gamma; scales of the three kinds of noise."""
+    """DSSGD's selection with noise: `steps` levels up to gamma, and the noise scales."""
 
     steps: int
     scales: tuple[Decimal, Decimal, Decimal]  # threshold, comparisons, values
@@ -164,7 +166,7 @@ class Private:
     def pick(
         self, key: Words, change: Vector, gamma: float, tau: float, order: Sequence[int], count: int
     ) -> tuple[list[int], list[np.float32]]:
-        """Coordinates, ascending, and the values uploaded; larger `order` comes first."""
+        """The chosen coordinates, ascending, and their noisy values. Larger `order` comes first."""
         size, steps = len(change), self.steps
         clipped = np.clip(change, -np.float32(gamma), np.float32(gamma))
         scaled = np.rint(clipped * np.float32(steps / gamma)).astype(int)
@@ -183,26 +185,26 @@ class Private:
 
 @dataclass
 class Encrypted:
-    """SGD under encryption: the integers that the server's ciphertexts hold."""
+    """SGD under encryption: the integers inside the server's ciphertexts."""
 
     settings: Settings  # ring_bits 64; clip and fraction_bits
     held: list[int]
 
     @classmethod
     def of(cls, weights: Vector, settings: Settings) -> "Encrypted":
-        """Initial weights to the nearest integer, ties to even."""
+        """Encodes the initial weights to the nearest integer, ties to even."""
         scale = 2**settings.fraction_bits
         return cls(settings, [round(Fraction(value) * scale) for value in weights.tolist()])
 
     def weights(self) -> Vector:
-        """What a participant decrypts."""
+        """The weights that a participant decrypts."""
         scale = 2**self.settings.fraction_bits
         return np.array([float32(value / scale) for value in self.held], np.float32)
 
-    def play(
+    def run_round(
         self, ids: Sequence[int], vanished: Collection[int], change_of: ChangeOf
     ) -> dict[int, int]:
-        """A round; how many coordinates each slot clipped, 0 for those that are not finite."""
+        """Runs a round. Returns how many coordinates each slot clipped; 0 if not finite."""
         beyond = dict.fromkeys(range(len(ids)), 0)
         for slot, participant in enumerate(ids):
             change = change_of(participant, self.weights())

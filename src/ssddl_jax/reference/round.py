@@ -1,4 +1,4 @@
-"""A round from the updates on (docs/protocol.md, sections 5 and 6), in Python integers."""
+"""One round, from the updates on (docs/protocol.md, sections 5 and 6), in Python integers."""
 
 import hashlib
 import struct
@@ -23,13 +23,13 @@ VOID_DIGEST = "0" * 64
 
 @dataclass(frozen=True)
 class Round:
-    """One round as an all-seeing observer records it; lists over slots have n entries."""
+    """All that happens in one round. Lists over slots have n entries."""
 
-    attempt: int  # the final one
-    alive: list[bool]  # per slot: finite and not vanished
-    neighbours: list[list[int]]  # per slot: partners' global ids in the final attempt
-    encoded: list[Words]  # per slot: the message; zeros where the update was not finite
-    uploads: list[Words]  # per slot: what the server received; zeros where not alive
+    attempt: int  # the number of the final attempt
+    alive: list[bool]  # by slot: finite, and did not vanish
+    neighbours: list[list[int]]  # by slot: global ids of its partners in the final attempt
+    encoded: list[Words]  # by slot: the message; zeros if the update was not finite
+    uploads: list[Words]  # by slot: what the server received; zeros if not alive
     aggregate: Words  # after any correction
     weight_total: int  # W, the aggregate's weight word
     digest: Words  # sum over alive slots s of (2 s + 1) a_s
@@ -50,10 +50,10 @@ def share_round(
     weights: Sequence[int],
     vanished: set[int],
 ) -> Round:
-    """ParaShare and ParaUpdate's sum: from updates f32[n, d] to uploads, aggregate and total.
+    """Computes uploads, aggregate and decoded total from updates f32 [n, d].
 
-    `chain` is S_r; `group` n ids in slot order; `weights` n integers; `vanished` the slots that
-    leave after sharing. Raises ValueError for settings that cannot work.
+    `chain` is S_r, `group` the n ids in slot order, `weights` n integers, and `vanished` the slots
+    that drop out after sharing. Raises `ValueError` for settings that cannot work.
     """
     n, bits = len(group), settings.ring_bits
     ids, weights = [int(i) for i in group], [int(m) for m in weights]
@@ -73,21 +73,21 @@ def share_round(
         encoded[slot], more = encode(rows[slot], weights[slot], settings, noise)
         clipped += more
 
-    # Who shares in the final attempt, who uploads, and with whom.
+    # Who shares in the final attempt, with whom, and who uploads.
     survivors = [slot for slot in members if slot not in vanished]
     attempt = int(rule.retries and survivors != members)
     dealers = survivors if rule.retries else members
     partners = neighbours_of(settings, public, round, attempt, dealers, n)
     sharers = Sharers(attempt, ids, partners, members, survivors)
-    void = not rule.stands(settings, sharers)
+    void = not rule.valid(settings, sharers)
 
     # Share, upload, aggregate.
     uploads: list[Words] = [[0] * size for _ in ids]
     aggregate = [0] * size
     if not void:
         messages = {slot: to_values(encoded[slot], bits) for slot in dealers}
-        play = ideal if settings.engine == "ideal" else rule.play
-        sent, summed = play(settings, chain, messages, sharers)
+        share = ideal if settings.engine == "ideal" else rule.share
+        sent, summed = share(settings, chain, messages, sharers)
         aggregate = to_words(summed, bits)
         for slot in survivors:
             uploads[slot] = to_words(sent[slot], bits)
@@ -121,7 +121,7 @@ def share_round(
 
 
 def _check(settings: Settings, n: int, weights: Sequence[int]) -> None:
-    """Refuses what cannot work: `n` too small, clashing settings, no headroom (section 3.3)."""
+    """Raises `ValueError` for a small group, clashing settings, or no headroom (section 3.3)."""
     k, t, name = settings.neighbours, settings.threshold, settings.dropout_rule
     if name not in RULES:
         raise ValueError(f"The setting dropout_rule {name!r} must be in {tuple(RULES)}.")
@@ -152,12 +152,12 @@ def _check(settings: Settings, n: int, weights: Sequence[int]) -> None:
 
 
 def words_sha256(words: Words) -> str:
-    """SHA-256 (hex) over the words, little-endian."""
+    """SHA-256 (hex) of the words, little-endian."""
     return hashlib.sha256(struct.pack(f"<{len(words)}I", *words)).hexdigest()
 
 
 def run_digest(aggregate_digests: Sequence[str], parameters: Any) -> str:
-    """`run_sha256`: over the rounds' digests (hex, in order), then the final parameters f32[d]."""
+    """`run_sha256`: SHA-256 of the rounds' digests (hex, in order) and the parameters f32 [d]."""
     final = np.asarray(parameters, np.float32).tolist()
     rounds = b"".join(map(bytes.fromhex, aggregate_digests))
     return hashlib.sha256(rounds + struct.pack(f"<{len(final)}f", *final)).hexdigest()

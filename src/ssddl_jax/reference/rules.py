@@ -1,4 +1,4 @@
-"""Dropout rules: when a round stands, what its survivors send, and what the server makes of it."""
+"""Dropout rules: when a round is valid, what survivors send, and how the server forms the sum."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,39 +16,41 @@ Values = dict[int, list[int]]  # by slot
 
 
 class Sharers(NamedTuple):
-    """Who shares in a round's final attempt, and with whom; all by slot."""
+    """Who shares with whom in a round's final attempt; all by slot."""
 
     attempt: int
     ids: list[int]
     partners: list[list[int]]
-    members: list[int]  # whose updates are finite
-    survivors: list[int]  # of the members, those who upload
+    members: list[int]  # slots with finite updates
+    survivors: list[int]  # the members who upload
 
 
 class Rule(NamedTuple):
-    """A dropout rule. `stands(settings, sharers)`: whether the round is not void.
-    `play(settings, chain, messages, sharers)`: what the survivors send, and the sum.
+    """A dropout rule.
+
+    `valid(settings, sharers)`: whether the round is not void.
+    `share(settings, chain, messages, sharers)`: what the survivors send, and the sum.
     """
 
-    stands: Callable[[Settings, Sharers], bool]
-    play: Callable[[Settings, Words, Values, Sharers], tuple[Values, list[int]]]
-    retries: bool = False  # if members vanish, the others share again in attempt 1
-    holds_sharers: bool = False  # the sum holds all members, not only the survivors
+    valid: Callable[[Settings, Sharers], bool]
+    share: Callable[[Settings, Words, Values, Sharers], tuple[Values, list[int]]]
+    retries: bool = False  # if members vanish, the rest share again in attempt 1
+    holds_sharers: bool = False  # the sum contains all members, not only the survivors
     needs_threshold: bool = False
     field: bool = False  # shares live in the prime field, not in the ring
-    complete: bool = False  # on the complete graph only
-    ideal: bool = False  # engine ideal draws its uploads
+    complete: bool = False  # needs the complete graph
+    ideal: bool = False  # engine ideal can draw its uploads
 
 
 def _enough(settings: Settings, sharers: Sharers) -> bool:
-    """No more than max_dropout vanish, and the survivors are connected."""
+    """At most max_dropout vanish, and the survivors are connected."""
     n = len(sharers.ids)
     needed = max(3, n - floor(Fraction(settings.max_dropout) * n))
     return len(sharers.survivors) >= needed and connected(sharers.partners, sharers.survivors)
 
 
 def _t_uploads(settings: Settings, sharers: Sharers) -> bool:
-    """t uploads give the sum, which holds at least three updates."""
+    """At least t uploads, and a sum of at least three updates."""
     t = settings.threshold
     return len(sharers.survivors) >= t and len(sharers.members) >= max(3, t)
 
@@ -60,11 +62,11 @@ def _t_holders(settings: Settings, sharers: Sharers) -> bool:
 def _pairs(
     settings: Settings, chain: Words, messages: Values, sharers: Sharers
 ) -> tuple[Values, list[int]]:
-    """Uploads with every pair share, and their sum with the pads shared with the lost cancelled."""
+    """Uploads with all pair shares; their sum, without the pads shared with vanished members."""
     _, ids, partners, _, survivors = sharers
 
     def share(dealer: int, holder: int) -> list[int]:
-        """s_{dealer -> holder}; nothing where paired sharing deals the other way only."""
+        """s_{dealer -> holder}; zeros if paired sharing deals only the other way."""
         if settings.shares == "paired" and ids[dealer] > ids[holder]:
             return [0] * len(messages[dealer])
         key = derive_key(chain, sharers.attempt, ids[dealer], ids[holder], b"PAIR")
@@ -79,7 +81,7 @@ def _pairs(
             held[holder] = [h + s for h, s in zip(held[holder], dealt, strict=True)]
     summed = [sum(column) for column in zip(*(held[i] for i in survivors), strict=True)]
     for i in survivors:
-        for lost in set(partners[i]) - set(survivors):  # `reveal`: the opened pads
+        for lost in set(partners[i]) - set(survivors):  # rule reveal opens these pads
             pads = zip(summed, share(i, lost), share(lost, i), strict=True)
             summed = [a + out - received for a, out, received in pads]
     return held, summed
@@ -88,7 +90,7 @@ def _pairs(
 def _shamir(
     settings: Settings, chain: Words, messages: Values, sharers: Sharers
 ) -> tuple[Values, list[int]]:
-    """Per survivor in slot j the sum of every dealer's f_i(j + 1), and sum_i f_i(0), lifted."""
+    """Survivor j sends sum_i f_i(j + 1) over all dealers i; the sum is sum_i f_i(0), lifted."""
     points = [slot + 1 for slot in sharers.survivors]
     sent: Values = {}
     for i, message in messages.items():
@@ -110,14 +112,14 @@ def _secagg(
     settings: Settings, chain: Words, messages: Values, sharers: Sharers
 ) -> tuple[Values, list[int]]:
     _, ids, partners, _, survivors = sharers
-    played = secagg(settings, chain, ids, messages, partners, survivors)
-    return played.sent, played.summed
+    outcome = secagg(settings, chain, ids, messages, partners, survivors)
+    return outcome.sent, outcome.summed
 
 
 def ideal(
     settings: Settings, chain: Words, messages: Values, sharers: Sharers
 ) -> tuple[Values, list[int]]:
-    """Uniform uploads with the right sum; the last member's is the difference."""
+    """Uniform uploads with the right sum: all but the last are drawn, the last completes it."""
     summed = [sum(column) for column in zip(*messages.values(), strict=True)]
     *drawn, last = messages
     rest, sent, bits = summed, {}, settings.ring_bits

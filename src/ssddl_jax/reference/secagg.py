@@ -1,4 +1,4 @@
-"""SecAgg and SecAgg+ in Python integers: the oracle of `sharing.secagg`."""
+"""SecAgg and SecAgg+ in Python integers: the oracle of `core.sharing.secagg`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ Values = dict[int, list[int]]  # by slot
 
 
 @dataclass(frozen=True)
-class Played:
-    """What was sent, summed after unmasking, and which secret of every member was opened."""
+class Outcome:
+    """The uploads, their sum after unmasking, and the secret of each member that was opened."""
 
     sent: Values
     summed: list[int]
@@ -26,7 +26,7 @@ class Played:
 
 
 def elements(chain: Words, participant: int, index: int, purpose: bytes) -> Words:
-    """Eight elements of F_p of a participant."""
+    """Eight elements of F_p, drawn for one participant."""
     block = chacha_block(chain, 0, (participant, index, tag(purpose)))
     masked = [word & PRIME for word in block]
     pairs = zip(masked[:8], masked[8:], strict=True)
@@ -39,8 +39,9 @@ def recoverable(
     members: Sequence[int],
     survivors: Sequence[int],
 ) -> bool:
-    """Whether every member has t holders left, its partners and itself; and the sum holds at least
-    three and is one sum. A ring is for as many dropouts as max_dropout allows.
+    """Whether the server can remove all masks: every member has t holders left (its partners and
+    itself), at least three survive, and they are connected. On a ring no more may vanish than
+    max_dropout allows.
     """
     slots, needed = len(partners), max(3, settings.threshold)
     if settings.neighbours < slots - 1:
@@ -57,8 +58,8 @@ def secagg(
     messages: Values,
     partners: list[list[int]],
     survivors: Sequence[int],
-) -> Played:
-    """A round from the messages on; the members are the keys of `messages`, by slot."""
+) -> Outcome:
+    """One round from the messages on. The keys of `messages` are the members' slots."""
     bits, t = settings.ring_bits, settings.threshold
     seeds = {u: elements(chain, ids[u], 0, b"SELF") for u in messages}
     mask_keys = {u: elements(chain, ids[u], 0, b"MKEY") for u in messages}
@@ -83,7 +84,7 @@ def secagg(
             held = plus(held, mask(agreed(mask_keys[u], mask_keys[v], u, v)), sign)
         sent[u] = held
 
-    # The server: one secret of each, from t shares; then every mask that it can make.
+    # The server recovers one secret of each member from t shares, then removes the masks.
     summed = [sum(column) for column in zip(*(sent[u] for u in survivors), strict=True)]
     kinds, opened = {}, {}
     for u in messages:
@@ -99,4 +100,4 @@ def secagg(
         for v in set(partners[u]) & set(survivors):
             sign = 1 if ids[u] < ids[v] else -1
             summed = plus(summed, mask(agreed(opened[u], mask_keys[v], u, v)), -sign)
-    return Played(sent, summed, kinds, opened)
+    return Outcome(sent, summed, kinds, opened)

@@ -1,4 +1,4 @@
-"""What a round's arithmetic depends on."""
+"""The settings on which a round's arithmetic depends."""
 
 import struct
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ def float32(value: float) -> float:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a round's arithmetic depends on. `clip` is rounded to float32 where it is read."""
+    """The settings on which a round's arithmetic depends. `clip` is used rounded to float32."""
 
     seed: int  # 0 <= seed < 2^64
     clip: float
@@ -22,6 +22,6 @@ class Settings:
     neighbours: int = 2**31  # k: even, or at least n - 1 for the complete graph
     shares: str = "directed"  # directed, paired
     dropout_rule: str = "retry"  # a name in `rules.RULES`
-    threshold: int = 2  # t: the shares that some rules need
+    threshold: int = 2  # t: the shares needed, for some rules
     max_dropout: str = "0.1"  # exact decimal
     engine: str = "pairwise"  # pairwise, ideal

@@ -1,4 +1,4 @@
-"""Shamir's t-of-n over a prime field, word by word (docs/protocol.md, section 5)."""
+"""Shamir's t-of-n sharing over a prime field, word by word (docs/protocol.md, section 5)."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from ssddl_jax.reference.randomness import Words
 def shamir_shares(
     secret: Sequence[int], coefficients: list[Words], points: Sequence[int], prime: int
 ) -> list[Words]:
-    """f(x) for every x in `points`, f(x) = secret + sum_l coefficients[l - 1] x^l, word by word."""
+    """f(x) = secret + sum_l coefficients[l - 1] x^l for every x in `points`, word by word."""
     if any(x % prime == 0 for x in points):
         raise ValueError(f"Argument 'points' must not be 0 mod {prime}, where the secret is.")
     shares = []
@@ -21,7 +21,7 @@ def shamir_shares(
 
 
 def interpolate_at_zero(points: Sequence[int], shares: Sequence[Words], prime: int) -> Words:
-    """f(0) by Lagrange from as many distinct points as f has coefficients, word by word."""
+    """f(0) by Lagrange interpolation, from as many distinct points as f has coefficients."""
     if len({x % prime for x in points}) < len(points) or any(x % prime == 0 for x in points):
         raise ValueError(f"Argument 'points' must be distinct and not 0 mod {prime}: {points}.")
     secret = [0] * len(shares[0])

@@ -1,1 +1,1 @@
-"""From a config to pure functions: the round, its compilation, digests, transcripts, many seeds."""
+"""Turns a config into pure functions: the round, its compilation, digests, transcripts, seeds."""

@@ -1,4 +1,4 @@
-"""`build_simulation`: from a config, a model and data to two pure functions, `init` and `step`."""
+"""`build_simulation`: turns a config, a model and data into pure functions, `init` and `step`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -37,11 +37,12 @@ Tree = TypeVar("Tree")
 class Simulation(NamedTuple):
     """A run as functions.
 
-    `init()` gives the first `State`; `init_at(seed)` that of another seed.
+    `init()` returns the first `State`, and `init_at(seed)` that of another seed.
     `step(state, data) -> (state, info)` is one round: pure and jittable, one XLA program.
-    `step_kept` is the same round, and also hands out every row that `step` only adds up:
-    `(state, info, rows)`; None for a protocol that sums nothing securely.
-    `compiled`: False for engine reference, whose step is pure too, but runs on the host in Python
+    `step_kept(state, data) -> (state, info, rows)` is the same round, and also returns every row
+    that `step` only adds up. It is None for a protocol without secure sums.
+    `plan`, `recipe`, `model`: the numbers and static choices from which the round was built.
+    `compiled`: False for engine reference, whose step is also pure but runs on the host in Python
     integers.
     `evaluated_models(state)`: the models [m, ...] whose mean test accuracy is reported; protocol
     standalone has many.
@@ -72,12 +73,13 @@ def build_simulation(
     steps: LocalSteps | None = None,
     mesh: Mesh | None = None,
 ) -> Simulation:
-    """Checks everything that is static and builds the round; compiles nothing.
+    """Checks everything static and builds the round. Compiles nothing.
 
-    `model`: a name of the config, a flax module or an `(init, apply)` pair; None for the config's.
-    `data`: see `load_data` and `make_data`. `local`, `server` (optax), `sharing` (a builder, see
-    `core/sharing/base.py`), `train`, `steps` (see `core/learning/local_training.py`) and `mesh`
-    (one axis, see `core/devices.py`) stand in for the config's. Raises `ConfigError`.
+    `model`: a name, a flax module or an `(init, apply)` pair; None takes the config's model.
+    `data`: from `load_data` or `make_data`. The other arguments replace what the config names:
+    `local` and `server` (optax optimizers), `sharing` (a builder, see `core/sharing/base.py`),
+    `train` and `steps` (see `core/learning/local_training.py`), `mesh` (one axis, see
+    `core/devices.py`). Raises `ConfigError` if the config, model, data or parts cannot work.
     """
     check_jax()
     check_kind(data)
@@ -166,9 +168,9 @@ def build_simulation(
 def compile_step(
     simulation: Simulation, state: State, data: Data, traceable: bool = False
 ) -> Compiled:
-    """The step for placed arguments like these, compiled once; as it is if it runs in Python.
+    """Compiles the step once, for placed arguments with these shapes.
 
-    `traceable`: every operation can be seen in a trace.
+    A step that runs in Python is returned as is. `traceable`: a trace shows every operation.
     """
     if not simulation.compiled:
         return Compiled(simulation.step, 0.0, 1)
@@ -176,7 +178,7 @@ def compile_step(
 
 
 def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalSteps:
-    """Local training as the config says, for participants with so many rows each."""
+    """The local steps of a config, for participants with `counts` rows; the largest has most."""
     batch, ragged = min(config.batch_size, most_rows), bool(np.any(counts != most_rows))
     return LocalSteps(
         epochs=config.local_epochs,
@@ -187,9 +189,9 @@ def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalStep
 
 
 def place(tree: Tree, recipe: Recipe) -> Tree:
-    """`Data` or a `State` on the devices, once; every device of every process holds all of it."""
+    """Places `Data` or a `State` on the devices of all processes; each holds a full copy."""
     everywhere = jax.sharding.NamedSharding(recipe.scheme.mesh, jax.sharding.PartitionSpec())
-    if jax.process_count() > 1:  # arrays of one process cannot be moved to devices of another
+    if jax.process_count() > 1:  # one process cannot move its arrays to another's devices
         tree = jax.tree.map(np.asarray, tree)
     return jax.device_put(tree, everywhere)
 

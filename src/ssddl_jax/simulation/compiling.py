@@ -1,4 +1,4 @@
-"""Compiling the round: once, ahead of the first call, and counted."""
+"""Compiles the round once, before the first call, and counts compilations."""
 
 import functools
 import time
@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 
 import jax
 
-# XLA's options for a platform. The CPU's share kernels gain a quarter to two fifths from full-width
-# vectors; a GPU's results are the same every time only with operations that do not race, and with
-# kernels that are not chosen by timing them.
+# XLA's options for each platform. On a CPU, full-width vectors speed up the share kernels by a
+# quarter to two fifths. A GPU gives the same results every time only with operations that do not
+# race, and without kernels chosen by timing them.
 OPTIONS: dict[str, dict[str, str | bool]] = {
     "cpu": {"xla_cpu_prefer_vector_width": "512"},
     "gpu": {
         "xla_gpu_deterministic_ops": True,
         "xla_gpu_autotune_level": "0",
-        "xla_gpu_enable_triton_gemm": False,  # without timing it is given slow tiles
+        "xla_gpu_enable_triton_gemm": False,  # without autotuning it gets slow tiles
     },
 }
-# So that a trace names every operation: a GPU otherwise starts many by one command.
+# For traces that name every operation: by default a GPU starts many operations with one command.
 _TRACEABLE: dict[str, dict[str, str | bool]] = {"gpu": {"xla_gpu_enable_command_buffer": ""}}
 
 
 class Compiled(NamedTuple):
-    """A compiled function, and what compiling took."""
+    """A compiled function, and the seconds and XLA compilations that it took."""
 
     call: Callable[..., Any]
     seconds: float
@@ -31,10 +31,10 @@ class Compiled(NamedTuple):
 
 
 def lower(function: Callable[..., Any], *arguments: Any, donate: bool = True) -> jax.stages.Lowered:
-    """The round for these arguments: placed arrays, or shapes with a sharding.
+    """Lowers a function for these arguments: placed arrays, or shapes with a sharding.
 
-    Results are whole on every device, as the arguments are, so that every process can read them.
-    The first argument's buffers are donated: the old chain state is erased with them.
+    Every device holds the full results, as it holds the arguments, so every process can read them.
+    The buffers of the first argument are donated, which erases the old chain state.
     """
     everywhere = jax.tree.leaves(arguments)[0].sharding
     jitted = jax.jit(function, donate_argnums=0 if donate else (), out_shardings=everywhere)
@@ -44,9 +44,9 @@ def lower(function: Callable[..., Any], *arguments: Any, donate: bool = True) ->
 def compile_once(
     function: Callable[..., Any], *arguments: Any, donate: bool = True, traceable: bool = False
 ) -> Compiled:
-    """Compiles for placed arguments' shapes, ahead of the first call; counts XLA compilations.
+    """Compiles a function for the shapes of placed arguments, and counts XLA compilations.
 
-    `traceable`: every operation can be seen in a trace.
+    `traceable`: a trace shows every operation.
     """
     seen: list[float] = []
 
@@ -66,8 +66,9 @@ def compile_once(
 
 
 def pinned(function: Callable[..., Any], precision: str) -> Callable[..., Any]:
-    """The function, its matrix products and convolutions traced in this precision, whatever JAX's
-    default is: on accelerators float32 products are otherwise rounded to fewer bits.
+    """The function with its matrix products and convolutions traced in this precision.
+
+    By default, accelerators round float32 products to fewer bits.
     """
 
     @functools.wraps(function)
@@ -79,7 +80,7 @@ def pinned(function: Callable[..., Any], precision: str) -> Callable[..., Any]:
 
 
 def named(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The round under the name that XLA's and JAX's logs will show."""
+    """The round under the name that the logs of XLA and JAX show."""
 
     def ssddl_round(state: Any, data: Any) -> Any:
         return step(state, data)

@@ -1,4 +1,4 @@
-"""Digests that pin a run to the bit (docs/protocol.md, sections 5 and 9)."""
+"""Digests that identify a run to the bit (docs/protocol.md, sections 5 and 9)."""
 
 import hashlib
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import jax
 import numpy as np
 
-VOID = "0" * 64  # stands for the digests of a void round
+VOID = "0" * 64  # the digest of a void round
 
 
 def words_sha256(words: Any) -> str:
-    """SHA-256 of uint32 (or float32) words, little-endian."""
+    """SHA-256 (hex) of uint32 or float32 words, little-endian."""
     array = np.asarray(words)
     return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
 def arrays_sha256(tree: Any) -> str:
-    """SHA-256 of a tree's arrays, with their types and shapes."""
+    """SHA-256 (hex) of a tree's arrays with their dtypes and shapes."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         array = np.ascontiguousarray(leaf)
@@ -32,6 +32,6 @@ def flat_params(params: Any) -> np.ndarray:
 
 
 def run_sha256(aggregate_digests: list[str], params: Any) -> str:
-    """SHA-256 over the rounds' 32-byte digests in order, then the final parameters."""
+    """SHA-256 (hex) of the rounds' 32-byte digests in order, then the final parameters."""
     joined = b"".join(bytes.fromhex(digest) for digest in aggregate_digests)
     return hashlib.sha256(joined + flat_params(params).astype("<f4").tobytes()).hexdigest()

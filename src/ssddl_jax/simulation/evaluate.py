@@ -16,7 +16,7 @@ _EVAL_BATCH = 1000
 
 
 def evaluator(simulation: Simulation) -> Callable[[State, Data], float]:
-    """Test accuracy of a state, a mean over its models."""
+    """A function (state, data) -> test accuracy, the mean over the state's evaluated models."""
     count = jax.jit(partial(correct_by_model, simulation))
 
     def accuracy(state: State, data: Data) -> float:
@@ -29,7 +29,7 @@ def evaluator(simulation: Simulation) -> Callable[[State, Data], float]:
 def correct_by_model(
     simulation: Simulation, state: State, images: jax.Array, labels: jax.Array
 ) -> jax.Array:
-    """How many images each of the evaluated models gets right, i32 [m]."""
+    """How many images each evaluated model classifies correctly, i32 [m]."""
 
     def right(params: Any) -> jax.Array:
         return count_correct(simulation.model, params, images, labels)
@@ -39,7 +39,7 @@ def correct_by_model(
 
 
 def count_correct(model: Model, params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many images get their label's class, i32; in batches of fixed size, padded."""
+    """How many images one model classifies correctly, i32; in padded batches of fixed size."""
     spare = -images.shape[0] % _EVAL_BATCH
     padding = [(0, spare), *((0, 0) for _ in images.shape[1:])]
     images = jnp.pad(images, padding).reshape(-1, _EVAL_BATCH, *images.shape[1:])

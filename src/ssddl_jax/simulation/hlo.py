@@ -1,7 +1,7 @@
-"""The text of a compiled program: its operations, what they call, and the module each belongs to.
+"""Parses the text of a compiled program: its operations, their calls, and their modules.
 
-`jax.named_scope` leaves a path in every operation's metadata; a path's module is one of the
-round's, and its part one of those named inside it.
+`jax.named_scope` leaves a path in the metadata of every operation. The path names one of the
+round's modules, and possibly a part inside it.
 """
 
 import math
@@ -16,7 +16,7 @@ _CONTAINERS = ("while", "conditional", "call", "async-start", "async-done", "asy
 
 
 class Operation(NamedTuple):
-    """A line of the compiled text."""
+    """One operation, a line of the compiled text."""
 
     kind: str
     scope: str | None  # module, or module/part
@@ -28,8 +28,10 @@ Program = dict[str, dict[str, Operation]]  # by computation, then by name
 
 
 def scopes_of(text: str) -> dict[str, str | None]:
-    """Of every operation of a compiled program: its module, or module/part; "other" where nothing
-    says it; None for an operation that only holds others, such as a loop.
+    """The scope of every operation of a compiled program: module, or module/part.
+
+    "other" if nothing in the text says; None for an operation that only contains others, such as a
+    loop.
     """
     program = computations(text)
     everything = {
@@ -56,7 +58,7 @@ def scopes_of(text: str) -> dict[str, str | None]:
 
 
 def computations(text: str) -> Program:
-    """Operations of a compiled program by computation and name."""
+    """The operations of a compiled program, by computation and name."""
     found: Program = {}
     lines: dict[str, Operation] = {}
     for line in text.splitlines():
@@ -78,7 +80,7 @@ def computations(text: str) -> Program:
 
 
 def _after_type(text: str) -> str:
-    """What follows an operation's type, which may be a tuple of types."""
+    """The text after an operation's type, which may be a tuple of types."""
     if not text.startswith("("):
         return text.partition(" ")[2]
     depth = 0
@@ -90,7 +92,7 @@ def _after_type(text: str) -> str:
 
 
 def elements(given: str) -> list[str]:
-    """The types in a type: those of a tuple, or the one."""
+    """The types in a tuple type; a single type gives itself."""
     if not given.startswith("("):
         return [given]
     parts, depth = [""], 0
@@ -104,7 +106,7 @@ def elements(given: str) -> list[str]:
 
 
 def _scope(path: str) -> str | None:
-    """The module in an operation's path, with its part."""
+    """The module and part that an operation's path names."""
     *steps, _ = path.split("/")  # the last is the operation itself
     module = next((step for step in steps if step in MODULES), None)
     if module is None:
@@ -114,25 +116,26 @@ def _scope(path: str) -> str | None:
 
 
 def entry(text: str) -> str:
-    """The computation that a program begins with."""
+    """The name of a program's entry computation. Raises `ValueError` if there is none."""
     found = re.search(r"^ENTRY %?([\w.\-]+)", text, re.MULTILINE)
     if found is None:
-        raise ValueError("Argument 'text' is no compiled program.")
+        raise ValueError("Argument 'text' is not a compiled program.")
     return found[1]
 
 
-_WIDTH = {"pred": 1, "s4": 1, "u4": 1}  # bytes, where the name does not say it
+_WIDTH = {"pred": 1, "s4": 1, "u4": 1}  # bytes of types whose names do not say
 
 
 def called(operation: Operation, word: str) -> str:
-    """The computation that an operation names by this word."""
+    """The computation that an operation names under this keyword."""
     found = re.search(rf"\b(?:{word})=%?([\w.\-]+)", operation.line)
     return found[1] if found else ""
 
 
 def trip_count(program: Program, operation: Operation, condition: str) -> int | None:
-    """Of a loop: what the compiler knows, or the bound that its counter is compared with; None if
-    neither is in the text.
+    """A loop's number of steps: the compiler's own, or the bound of its counter.
+
+    None if the text has neither.
     """
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"', operation.line)
     if known:
@@ -144,8 +147,10 @@ def trip_count(program: Program, operation: Operation, condition: str) -> int | 
 
 
 def result_bytes(operation: Operation) -> int:
-    """Of what an operation gives. What starts a copy or a collective gives a tuple of operands,
-    results and flags, of which only the results count; an all-reduce's start only its results.
+    """The bytes of an operation's results.
+
+    An operation that starts a copy or a collective returns operands, results and flags; only the
+    results count. The start of an all-reduce returns only its results.
     """
     given = operation.line.partition(" = ")[2].partition(f" {operation.kind}(")[0]
     if operation.kind.endswith("-start") and operation.kind != "all-reduce-start":

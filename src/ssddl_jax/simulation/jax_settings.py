@@ -1,4 +1,4 @@
-"""Settings of JAX under which a round would not be what it says: refused."""
+"""Rejects settings of JAX under which a round would be wrong or would not run."""
 
 import os
 import sys
@@ -9,8 +9,8 @@ from ssddl_jax.common.errors import ConfigError, one_line
 _MOVES = ("", "_host_to_device", "_device_to_host", "_device_to_device")
 
 
-_SETTINGS: list[tuple[str, tuple[Any, ...], str]] = [  # of JAX: name, values refused, why
-    ("jax_enable_x64", (True,), "words are of 32 bits here, and 64-bit types change them"),
+_SETTINGS: list[tuple[str, tuple[Any, ...], str]] = [  # a setting of JAX, the refused values, why
+    ("jax_enable_x64", (True,), "words have 32 bits here, and 64-bit types change them"),
     ("jax_disable_jit", (True,), "a round is one compiled program, and this runs it line by line"),
     *(
         (
@@ -24,7 +24,7 @@ _SETTINGS: list[tuple[str, tuple[Any, ...], str]] = [  # of JAX: name, values re
 
 
 def check_jax() -> None:
-    """Refuses settings of JAX under which nothing here works. Raises `ConfigError`."""
+    """Raises `ConfigError` for a setting of JAX under which a round cannot work."""
     import jax
 
     for name, refused, why in _SETTINGS:
@@ -37,7 +37,7 @@ def check_jax() -> None:
 
 
 def refused_variable(error: Exception) -> ConfigError | None:
-    """What is wrong if JAX could not be imported because of a variable's value."""
+    """The error to show if JAX could not be imported because of an environment variable."""
     ours = isinstance(error, ConfigError)
     if "jax" not in sys.modules and isinstance(error, ValueError) and not ours:
         for name, value in os.environ.items():
@@ -47,7 +47,7 @@ def refused_variable(error: Exception) -> ConfigError | None:
 
 
 def missing_device() -> ConfigError | None:
-    """What is wrong if JAX_PLATFORMS names what is not here; JAX itself may fail without a word."""
+    """The error to show if JAX_PLATFORMS names a missing device; JAX may fail without a message."""
     given = os.environ.get("JAX_PLATFORMS")
     if not given or "jax" not in sys.modules:
         return None

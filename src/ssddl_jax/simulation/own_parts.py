@@ -1,7 +1,7 @@
-"""Parts of the user's own, a model and optimizers: tried by tracing before anything compiles.
+"""Checks the user's own model and optimizers by tracing them, before anything compiles.
 
-Each fault is told in a line that names the part as it was given. What works, and is seldom meant,
-is a note.
+A fault is reported in one line that names the part as the user gave it. A part that works but is
+probably a mistake causes a note.
 """
 
 import re
@@ -21,14 +21,15 @@ from ssddl_jax.core.learning.models import Model, Params
 from ssddl_jax.planning.plan import model_shapes
 
 _SCHEDULED = ("ScaleByScheduleState", "InjectHyperparamsState", "InjectStatefulHyperparamsState")
-# These count steps, and may let the first ones pass without a change.
+# States that count steps, and may skip the first ones without a change.
 _COUNTING = (*_SCHEDULED, "MultiStepsState", "ApplyEvery", "ConditionallyMaskState")
 
 
 def check_model(model: Model, shape: tuple[int, ...], classes: int) -> Params:
-    """Refuses a model whose parts fail, carry state, draw at random or give too few logits.
+    """Checks a model, and returns the shapes of its parameters.
 
-    Returns the shapes of its parameters. Raises `ConfigError`.
+    Raises `ConfigError` if its functions fail, carry state or draw at random, or if it returns
+    fewer logits than there are classes.
     """
     params, logits = model_shapes(model, shape)
     if logits.shape[1] < classes:
@@ -57,7 +58,7 @@ def check_model(model: Model, shape: tuple[int, ...], classes: int) -> Params:
 
 
 def _differs(function: Callable[..., Any], *given: Any) -> bool:
-    """Whether a function that is traced twice is not the same program with the same constants."""
+    """Whether tracing a function twice gives different programs or constants."""
     first, second = (jax.make_jaxpr(lambda *given: function(*given))(*given) for _ in range(2))
     one, other = (re.sub(r" at 0x[0-9a-f]+", "", str(traced)) for traced in (first, second))
     constants = zip(first.consts, second.consts, strict=False)
@@ -73,11 +74,12 @@ def optimizer_of(
     make: Callable[[], optax.GradientTransformation],
     steps: int = 0,
 ) -> optax.GradientTransformation:
-    """The optimizer that was given as `argument`, or the one that `make` makes of the config's
-    `field`, after its init and update were traced for parameters of these shapes.
+    """Checks an optimizer by tracing its init and update for parameters of these shapes.
 
-    One that is used for `steps` in a round, and starts anew in each and at each participant, must
-    take a step in them, and may not draw: all would draw the same. Raises `ConfigError`.
+    It is the one given as `argument`, or else the one that `make` builds from the config's `field`.
+    A local optimizer runs for `steps` in a round and restarts at every participant. So it must take
+    a step within them, and may not draw at random, since all participants would draw the same.
+    Raises `ConfigError`.
     """
     if given is not None:
         field, name = argument, getattr(given, "__name__", type(given).__name__)
@@ -105,7 +107,7 @@ def optimizer_of(
 def _check_moving(
     field: str, name: str, optimizer: optax.GradientTransformation, params: Params, steps: int
 ) -> None:
-    """Takes the steps of a round on gradients of ones."""
+    """Raises `ConfigError` if the steps of a round, on gradients of ones, change nothing."""
 
     def step(_: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
         memory, moved = carry
@@ -125,7 +127,7 @@ def _check_moving(
 
 
 def _nodes(tree: Any) -> Iterator[Any]:
-    """All tuples of a tree, from the root down."""
+    """All tuples and lists of a tree, from the root down."""
     if isinstance(tree, tuple | list):
         yield tree
         for inner in tree:
@@ -136,14 +138,14 @@ def _nodes(tree: Any) -> Iterator[Any]:
 
 
 def notes(model: Model, shape: tuple[int, ...], local: optax.GradientTransformation) -> list[str]:
-    """What is said of parts that work."""
-    said = []
+    """Remarks on parts that work but are probably mistakes."""
+    remarks = []
     if model.module is not None and not model.apart and _has_dropout(model, shape):
-        said.append("the model has a Dropout that is never switched on: it does nothing")
+        remarks.append("the model has a Dropout that is never switched on: it does nothing")
     memory = jax.eval_shape(local.init, model_shapes(model, shape)[0])
     if any(type(node).__name__ in _SCHEDULED for node in _nodes(memory)):
-        said.append("the local optimizer's schedule starts anew in every round")
-    return said
+        remarks.append("the local optimizer's schedule starts anew in every round")
+    return remarks
 
 
 def _has_dropout(model: Model, shape: tuple[int, ...]) -> bool:

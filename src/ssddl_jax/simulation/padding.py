@@ -1,7 +1,8 @@
-"""Batches that are not full: zeros fill them up, nobody's data, and no update depends on them.
+"""Checks that padding cannot affect an update. Zeros fill the batches that are not full.
 
-What is masked before the model cannot reach an update, unless the model lets one example of a batch
-change another's logits, or is not finite at zeros. Both are tried before anything is built.
+Padding is masked before it reaches the model. It could still change an update if the model lets one
+example of a batch change another's logits, or if it is not finite at zeros. Both are tested before
+anything is built.
 """
 
 from typing import Any
@@ -16,10 +17,10 @@ from ssddl_jax.planning.plan import model_shapes
 
 
 def check_padding(model: Model, shape: tuple[int, ...], batch: int) -> None:
-    """Refuses a model whose updates could depend on what fills a batch of so many examples up.
+    """Raises `ConfigError` for a model whose updates could depend on the padding of a batch.
 
-    Tries its logits on random examples, beside random ones, NaNs and zeros. Models that are known
-    to keep examples apart are not tried. Raises `ConfigError`.
+    Compares the logits of random examples next to other random ones, NaNs and zeros. Models that
+    are known to keep examples apart are not tested.
     """
     if model.apart or batch == 1:
         return
@@ -28,7 +29,7 @@ def check_padding(model: Model, shape: tuple[int, ...], batch: int) -> None:
     apply = jax.jit(model.apply)
     params = _some_params(model, shape)
     logits = np.asarray(apply(params, first))
-    if not np.isfinite(logits).all():  # not with any parameters, then
+    if not np.isfinite(logits).all():  # random parameters do not work; use the model's own
         params = model.init(jax.random.key(0), jnp.asarray(first[:1]))
         logits = np.asarray(apply(params, first))
     for kept in (0, batch - 1):
@@ -37,7 +38,7 @@ def check_padding(model: Model, shape: tuple[int, ...], batch: int) -> None:
             beside[kept] = first[kept]
             found = np.asarray(apply(params, beside))[kept]
             if not np.array_equal(found, logits[kept], equal_nan=True):
-                _refuse(model, "its logits of one example change with the others of its batch")
+                _refuse(model, "its logits for one example change with the others in its batch")
     slopes = jax.jit(jax.grad(lambda params, x: jnp.sum(model.apply(params, x) ** 2)))
     found = jax.tree.leaves(slopes(params, np.zeros_like(first)))
     if np.isfinite(logits).all() and not all(np.isfinite(leaf).all() for leaf in found):
@@ -45,7 +46,7 @@ def check_padding(model: Model, shape: tuple[int, ...], batch: int) -> None:
 
 
 def _some_params(model: Model, shape: tuple[int, ...]) -> Any:
-    """Random ones, at no cost."""
+    """Random parameters, cheaper than the model's init."""
     rng = np.random.default_rng(1)
     return jax.tree.map(
         lambda leaf: (0.3 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),

@@ -1,7 +1,8 @@
-"""Engine reference: a round whose sharing is done by `ssddl_jax.reference`, in Python integers.
+"""Engine reference: a round whose sharing runs in `ssddl_jax.reference`, in Python integers.
 
-Training is not redone: compiled float arithmetic differs from any other in the last bit. What
-comes after it is: encoding, keys, shares, uploads, digest and aggregate. Slow; for small settings.
+The oracle recomputes all that follows training: encoding, keys, shares, uploads, digest and
+aggregate. Training stays compiled, because compiled float arithmetic differs from any other in the
+last bit. The engine is slow and meant for small settings.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from ssddl_jax.core.round import (
 
 
 def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
-    """The reference's settings for a config."""
+    """The oracle's settings for a config."""
     scheme = recipe.scheme
     return reference.Settings(
         seed=config.seed,
@@ -49,7 +50,7 @@ def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
 def reference_round(
     config: Config, recipe: Recipe
 ) -> Callable[[State, Data], tuple[State, Info, MemberRows]]:
-    """(state, data) -> (state, info, rows), as `shared_round`; runs on the host."""
+    """A round (state, data) -> (state, info, rows), like `shared_round`, but run on the host."""
     settings, rule = settings_of(config, recipe), config.rule_in_force
     train = LocalTrain(recipe, ring_sums(recipe.scheme, False), keep=True)
 

@@ -1,6 +1,6 @@
-"""Which sharing a dropout rule has under an engine: the scheme's builder, and the words it makes.
+"""Finds the sharing scheme of a dropout rule under an engine, and counts the words it computes.
 
-A scheme of your own is a builder passed to `build_simulation`.
+To use your own scheme, pass its builder to `build_simulation`.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from ssddl_jax.core.arithmetic.chacha import rolled
 from ssddl_jax.core.sharing import ideal
 from ssddl_jax.core.sharing.base import Scheme, Sharing
 
-_FEW_WORDS = 1 << 15  # of a round: made by a rolled PRG in well under a millisecond
+_FEW_WORDS = 1 << 15  # in a round: a rolled PRG computes them in well under a millisecond
 
 
 def sharing_of(engine: str, rule: Rule) -> Callable[[Scheme], Sharing]:
-    """The builder; engine reference has that of engine pairwise, whose sums it makes again."""
+    """The scheme's builder. Engine reference uses that of engine pairwise, and checks its sums."""
     if engine == "ideal":
         return ideal.ideal
     builder: Callable[[Scheme], Sharing] = resolve(rule.sharing)
@@ -23,9 +23,9 @@ def sharing_of(engine: str, rule: Rule) -> Callable[[Scheme], Sharing]:
 
 
 def words_made(engine: str, rule: Rule, scheme: Scheme) -> int:
-    """16 x the PRG blocks that one round's sharing really evaluates, padding of tiles included.
+    """PRG words that a round's sharing evaluates, 16 for each block, tile padding included.
 
-    A share made once for both its ends counts once. Keys are not counted.
+    A share that is computed once for both ends counts once. Keys are not counted.
     """
     if engine == "ideal":
         return ideal.words_made(scheme)
@@ -34,8 +34,10 @@ def words_made(engine: str, rule: Rule, scheme: Scheme) -> int:
 
 
 def suited(engine: str, rule: Rule, scheme: Scheme) -> Scheme:
-    """The scheme with its PRG in the form for its size: the same words, and for a small round most
-    of the seconds are the compiler's. The accelerators' kernels compile fast, whatever the size.
+    """The scheme with its PRG in the better form for its size. Both forms give the same words.
+
+    A small round spends most of its time compiling, so it gets the rolled form, which compiles
+    fast. The accelerators' kernels compile fast at any size.
     """
     if not scheme.traits.small_rounds_rolled:
         return scheme

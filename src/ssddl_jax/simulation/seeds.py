@@ -1,7 +1,8 @@
-"""Many seeds, and learning rates, of one run, as one more mapped axis of one XLA program.
+"""Runs many seeds and learning rates in one XLA program, as one more mapped axis.
 
-Devices share out the rows: each runs whole rounds of its own, one after the other, with nothing to
-exchange. A row's round is the same program as in a run by itself, so its bits are, too.
+A row is one seed at one learning rate. The devices divide up the rows; each runs whole rounds one
+after the other and exchanges nothing. A row's round is the same program as in a single run, so it
+gives the same bits.
 """
 
 from collections.abc import Sequence
@@ -31,22 +32,25 @@ from ssddl_jax.simulation.evaluate import correct_by_model
 
 
 class SeedsResult(NamedTuple):
-    """What `run_seeds` leaves; a row for every learning rate and seed, columns are rounds."""
+    """The results of `run_seeds`: a row for every learning rate and seed; columns are rounds."""
 
-    seeds: list[int]  # of every row
-    learning_rates: list[float]  # of every row
+    seeds: list[int]  # of each row
+    learning_rates: list[float]  # of each row
     accuracy: np.ndarray  # f64 [rows, rounds], on the test set
-    exact: np.ndarray  # bool [rows, rounds]; plain: not void
-    void: np.ndarray  # bool [rows, rounds]: changed nothing
+    exact: np.ndarray  # bool [rows, rounds]; for protocol plain: not void
+    void: np.ndarray  # bool [rows, rounds]; a void round changed nothing
     run_sha256: list[str]
     compile_seconds: float
-    nonfinite: np.ndarray = np.zeros(0, np.int32)  # i32 [rows, rounds]: updates left out
+    nonfinite: np.ndarray = np.zeros(0, np.int32)  # i32 [rows, rounds]: updates excluded
 
     def band(
         self, confidence: float = 0.95, learning_rate: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, half the width) over seeds of the accuracy's interval in every round, by Student's
-        t; `learning_rate` says of which rows where there are several.
+        """A confidence interval of the accuracy over seeds, by Student's t.
+
+        Returns (mean, half the width), f64 [rounds] each; the width is NaN for one seed.
+        `learning_rate` selects the rows; by default those of the first rate. Raises `ConfigError`
+        if there are none.
         """
         rate = self.learning_rates[0] if learning_rate is None else learning_rate
         rows = self.accuracy[np.array(self.learning_rates) == rate]
@@ -66,12 +70,12 @@ class SeedsResult(NamedTuple):
 def run_seeds(
     config: Config, seeds: Sequence[int], learning_rates: Sequence[float] | None = None
 ) -> SeedsResult:
-    """Trains the config once for every seed, and every learning rate if several are given, all in
-    one program; writes nothing.
+    """Trains the config for every seed and every learning rate, in one program. Writes nothing.
 
-    A row gives the bits of `run` at that seed and rate, if its largest participant has as many rows
-    of data as any seed's (else batches may be padded otherwise, or fewer fraction bits fit). Raises
-    `ConfigError`.
+    A row has the same bits as `run` at that seed and rate, if its largest participant has as many
+    rows of data as that of any other seed. Otherwise batches may be padded differently, or fewer
+    fraction bits may fit. Raises `ConfigError` for a config or list that cannot work, and
+    `RunError` if an aggregate is wrong.
     """
     for name, values in (("seeds", seeds), ("learning_rates", learning_rates)):
         if values is not None and not 0 < len(set(values)) == len(values):
@@ -85,11 +89,11 @@ def run_seeds(
         replace(config, seed=seed, learning_rate=rate)
         for seed, rate in zip(seeds, rates, strict=True)
     ]
-    dealt = [load_data(one) for one in configs]
-    most = max(data.most_rows for data in dealt)
-    rows = np.stack([_padded(data.rows, most) for data in dealt])
-    counts = np.stack([data.counts for data in dealt])
-    largest = dealt[0]._replace(rows=rows[0], counts=counts.max(axis=0))
+    datasets = [load_data(one) for one in configs]
+    most = max(data.most_rows for data in datasets)
+    rows = np.stack([_padded(data.rows, most) for data in datasets])
+    counts = np.stack([data.counts for data in datasets])
+    largest = datasets[0]._replace(rows=rows[0], counts=counts.max(axis=0))
     model = load_model(config.model, largest.shape, largest.classes)
     steps = local_steps(config, counts, most)
     outer = make_mesh(config.devices)
@@ -129,16 +133,16 @@ def run_seeds(
         return lax.map(partial(one_round, data), (state, owned))
 
     step = compile_once(ssddl_rounds, state, owned, data)
-    told: list[Any] = []
+    infos: list[Any] = []
     for _ in range(config.rounds):
         state, info = step.call(state, owned, data)
-        told.append(jax.tree.map(np.asarray, info))
-        for i, (exact, void) in enumerate(zip(*told[-1][1:3], strict=True)):
+        infos.append(jax.tree.map(np.asarray, info))
+        for i, (exact, void) in enumerate(zip(*infos[-1][1:3], strict=True)):
             if not (exact or void):
-                at = f"seed {seeds[i % len(seeds)]}, round {len(told) - 1}"
+                at = f"seed {seeds[i % len(seeds)]}, round {len(infos) - 1}"
                 raise RunError(f"{at}: the aggregate is not the sum of the encoded updates")
     right, exact, void, aggregates, left_out = (
-        [np.asarray(row[i])[: len(seeds)] for row in told] for i in range(5)
+        [np.asarray(row[i])[: len(seeds)] for row in infos] for i in range(5)
     )
     hashes = []
     for i in range(len(seeds)):

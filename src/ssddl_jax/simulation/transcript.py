@@ -1,4 +1,4 @@
-"""`transcript`: every message of one round, in one file; the simulator's all-seeing view."""
+"""`transcript`: every message of one round, in one file, as only the simulator can see it."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -29,17 +29,17 @@ Arrays = dict[str, Any]  # numpy arrays and scalars
 
 
 def transcript(config: Config, round_: int, **parts: Any) -> Arrays:
-    """The transcript of a round of the run that `config` describes (docs/design.md, section 2).
+    """The transcript of one round of the run that `config` describes (docs/design.md, section 2).
 
-    Rounds before it are run streamed, as `run` runs them; of the round itself all rows are kept.
-    `parts` are those of `build_simulation`, and `data`, `model`. Raises `ConfigError` if there is
-    nothing to show or it would not fit in memory.
+    Earlier rounds are streamed, as in `run`; the round itself keeps all rows. Returns named numpy
+    arrays. `parts` are the arguments of `build_simulation`, including `data` and `model`. Raises
+    `ConfigError` if there is nothing to show, or if it would not fit in memory.
     """
     return next(transcripts(config, [round_], **parts))
 
 
 def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterator[Arrays]:
-    """Transcripts of some rounds of one run, ascending, each as soon as it has been played."""
+    """Transcripts of several rounds of one run, in ascending order, each as soon as it exists."""
     check_shown(config, rounds)
     host_data = parts.pop("data", None) or load_data(config)
     simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
@@ -54,7 +54,7 @@ def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterat
     keep = simulation.step_kept
     if simulation.compiled:
         keep = compile_once(keep, state, data, donate=False).call
-    streams = len(set(rounds)) <= last  # some rounds are not shown
+    streams = len(set(rounds)) <= last  # some rounds are not requested
     step = compile_step(simulation, state, data).call if streams else keep
     for round_ in range(last + 1):
         if round_ in rounds:
@@ -75,7 +75,7 @@ def _arrays(
     info: Info,
     rows: MemberRows,
 ) -> Arrays:
-    """What a transcript holds; copies, for a state's buffers are donated to the next round."""
+    """The arrays of a transcript, copied because the next round reuses the state's buffers."""
     weights = np.asarray(data.counts)[np.asarray(info.group)] if recipe.weighted else 1
     final = partner_table(recipe.scheme, state, info.group, info.members, int(info.attempt))
     first = final
@@ -115,7 +115,7 @@ def _arrays(
 def partner_table(
     scheme: Scheme, state: State, group: Any, members: Any, number: int
 ) -> np.ndarray:
-    """Global ids of each member's partners in an attempt, i32 [n, k], padded with -1."""
+    """Global ids of the partners of each member in an attempt, i32 [n, k], padded with -1."""
     attempt = Attempt(
         chain=state.chain,
         public=state.public,
@@ -139,6 +139,6 @@ def partner_table(
 
 
 def write_transcript(arrays: Arrays, path: str | os.PathLike[str]) -> None:
-    """Writes a transcript to `path`, whole or not at all."""
+    """Writes a transcript to `path`: all of it, or nothing."""
     with beside(Path(user_path("out", path))) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
