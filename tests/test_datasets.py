@@ -257,7 +257,7 @@ MORE_BAD = {
     "names": ({"y_train": np.array(["a"] * 12)}, ["y_train", "'a'", "integers"]),
     "one-hot": ({"y_train": np.eye(12, 3, dtype=int)}, ["y_train", "(12, 3)", "argmax"]),
     "a column": ({"y_train": np.zeros((12, 1), int)}, ["y_train", "(12, 1)", "reshape(-1)"]),
-    "ragged": ({"y_train": [[1], [2, 3]]}, ["y_train", "no array"]),
+    "ragged": ({"y_train": [[1], [2, 3]]}, ["y_train", "not an array"]),
     "channels first": (
         {"x_train": np.zeros((12, 3, 8, 8), np.uint8)},
         ["(12, 3, 8, 8)", "channels last", "moveaxis"],

@@ -55,15 +55,15 @@ def server_optimizer(name: str) -> optax.GradientTransformation:
 
 
 def _transformation(field: str, name: str, *arguments: float) -> optax.GradientTransformation:
-    made = load_attribute(field, name)
-    if callable(made) and not isinstance(made, optax.GradientTransformation | optax.MultiSteps):
+    found = load_attribute(field, name)
+    if callable(found) and not isinstance(found, optax.GradientTransformation | optax.MultiSteps):
         try:
-            made = made(*arguments)
+            found = found(*arguments)
         except Exception as error:  # a user's function may do anything
             why = f"it fails: {type(error).__name__}: {error}"
             raise ConfigError(field, name, why) from error
-    if isinstance(made, optax.MultiSteps):
-        return made.gradient_transformation()
-    if not isinstance(made, optax.GradientTransformation):
+    if isinstance(found, optax.MultiSteps):
+        return found.gradient_transformation()
+    if not isinstance(found, optax.GradientTransformation):
         raise ConfigError(field, name, "must give an optax.GradientTransformation")
-    return made
+    return found

@@ -42,7 +42,7 @@ def shamir(scheme: Scheme) -> Sharing:
     """The `Sharing` of rule shamir. The aggregate contains everyone who dealt shares."""
     size, threshold = scheme.size, scheme.threshold
     chunks, chunk = chunking(scheme)
-    padded, made = chunks * chunk, schedule_of(scheme).coefficients
+    padded, coefficients_of = chunks * chunk, schedule_of(scheme).coefficients
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         everybody = jnp.arange(size, dtype=jnp.int32)
@@ -72,7 +72,7 @@ def shamir(scheme: Scheme) -> Sharing:
                 """One step of Horner's rule at every slot's point."""
                 degrees = jnp.full(size, degree, jnp.uint32)
                 keys = coefficient_keys(attempt.chain, attempt.number, attempt.ids, degrees)
-                coefficient = made(scheme, keys, attempt.members, first, chunk)
+                coefficient = coefficients_of(scheme, keys, attempt.members, first, chunk)
                 at = points[:, None, None]
                 return field.horner(MERSENNE31, value, coefficient[None], at), None
 

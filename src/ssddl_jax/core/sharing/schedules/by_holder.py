@@ -75,7 +75,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         sign = jnp.concatenate([exists, jnp.uint32(0) - exists], axis=1)
         return keys_of(source, dealers, holders), sign
 
-    def made(
+    def masks_of(
         attempt: Attempt, ring: graphs.RingGraph | None, source: Any, slots: Array
     ) -> UInt32[Array, "h pieces 16 B"]:
         inside = jnp.minimum(slots, size - 1)
@@ -98,7 +98,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     def each(attempt: Attempt, ring: graphs.RingGraph | None, source: Any) -> UInt32[Array, "n W"]:
         def body(shared: Any, carry: None, start: Array) -> tuple[None, Array]:
             attempt, ring, source = shared
-            rows = made(attempt, ring, source, tile_slots(start, batch, size))
+            rows = masks_of(attempt, ring, source, tile_slots(start, batch, size))
             rows = rows.reshape(batch, pieces, -1)[..., : scheme.width]
             return carry, rows[:, 0] if pieces == 1 else settle(rows)
 
@@ -115,7 +115,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         def body(shared: Any, total: Array, start: Array) -> tuple[Array, None]:
             attempt, ring, source, weights = shared
             slots = tile_slots(start, batch, size)
-            rows = made(attempt, ring, source, slots)[:, 0]
+            rows = masks_of(attempt, ring, source, slots)[:, 0]
             factors = weights[:, jnp.minimum(slots, size - 1)]
             added = [jnp.sum(rows * w[:, None, None], axis=0, dtype=jnp.uint32) for w in factors]
             return total + jnp.stack(added), None

@@ -143,7 +143,7 @@ def _drawn_sums(
 def _rows(
     scheme: Scheme, keys: UInt32[Array, "K 8"], factor: UInt32[Array, " K"]
 ) -> UInt32[Array, "K W"]:
-    made = key_sums(
+    words = key_sums(
         scheme.prg,
         WEIGHTED,
         keys[:, None],
@@ -152,7 +152,7 @@ def _rows(
         scheme.num_blocks,
         platform=platform_of(scheme.mesh),
     )
-    return made.reshape(keys.shape[0], -1)[:, : scheme.width]
+    return words.reshape(keys.shape[0], -1)[:, : scheme.width]
 
 
 def _keys_at_once(scheme: Scheme, items: int) -> int:
@@ -188,8 +188,8 @@ def _replacements(
 
     def drawn(key: Array, nonce_word: int) -> UInt32[Array, "16 count"]:
         nonce = [jnp.full((1,), word, jnp.uint32) for word in (nonce_word, 0, 0)]
-        made = prg.block([word[None] for word in key], counter, nonce)
-        return (made if prg.in_memory else jnp.stack(made)) & jnp.uint32(P)
+        block = prg.block([word[None] for word in key], counter, nonce)
+        return (block if prg.in_memory else jnp.stack(block)) & jnp.uint32(P)
 
     def step(total: Array, member: tuple[Array, Array]) -> tuple[Array, None]:
         key, counted = member

@@ -128,8 +128,8 @@ def _plain(
 
     def step(sums: list[list[Array]], item: tuple[Array, Array]) -> tuple[list[list[Array]], None]:
         key, given = item
-        made: Any = prg.block([key[:, i, None] for i in range(8)], counter, nonce)
-        words = [made] if prg.in_memory else made
+        block: Any = prg.block([key[:, i, None] for i in range(8)], counter, nonce)
+        words = [block] if prg.in_memory else block
         own = [weight.reshape(*(1,) * len(lead), rows, 1) for weight in given]
         added = [terms.of(word, own) for word in words]
         return jax.tree.map(jnp.add, sums, [list(more) for more in added]), None
@@ -197,7 +197,7 @@ def _gpu(
         for place, lanes in enumerate(sums):
             out_ref[row, place // 16, place % 16, pl.ds(group * THREADS, THREADS)] = lanes
 
-    made: Array = pl.pallas_call(
+    sums: Array = pl.pallas_call(
         kernel,
         grid=(rows, groups),
         out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, groups * THREADS), jnp.uint32),
@@ -205,7 +205,7 @@ def _gpu(
         interpret=interpret,
         name=kernel_name(prg, terms),
     )(keys, weights, first[None])
-    return made[..., :count]
+    return sums[..., :count]
 
 
 def _tpu(
@@ -259,7 +259,7 @@ def _tpu(
             term, lane = place // 16, place % 16
             out_ref[0, term, lane] = lanes if steps == 1 else out_ref[0, term, lane] + lanes
 
-    made: Array = pl.pallas_call(
+    sums: Array = pl.pallas_call(
         kernel,
         grid=(rows, groups, steps),
         in_specs=[
@@ -278,7 +278,7 @@ def _tpu(
         interpret=interpret,
         name=kernel_name(prg, terms),
     )(keys, weights, first[None])
-    return made.reshape(rows, terms.number, 16, -1)[..., :count]
+    return sums.reshape(rows, terms.number, 16, -1)[..., :count]
 
 
 KERNELS: dict[str, Callable[..., Array]] = {"gpu": _gpu, "tpu": _tpu}

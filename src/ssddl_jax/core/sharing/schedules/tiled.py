@@ -140,14 +140,16 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
                 factors = lax.dynamic_slice(by_position, (0, at), (by_position.shape[0], height))
                 return _weighted(rows, factors)
 
-            made = pair_tiles.chunk_masks(geometry, scheme.prg, pieces, edges, first, count, finish)
-            return carry, made
+            masks = pair_tiles.chunk_masks(
+                geometry, scheme.prg, pieces, edges, first, count, finish
+            )
+            return carry, masks
 
         firsts = jnp.arange(chunks, dtype=jnp.uint32) * jnp.uint32(count)
-        _, made = scan_tiles(
+        _, sums = scan_tiles(
             scheme.mesh, body, lambda carry: carry, (edges, where, by_position), None, firsts
         )
-        return _whole(made, pieces if weights is None else 1, scheme.width)
+        return _whole(sums, pieces if weights is None else 1, scheme.width)
 
     def masks_of(
         attempt: Attempt, ring: graphs.RingGraph | None, source: Any
@@ -170,10 +172,10 @@ def _weighted(
     return jnp.stack(sums).reshape(len(factors), -1, rows[0].shape[-1])
 
 
-def _whole(made: UInt32[Array, "c *lead lanes b"], parts: int, width: int) -> Array:
+def _whole(chunked: UInt32[Array, "c *lead lanes b"], parts: int, width: int) -> Array:
     """Joins chunks [chunks, lead, 16 parts, count] into [lead, W], or [lead, parts, W]."""
-    chunks, *_, count = made.shape
-    split = made.reshape(chunks, -1, parts, 16, count)
+    chunks, *_, count = chunked.shape
+    split = chunked.reshape(chunks, -1, parts, 16, count)
     joined = jnp.moveaxis(split, 0, 3).reshape(split.shape[1], parts, 16, chunks * count)
     blocks = -(-width // 16)
     rows = joined[..., :blocks].reshape(split.shape[1], parts, -1)[..., :width]
