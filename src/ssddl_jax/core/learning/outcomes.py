@@ -26,7 +26,7 @@ def measured(
     """Every measure of a tile's updates; without measures nothing is traced.
 
     The barriers keep XLA from fusing a measure with what else reads the updates: the order of a
-    float sum, and so its last bit, would depend on the program around it.
+    float sum, and so its last bit, could depend on the program around it.
     """
     if not measures:
         return {}
