@@ -32,7 +32,7 @@ from ssddl_jax.core.arithmetic.chacha import (
 from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.core.arithmetic.rings import MOST
 from ssddl_jax.core.devices import make_mesh
-from ssddl_jax.core.sharing.ideal import keys_made
+from ssddl_jax.core.sharing.ideal import words_made
 from ssddl_jax.core.sharing.schedules import by_holder, key_sums
 from ssddl_jax.core.sharing.schedules.choice import SCHEDULES, schedule_of
 from ssddl_jax.core.sharing.schedules.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
@@ -83,7 +83,7 @@ def test_many_devices_and_small_batches(layer, monkeypatch):
 def test_drawn_uploads_on_many_devices(layer):
     """Every device draws its own members' uploads."""
     long = layer._replace(schedule="tpu", devices=4)
-    assert keys_made(long.scheme) < layer.n + 4
+    assert words_made(long.scheme) // (16 * long.scheme.num_blocks) < layer.n + 4
     assert not layers.check(long, "unrolled", played(long, (1,), ()))
 
 
