@@ -16,10 +16,12 @@ import fuzz_cases
 import fuzzing
 
 CASES = int(os.environ.get("SSDDL_FUZZ_CASES", "1000"))
-PARTS = 6
+PARTS = 6  # of which two are tried in `make test`
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [pytest.param(n, marks=[pytest.mark.slow] * (n > 1)) for n in range(PARTS)]
+)
 def test_mutated_requests(part):
     numbers = [n for n in range(part, CASES, PARTS) if not fuzz_cases.case(n).tame]
     tally, failures = fuzzing.sweep(numbers)

@@ -376,6 +376,7 @@ def test_expansion_of_lwe():
     assert member(config_of("phong-paillier")).up / (4 * d) == pytest.approx(2.94, abs=0.02)
 
 
+@pytest.mark.slow
 def test_laplace_noise_says_its_total(tmp_path):
     fields = {"dssgd_epsilon": 2.0, "dssgd_rule": "random", "rounds": 3, "dssgd_tau": 0.0}
     result = sd.run(config_of("dssgd", out=str(tmp_path / "r"), **fields))

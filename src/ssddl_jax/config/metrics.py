@@ -3,7 +3,8 @@
 A metric is one number of each member's clipped update. `Config.metrics` names those that a run
 computes; of the others nothing is computed. Over the alive members the numbers become keys of the
 round's line (`update_norm_mean`), so columns of metrics.csv, points of a sink and curves of the
-report; over the rounds they become keys of the summary and lines of the closing table.
+report; over the rounds that are not void they become keys of the summary and lines of the closing
+table, by the same reduction: the mean of the means, the greatest of the greatest.
 
 Free of NumPy and JAX: a measure is given the array library that it computes with.
 """

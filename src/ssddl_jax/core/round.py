@@ -71,7 +71,7 @@ class Info(NamedTuple):
     aggregate: Array  # u32 [W]; plain: f32 [d], the mean
     digest: UInt32[Array, " W"]  # of the uploads; plain: empty
     opened: UInt32[Array, ""]  # pair keys, or shares of secrets, opened to the server
-    diagnostics: Mapping[str, Float32[Array, " n"]] = {}  # optional metrics of finite updates
+    diagnostics: Mapping[str, Float32[Array, " n"]] = {}  # optional metrics, if finite
 
 
 class Recipe(NamedTuple):

@@ -26,7 +26,7 @@ def measured(
     """Every measure of a tile's updates, clipped first. Without measures nothing is traced.
 
     The barriers keep XLA from fusing a measure with other code that reads the updates. Otherwise
-    the order of a float sum, and so its last bit, would depend on the surrounding program.
+    the order of a float sum, and so its last bit, could depend on the surrounding program.
     """
     if not measures:
         return {}
