@@ -87,9 +87,9 @@ def compiled(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
         "model": report["model"],
         "round": graph_of(case.fields),
         **{name: report[name] for name in KEPT},
-        "bytes_of_a_chip": used,
+        "bytes_per_chip": used,
         "fits_a_chip": used <= MEMORY,
-        "words_of_a_chip": sum(kernel["words"] for kernel in estimate["kernels"]),
+        "words_per_chip": sum(kernel["words"] for kernel in estimate["kernels"]),
         "estimate": estimate,
     }
     return row, report
@@ -104,10 +104,10 @@ def line_of(row: dict[str, Any]) -> list[Any]:
         estimate["seconds"],
         modules["LocalTrain"],
         modules["ParaShare"],
-        row["words_of_a_chip"] / 1e9,
+        row["words_per_chip"] / 1e9,
         sum(row["collectives"].values()),
-        estimate["bytes_of_collectives"] / 1e6,
-        row["bytes_of_a_chip"] / 2**30,
+        estimate["collective_bytes"] / 1e6,
+        row["bytes_per_chip"] / 2**30,
     ]
 
 
