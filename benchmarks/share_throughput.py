@@ -164,10 +164,10 @@ def main() -> None:
             )
             before = openssl_rate(cores, 0.01 if options.tiny else 0.2)
             result = bench_share(config, ShareBench(job.group_size, dimension, repeats))
-            beside = max(before, openssl_rate(cores, 0.01 if options.tiny else 0.2))
+            alongside = max(before, openssl_rate(cores, 0.01 if options.tiny else 0.2))
             assert result["exact"], "shares did not cancel"
-            openssl.append(beside)
-            kernel[job.name].append({**result, "openssl": beside})
+            openssl.append(alongside)
+            kernel[job.name].append({**result, "openssl": alongside})
             if job.group_size == many:
                 for name, (source, threads) in baselines.items():
                     begin = perf_counter()

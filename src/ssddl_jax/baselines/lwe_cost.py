@@ -28,7 +28,7 @@ def measure(width: int, parameters: Parameters = PHONG, members: int = 4) -> dic
 
     Returns median seconds of compiled, warm calls, and `exact`: whether the sum of `members`
     ciphertexts decrypted to the exact sum. The fixed part is c1 with its randomness. Raises
-    `ConfigError` if so many ciphertexts do not add up exactly.
+    `ConfigError` if the sum of `members` ciphertexts could wrap.
     """
     check_additions(members, 2**31 - 1, parameters)
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Attack surfaces: the vectors that attacks receive, taken from adversaries' views of real rounds.
 
-Every member holds a few examples of its own and takes one step, so its update is minus the learning
+Every member holds a few examples and takes one step on them, so its update is minus the learning
 rate times one gradient. The server's update is skipped: all rounds start from the same parameters,
 which is the best case for the attacker.
 

@@ -68,15 +68,7 @@ def study(
     commonest = np.full(targets, np.bincount(data.labels).argmax(), np.int32)
     guess = (np.broadcast_to(average, truths.shape), commonest)
     base = score_of("mean image", middle, guess, np.array(ids), played, average)
-    scores = []
-    for surface in dense:
-        guess = _dense_guess(linear_layer.input_of, surface, played, data.classes)
-        scores.append(score_of("linear layer", surface, guess, np.array(ids), played, average))
-    for surface in dense:
-        guess = _dense_guess(linear_layer.presented, surface, played, data.classes)
-        whose = nearest(guess[0], surface, played)
-        blind = nearest(np.broadcast_to(average, truths.shape), surface, played)
-        scores.append(score_of("relu rows", surface, guess, whose, played, average, blind))
+    scores = _layer_scores(dense, played, np.array(ids), average, data.classes)
     progress("rounds with the network of DLG")
     deep = play(replace(config, selection="rotate"), LENET, data)
     small = surfaces_of(deep, ids, sizes, config.seed)
@@ -90,20 +82,17 @@ def study(
     exposing = [name for name in CHOICES if not RULES[name].late_covered]
     recovered += [across_rounds.late_upload(config, data, rule) for rule in exposing]
     coalitions, rounds = exposures(config)
+    sums = [surface for surface in dense if surface.name.startswith("sum")]
     return Study(
-        config,
-        truths,
-        base,
-        scores,
-        [
-            leak_of(played, surface, config.batch_size)
-            for surface in dense
-            if surface.name.startswith("sum")
-        ],
-        recovered,
-        coalitions,
-        rounds,
-        time.perf_counter() - begin,
+        config=config,
+        truths=truths,
+        mean_image=base,
+        scores=scores,
+        leaks=[leak_of(played, surface, config.batch_size) for surface in sums],
+        recovered=recovered,
+        coalitions=coalitions,
+        rounds=rounds,
+        seconds=time.perf_counter() - begin,
     )
 
 
@@ -128,6 +117,22 @@ def exposures(
 def _mean_image(data: Data) -> np.ndarray:
     scale = 255 if data.images.dtype == np.uint8 else 1
     return np.asarray(data.images.mean(axis=0) / scale, np.float32)
+
+
+def _layer_scores(
+    surfaces: list[Surface], played: Played, ids: np.ndarray, average: np.ndarray, classes: int
+) -> list[Score]:
+    """The linear-layer leak on every surface, then the ReLU rows on every surface."""
+    scores = []
+    for surface in surfaces:
+        guess = _dense_guess(linear_layer.input_of, surface, played, classes)
+        scores.append(score_of("linear layer", surface, guess, ids, played, average))
+    for surface in surfaces:
+        guess = _dense_guess(linear_layer.presented, surface, played, classes)
+        whose = nearest(guess[0], surface, played)
+        blind = nearest(np.broadcast_to(average, guess[0].shape), surface, played)
+        scores.append(score_of("relu rows", surface, guess, whose, played, average, blind))
+    return scores
 
 
 def _dense_guess(
