@@ -138,7 +138,7 @@ def visible(header: Header, adversary: Adversary) -> list[Message]:
         remedy = "all colluders must be members of the round's group"
         raise ConfigError("coalition", ", ".join(map(str, strangers)), remedy)
     if header.engine == "ideal" and (adversary.coalition or adversary.late or adversary.links):
-        remedy = "has no shares, only a server's view; use engine pairwise"
+        remedy = "has no shares, so only the server's view exists; use engine pairwise"
         raise ConfigError("engine", "ideal", remedy)
     late = late_ids(header, adversary)
     strangers = sorted(set(late) - set(header.vanished))
