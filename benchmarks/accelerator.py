@@ -1,12 +1,12 @@
-"""What an accelerator makes of it: is it right, how fast are words and rounds, where does time go.
+"""Checks and times the package on a GPU: correctness, words and rounds per second, traces.
 
     PYTHONPATH=src python benchmarks/accelerator.py [--out FILE] [--seconds 450] [--tiny]
 
-On a machine with one GPU; needs no network and, besides this folder and `src`, only jax, flax,
-optax, numpy, scipy and rich. Every part is a process of its own; several compile side by side, and
-a lock lets one at a time use the device. A part that fails or takes too long is told of, and the
-others go on. FILE gets one JSON line a part the moment it is known, `--tiny` rehearses all of it on
-a CPU (by the accelerators' schedule, at tiny sizes).
+Needs a machine with one GPU, no network, this folder, `src`, jax, flax, optax, numpy, scipy and
+rich. Every part runs in its own process. Several compile at once; a lock lets only one use the
+device. A part that fails or takes too long is reported, and the others continue. FILE gets one JSON
+line per part as soon as it ends. `--tiny` runs every kind of part on a CPU, with the accelerators'
+schedule and tiny sizes.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DIMENSION = 50_890  # of mlp-64
 
-# name, what it does, its arguments; the telling ones first.
+# (name, function, arguments), the most informative parts first.
 PARTS = [
     ("about", "about", {}),
     ("kernel gpu", "kernel", {"form": "own"}),
@@ -78,7 +78,7 @@ PARTS = [
     ("round secagg 100", "round", {"n": 100, "protocol": "secagg", "repeats": 2}),
     ("transcript", "transcript", {}),
 ]  # fmt: skip
-# Sharing layers whose words are compared, from given encoded updates: in four processes.
+# Sharing layers whose words are compared, from given encoded updates, in four processes.
 LAYERS = [
     [{}, {"shares": "paired"}, {"neighbours": 4, "size": 20}],
     [
@@ -93,8 +93,8 @@ LAYERS = [
     ],
     [{"engine": "ideal"}, {"prg": "chacha8"}, {"prg": "chacha12", "engine": "ideal"}],
 ]
-LIMIT = 240  # seconds of a part
-TINY = (  # what a rehearsal runs: every function once
+LIMIT = 240  # seconds per part
+TINY = (  # what `--tiny` runs: every function once
     *("about", "kernel gpu", "kernel plain", "words ssddl", "words wide ring", "words ideal, PRGs"),
     *("round auto 1,000", "trace ideal 100,000", "share complete 64", "training 1", "training 2"),
 )
@@ -102,14 +102,14 @@ TINY = (  # what a rehearsal runs: every function once
 
 @contextlib.contextmanager
 def alone():
-    """The device, for this process only."""
+    """Holds the device for this process alone."""
     with open(os.environ["ACCELERATOR_LOCK"], "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def timed(call, repeats):
-    """Seconds of calls after the first; of the first if there are no others."""
+    """Seconds of the calls after the first, or of the first if there are no others."""
     seconds = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
@@ -125,7 +125,7 @@ def platform():
 
 
 def about(tiny):
-    """The device and what it multiplies and copies at best."""
+    """The device, and its best rates of multiplying and copying."""
     import jax
     import jax.numpy as jnp
 
@@ -155,7 +155,7 @@ def about(tiny):
 
 
 def kernel(tiny, form, prg="chacha20", weights=1, threads=None):
-    """Sums of words over 64 keys for each of 256 holders: one form of the share kernel."""
+    """One form of the share kernel: sums of words over 64 keys for each of 256 holders."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -198,7 +198,7 @@ def kernel(tiny, form, prg="chacha20", weights=1, threads=None):
 
 
 def variadic(prg, keys, signs, blocks):
-    """One reduce over the keys with 16 operands; for comparison."""
+    """For comparison: one reduce over the keys with 16 operands."""
     import jax.numpy as jnp
     from jax import lax
 
@@ -212,7 +212,7 @@ def variadic(prg, keys, signs, blocks):
 
 
 def right_sums(made, keys, signs, rounds):
-    """Whether some sums are those of ChaCha in plain Python integers."""
+    """Whether some of the sums equal those of ChaCha in plain Python integers."""
     import numpy as np
 
     from ssddl_jax import reference
@@ -232,7 +232,7 @@ def right_sums(made, keys, signs, rounds):
 
 
 def words(tiny, which):
-    """Aggregates, digests and uploads from given encoded updates: the device's and a CPU's."""
+    """Aggregates, digests and uploads from given encoded updates, on the device and on a CPU."""
     import jax
     import numpy as np
     from jax.sharding import Mesh
@@ -342,7 +342,7 @@ def round_(
     tile="auto",
     ring=32,
 ):
-    """A whole round of n members: 20 examples each, one step."""
+    """A whole round of n members with 20 examples each and one step."""
     import jax
 
     from ssddl_jax.measure.bench import round_simulation
@@ -409,7 +409,7 @@ def round_(
 
 
 def keep(folder, name, text):
-    """Copies a trace, and the compiled text, to where `--keep` says."""
+    """Copies a trace and the compiled text to the folder of `--keep`."""
     place = os.environ.get("ACCELERATOR_KEEP")
     for file in folder.glob("plugins/profile/*/*.trace.json.gz") if place else ():
         shutil.copy(file, Path(place) / f"{name}.trace.json.gz")
@@ -417,7 +417,7 @@ def keep(folder, name, text):
 
 
 def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
-    """ParaShare and the server's sum alone, as `ssddl bench share`."""
+    """ParaShare and the server's sum alone, as in `ssddl bench share`."""
     from ssddl_jax.measure import bench
     from ssddl_jax.planning.requests import ShareBench
 
@@ -442,7 +442,7 @@ def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
 
 
 def training(tiny):
-    """Five rounds of training; the same hash is expected of another process."""
+    """Five rounds of training; another process must get the same hash."""
     import ssddl_jax as sd
     from ssddl_jax.running.loop import compile_loop, first_state, prepare, rounds
     from ssddl_jax.simulation.digests import run_sha256, words_sha256
@@ -470,7 +470,7 @@ def training(tiny):
 
 
 def transcript(tiny):
-    """A transcript of nine members: how long it takes to compile."""
+    """The seconds to compile and play a transcript of nine members."""
     import numpy as np
 
     import ssddl_jax as sd
@@ -496,7 +496,7 @@ WHAT = {
 
 
 def child(name, tiny):
-    """One part: prints its line."""
+    """Runs one part and prints its line."""
     what, arguments = next((w, a) for n, w, a in PARTS if n == name)
     begin = time.perf_counter()
     row = WHAT[what](tiny, **arguments)
@@ -504,7 +504,7 @@ def child(name, tiny):
 
 
 def conduct(out, seconds, tiny, workers, only):
-    """All parts, several at a time; returns their lines."""
+    """Runs all parts, several at a time; returns their lines."""
     end, lock, rows = time.monotonic() + seconds, threading.Lock(), []
     with tempfile.TemporaryDirectory() as folder:
         flags = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "ACCELERATOR_LOCK": f"{folder}/lock"}
@@ -550,12 +550,14 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", help="where the lines go [accelerator.jsonl; --tiny: nowhere]")
-    parser.add_argument("--seconds", type=float, default=450, help="when to stop")
+    parser.add_argument("--out", help="file for the JSON lines [accelerator.jsonl; --tiny: none]")
+    parser.add_argument("--seconds", type=float, default=450, help="time limit for all parts [450]")
     parser.add_argument("--workers", type=int, default=max(1, min(6, (os.cpu_count() or 1) // 2)))
-    parser.add_argument("--only", nargs="*", help="parts whose name holds one of these")
-    parser.add_argument("--keep", help="a folder for the traces")
-    parser.add_argument("--tiny", action="store_true", help="a rehearsal on a CPU")
+    parser.add_argument("--only", nargs="*", help="run only parts whose names contain one of these")
+    parser.add_argument("--keep", help="folder for the traces")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a short run on a CPU, to show that it works"
+    )
     parser.add_argument("--part", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:

@@ -1,8 +1,9 @@
 """How does accuracy change with the number of participants, for SSDDL and its rivals?
 
-The paper's first question, on full MNIST and Fashion-MNIST, mlp and cnn, equal and unequal data. N
-participants share out all training data; ten of them take part in a round. Every cell trains some
-seeds in one program. Cells are written as they are made, and a second call goes on with the rest.
+The paper's first question, on full MNIST and Fashion-MNIST, with mlp and cnn, and iid and non-iid
+data. All training data are divided among N participants; ten of them take part in a round. One
+program trains all seeds of a cell. Cells are written as they finish; a second call computes the
+rest.
 """
 
 import json
@@ -34,7 +35,7 @@ def cell(protocol: str, seeds: int, fields: dict[str, Any]) -> dict[str, Any]:
 
     config = sd.Config(**fields)
     row = read_rows(protocol, config)[0].config
-    if protocol == "ssddl":  # the same aggregates to the bit, without pair shares
+    if protocol == "ssddl":  # the same aggregates bit for bit, without pairwise shares
         row = replace(row, engine="ideal")
     begin = perf_counter()
     result = sd.run_seeds(row, range(seeds))
@@ -73,7 +74,7 @@ def settings(options: Any) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Trains, prints, writes."""
+    """Trains, prints the table, writes the JSON and the plot."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--protocols", default=PROTOCOLS)
     parser.add_argument("--models", default="mlp,cnn")
@@ -106,7 +107,7 @@ def main() -> None:
 
 
 def draw(cells: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy against N, a panel a partition, where N varies: mlp on MNIST."""
+    """Plots accuracy against N, one panel per partition: mlp on MNIST, where N varies."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -120,7 +121,7 @@ def draw(cells: list[dict[str, Any]], path: Path) -> None:
             line = sorted(
                 (c for c in lines if c["protocol"] == protocol), key=lambda c: c["participants"]
             )
-            side = 1 + 0.012 * (i - 4)  # so that the bars of equal rows can be told apart
+            side = 1 + 0.012 * (i - 4)  # shifts the error bars, so that they do not overlap
             axis.errorbar(
                 [c["participants"] * side for c in line],
                 [c["accuracy"] for c in line],
@@ -132,7 +133,7 @@ def draw(cells: list[dict[str, Any]], path: Path) -> None:
                 label=protocol,
             )
         axis.set(
-            xscale="log", xlabel="participants N, ten a round", title=f"mlp, mnist, {partition}"
+            xscale="log", xlabel="participants N, ten per round", title=f"mlp, mnist, {partition}"
         )
         axis.set_xticks(SIZES["mlp", "mnist"], [str(n) for n in SIZES["mlp", "mnist"]])
         axis.minorticks_off()
@@ -150,8 +151,8 @@ def table(cells: list[dict[str, Any]]) -> str:
     for made in cells:
         key = (made["model"], made["data"], made["partition"], made["participants"])
         half = made["half_width_95"]
-        told = f"{made['accuracy']:.4f}" + ("" if half is None else f" +- {half:.3f}")
-        rows.setdefault(key, {})[made["protocol"]] = told
+        text = f"{made['accuracy']:.4f}" + ("" if half is None else f" +- {half:.3f}")
+        rows.setdefault(key, {})[made["protocol"]] = text
     lines = [[*map(str, key), *(row.get(p, "") for p in protocols)] for key, row in rows.items()]
     return measure.table(["model", "data", "partition", "N", *protocols], lines)
 

@@ -1,9 +1,9 @@
 """How do bytes grow with participants and with parameters, for SSDDL and its rivals?
 
-Counted, not measured: the counters of a run (`ssddl plan` says the same), for a member and a round
-in which everybody takes part. Keys are counted apart, in their life and spread over it; SecAgg's,
-which live one round, are part of its bytes. Sizes of models are those of real ones; d is the only
-thing that counts of them.
+Bytes are counted, not measured: they are what a run counts (and `ssddl plan` reports) for one
+member in a round in which everybody takes part. Keys are counted separately, over their lifetime
+and per round; SecAgg's keys live for one round and are part of its bytes. Of a model only its
+number of parameters d matters.
 """
 
 from dataclasses import replace
@@ -16,12 +16,12 @@ ROWS = (
     "phong-paillier,snt"
 )
 SIZES = (10, 30, 100, 300, 1000, 10_000, 100_000, 1_000_000)
-ROUNDS = 40  # over which keys that are agreed once are spread
+ROUNDS = 40  # over which the bytes of keys that are agreed once are spread
 DIMENSIONS = (7_850, 50_890, 109_386, 1_000_000, 10_000_000)
 
 
 def moved(protocol: str, participants: int, dimension: int) -> dict[str, Any]:
-    """Bytes of a member's round."""
+    """Bytes of one member in one round."""
     import jax.numpy as jnp
     import numpy as np
 
@@ -37,26 +37,26 @@ def moved(protocol: str, participants: int, dimension: int) -> dict[str, Any]:
     )
     row = replace(read_rows(protocol, config)[0].config, engine="pairwise")
     model = sd.Model(
-        lambda key, x: jnp.zeros(dimension, jnp.float32), lambda params, x: x, "of a size"
+        lambda key, x: jnp.zeros(dimension, jnp.float32), lambda params, x: x, "synthetic"
     )
     plan = make_plan(row, model, (10,), np.ones(participants, np.int32), make_mesh(1))
-    ahead = forecast(row, plan)
+    predicted = forecast(row, plan)
     keys = key_agreement(row, dimension, plan.neighbours, ROUNDS)
     return {
         "protocol": protocol,
         "participants": participants,
         "dimension": dimension,
-        "up": ahead.up / participants,
-        "down": ahead.down / participants,
+        "up": predicted.up / participants,
+        "down": predicted.down / participants,
         "keys": keys.up + keys.down,
         "keys_counted": keys.counted,
         "keys_a_round": keys.a_round(participants, participants),
-        "over_plain": (ahead.up + ahead.down) / participants / (8 * dimension),
+        "over_plain": (predicted.up + predicted.down) / participants / (8 * dimension),
     }
 
 
 def draw(cells: list[dict[str, Any]], base: tuple[int, int], path: Any) -> None:
-    """Two panels: against N at one d, against d at one N."""
+    """Plots two panels: against N at one d, and against d at one N."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -72,14 +72,14 @@ def draw(cells: list[dict[str, Any]], base: tuple[int, int], path: Any) -> None:
             axis.loglog([c[along] for c in line], ys, marker="o", markersize=3, label=protocol)
         axis.set(xlabel=along, title=f"{fixed} = {at:,}")
         axis.grid(alpha=0.3, which="both")
-    axes[0].set_ylabel("MB of a member and round, up and down")
+    axes[0].set_ylabel("MB per member and round, up and down")
     axes[1].legend(fontsize=8, loc="upper left")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
 def main() -> None:
-    """Counts, prints, writes."""
+    """Counts, prints the table, writes the JSON and the plot."""
     parser = measure.arguments(__doc__, cores=False)
     options = parser.parse_args()
     sizes, dimensions, base = SIZES, DIMENSIONS, (100, 109_386)
@@ -91,7 +91,7 @@ def main() -> None:
         [c["protocol"], c["participants"], c["dimension"], c["up"] / 1e3, c["down"] / 1e3,
          c["keys"] / 1e3, c["keys_a_round"] / 1e3, c["over_plain"]] for c in cells
     ]  # fmt: skip
-    head = ["protocol", "N", "d", "kB up", "kB down", "keys kB", "keys kB a round", "over plain"]
+    head = ["protocol", "N", "d", "kB up", "kB down", "keys kB", "keys kB per round", "x plain"]
     print(measure.table(head, lines))
     measure.record(options.out, 1, {"cells": cells})
     if options.out:

@@ -1,8 +1,8 @@
 """How does computation grow with participants and with parameters, by role?
 
-Seconds of one participant and of the server in a round in which everybody takes part, as `ssddl
-compare` measures them: the real code on one participant's sizes. Training is left out of the
-growth: it is the same for all.
+Seconds of one participant and of the server in a round in which everybody takes part, measured as
+in `ssddl compare`: with the code of the round, at one participant's sizes. Training takes the same
+time under all protocols, so the table omits it.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ import measure
 ROWS = "plain,ssddl,ssddl:shamir,secagg,secagg+,dssgd:0.1,phong-lwe,phong-paillier,snt"
 SIZES = (10, 100, 1000)
 MODELS = ("linear", "mlp-64", "mlp")
-PROTECTED = ("ssddl:shamir",)  # its dealing grows with n t d: measured to 100 participants
+SLOW = ("ssddl:shamir",)  # dealing shares grows with n t d: measured up to 100 participants
 MOST = 100
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__)
     options = parser.parse_args()
     cores = measure.pin(options.cores)
@@ -44,7 +44,7 @@ def main() -> None:
         )
         data = load_data(config)
         for row in read_rows(rows, config):
-            if left_out(row) or (row.name in PROTECTED and participants > MOST):
+            if left_out(row) or (row.name in SLOW and participants > MOST):
                 continue
             simulation = build_simulation(row.config, None, data)
             work = work_of(row.config, simulation, data)

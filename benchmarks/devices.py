@@ -1,7 +1,7 @@
-"""How much faster are two devices than one, on share-bound work?
+"""How much faster are two devices than one when sharing dominates?
 
-`ssddl bench share` on one core with one device, and on two cores with two, each in a process of its
-own and in turns; the uploads must be the same words.
+Runs `ssddl bench share` on one core with one device and on two cores with two devices, each in its
+own process, alternating. The words of the uploads must be equal.
 """
 
 import json
@@ -23,7 +23,7 @@ TINY = {"pairwise, complete, n = 8": ["--group-size", "8", "--dimension", "100"]
 
 
 def bench(flags: list[str], cores: int, repeats: int) -> dict[str, Any]:
-    """`ssddl bench share` pinned to so many cores, with as many devices."""
+    """Runs `ssddl bench share` pinned to `cores` cores, with as many devices."""
     allowed = sorted(os.sched_getaffinity(0))[-cores:]
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(
@@ -39,7 +39,7 @@ def bench(flags: list[str], cores: int, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__, cores=False)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
@@ -57,7 +57,7 @@ def main() -> None:
         assert len(digests) == 1, "uploads depend on the devices"
         one, many = (measure.median(kept) for kept in seconds.values())
         rows.append({"work": name, "one": one, "two": many, "times": one / many})
-    head = ["work", "one device, s", f"{most} devices, s", "times", f"at least {WANTED}"]
+    head = ["work", "one device, s", f"{most} devices, s", "speed-up", f"at least {WANTED}"]
     print(measure.table(head, [[*row.values(), row["times"] >= WANTED] for row in rows]))
     measure.record(options.out, most, {"rows": rows})
 

@@ -1,7 +1,7 @@
-"""What does a round cost when 0, 10 or 30 % vanish: ssddl by each rule, secagg, secagg+?
+"""What does a round cost when 0, 10 or 30 % of members vanish: ssddl by rule, secagg, secagg+?
 
-`ssddl bench share` for each, in turns, every role's computation in one program; the whole sum is
-checked word for word. Beside it the seconds by role, as `ssddl compare` measures them.
+Runs `ssddl bench share` for each case, alternating. One program does the computation of all roles,
+and the whole sum is checked word for word.
 """
 
 import json
@@ -24,7 +24,7 @@ FLAGS = ["--shares", "paired", "--max-dropout", "0.3"]
 
 
 def bench(flags: list[str]) -> dict[str, Any]:
-    """One measurement in a process of its own."""
+    """One measurement, in its own process."""
     command = [sys.executable, "-m", "ssddl_jax", "bench", "share", *flags, "--json"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
@@ -34,7 +34,7 @@ def bench(flags: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--members", default="100,1000")
     parser.add_argument("--dimension", type=int, default=50_890)
@@ -51,18 +51,20 @@ def main() -> None:
     for _ in range(options.turns):
         for members in sizes:
             for rule, flags in rules.items():
-                if rule == "ssddl shamir" and members > 100:  # vector sharing: n t d, minutes
+                if (
+                    rule == "ssddl shamir" and members > 100
+                ):  # shares of vectors grow with n t d: minutes
                     continue
                 for rate in rates:
                     size = ["--group-size", str(members), "--dimension", str(options.dimension)]
                     again = ["--repeats", "1" if members > 100 else "3"]
-                    if rule == "secagg":  # max_corrupt and one more, as recorded
+                    if rule == "secagg":  # one more than max_corrupt, as in the recorded results
                         again += ["--threshold", str(members // 10 + 1)]
                     made = bench([*size, *again, *FLAGS, *flags, "--dropout", str(rate)])
                     exact &= made["exact"]
                     seconds.setdefault((members, rule, rate), []).extend(made["seconds"])
                     print(members, rule, rate, f"{made['seconds_median']:.3g} s", flush=True)
-    assert exact, "a sum was wrong"
+    assert exact, "a sum is wrong"
     cells = [
         {"members": m, "rule": rule, "dropout": rate, **measure.best_and_median(times)}
         for (m, rule, rate), times in seconds.items()

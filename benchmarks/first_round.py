@@ -1,9 +1,9 @@
-"""How long does a run take from its start to the result of its first round, imports left out?
+"""How long does a run take from its start to the result of its first round, without imports?
 
-A process for each measurement, in turns: tiny rounds (nine members of a linear model; pairwise on a
-ring, and ideal) and the default run. Of each step: initial state, tracing, lowering, compiling, the
-round, the first evaluation. `--against SRC` times another checkout's `src/` too, in the same turns.
-Seconds are those of all the process's threads.
+Every measurement has its own process; the cases alternate. They are tiny rounds (nine members, a
+linear model; pairwise on a ring graph, and ideal) and the default run. It times the initial state,
+tracing, lowering, compiling, the round and the first evaluation. `--against SRC` also times another
+checkout's `src/`, alternating with this one. Seconds are CPU seconds over all threads.
 """
 
 import itertools
@@ -26,7 +26,7 @@ WANTED = 0.6
 
 
 def one_process(name: str) -> None:
-    """Prints the seconds of each step as JSON."""
+    """Prints the CPU seconds of each step as JSON."""
     import jax
     import numpy as np
 
@@ -66,18 +66,18 @@ def one_process(name: str) -> None:
 
 
 def cpu() -> float:
-    """Seconds of this process so far, on all cores."""
+    """CPU seconds of this process so far, on all cores."""
     spent = os.times()
     return spent.user + spent.system
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--against", type=Path, help="src/ of another checkout, timed in turns")
-    parser.add_argument("--case", choices=CASES, help="only this one")
-    parser.add_argument("--one", help="used by this script itself")
+    parser.add_argument("--against", type=Path, help="also time the src/ of another checkout")
+    parser.add_argument("--case", choices=CASES, help="run only this case")
+    parser.add_argument("--one", help="for internal use")
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     if options.one:
@@ -109,12 +109,12 @@ def main() -> None:
             "fusions": runs[0]["fusions"],
             "lines": runs[0]["lines"],
         }
-    head = ["case", "when", *STEPS, "CPU seconds in all", "fusions", "lines"]
+    head = ["case", "when", *STEPS, "total CPU s", "fusions", "lines"]
     print(measure.table(head, rows))
     for case in cases:
         if f"{case}, before" in found:
             ratio = found[f"{case}, now"]["total"] / found[f"{case}, before"]["total"]
-            print(f"{case}: {ratio:.2f} of before; at most {WANTED} wanted")
+            print(f"{case}: {ratio:.2f} of the time before; the target is at most {WANTED}")
     measure.record(options.out, cores, {"turns": options.turns, "cpu_seconds": found})
 
 

@@ -1,7 +1,7 @@
-"""What do published attacks make of each thing that an adversary sees, over at least 50 targets?
+"""What do published attacks recover from each part of an adversary's view, over 50 targets?
 
-`ssddl attack`'s study with 50 targets, and the share of inputs that ReLU rows give, for sums of
-n = 2 .. 100 members with batches of 1, 2, 5 and 10.
+Runs the study of `ssddl attack` with 50 targets, and measures the share of inputs that ReLU rows
+recover from sums of n = 2 .. 100 members with batches of 1, 2, 5 and 10.
 """
 
 import time
@@ -12,10 +12,10 @@ TARGETS, BATCHES = 50, (1, 2, 5, 10)
 
 
 def main() -> None:
-    """Attacks, prints, writes."""
+    """Runs the attacks, prints the tables, writes the JSON."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--targets", type=int, default=TARGETS)
-    parser.add_argument("--picture", help="PNG file to draw, too")
+    parser.add_argument("--picture", help="PNG file to draw")
     options = parser.parse_args()
     cores = measure.pin(options.cores)
 
@@ -30,7 +30,7 @@ def main() -> None:
     from ssddl_jax.privacy.scoring import leak_of
 
     people, targets = (12, 2) if options.tiny else (100, options.targets)
-    if options.tiny:  # too few to show anything
+    if options.tiny:  # too few for a meaningful result
         study.DLG_STEPS = study.DLG_RESTARTS = study.INVERSION_STEPS = 2
     sizes = [size for size in SIZES if size <= people]
     base = sd.Config(participants=people, group_size=5)

@@ -1,11 +1,11 @@
-"""Can any of our tests tell an adversary's view of a real scheme from noise?
+"""Can any of our tests distinguish an adversary's view of a correct scheme from noise?
 
-And do the same tests catch planted faults? The healthy cases and the faults are those of
-`tests/planted_faults.py`, which no config can reach. Each case's views of two worlds of one sum go
-to the classifier (`distinguish`), and world 0's to the statistics (`uniformity`); where masks may
-come from small seeds, and in the healthy twin of that case, all seeds are tried too. Exits with 1
-if a healthy case is told from noise or a fault is not. `--tiny` tells its verdicts only: its views
-are too few for the margin.
+And do the same tests detect planted faults? The correct cases and the faults are those of
+`tests/planted_faults.py`, which no config can produce. The classifier (`distinguish`) gets each
+case's views of two worlds with the same sum; the statistics (`uniformity`) get the views of world
+0. For masks from small seeds, and for the correct counterpart of that case, all seeds are also
+tried. Exits with 1 if a correct case is distinguished from noise, or if a fault is not detected.
+`--tiny` only prints its verdicts, because it has too few views for the margin.
 """
 
 import sys
@@ -18,18 +18,18 @@ import numpy as np
 import measure
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-MARGIN = 0.02  # of a healthy case's AUC around 0.5
+MARGIN = 0.02  # a correct case's AUC is 0.5 within this
 CAUGHT = 0.9
 REJECTED = 1e-6
 SEARCHED = {"small-seeds": 500, "byte-residuals": 2500}  # views of each world
-CHANCE = 4.0  # standard errors that a healthy case's seed search may be off: its views are fewer
+CHANCE = 4.0  # standard errors allowed in a correct case's seed search, which has fewer views
 TINY = ("directed", "small-seeds")
 TINY_VIEWS, TINY_SEARCHED = 1500, 8
-HEAD = ["case", "AUC", "+-", "held-out views", "combined p of uniformity", "verdict"]
+HEAD = ["case", "AUC", "+-", "held-out views", "combined p-value", "verdict"]
 
 
 def uniform(views: Any) -> dict[str, float]:
-    """P-values of world 0: a view's rounds side by side, members with free words only."""
+    """P-values of world 0; a view's rounds count as members, and only free members are tested."""
     from ssddl_jax.privacy.uniformity import uniformity
 
     rows = np.asarray(views.world0)
@@ -38,7 +38,7 @@ def uniform(views: Any) -> dict[str, float]:
 
 
 def searched(views: Any, count: int) -> dict[str, float]:
-    """AUC of the update that trying all seeds finds, projected on what differs between worlds."""
+    """AUC of the updates found by trying all seeds, projected on the difference of the worlds."""
     import planted_faults as planted
     from ssddl_jax.privacy.distinguisher import auc
 
@@ -53,7 +53,7 @@ def searched(views: Any, count: int) -> dict[str, float]:
 
 
 def judged(healthy: bool, row: dict[str, Any]) -> tuple[bool, str]:
-    """Whether a case came out as it must, and in words."""
+    """(whether the verdict is the expected one, the verdict in words)."""
     area, p, search = row["auc"], row["uniformity"]["combined"], row.get("seed_search")
     noise = {"classifier": abs(area - 0.5) <= MARGIN, "uniformity": p >= REJECTED}
     caught = {"classifier": area > CAUGHT, "uniformity": p < REJECTED}
@@ -61,18 +61,18 @@ def judged(healthy: bool, row: dict[str, Any]) -> tuple[bool, str]:
         noise["seed search"] = abs(search["auc"] - 0.5) <= CHANCE * search["error"]
         caught["seed search"] = search["auc"] > CAUGHT
     if healthy:
-        told = [test for test, passed in noise.items() if not passed]
-        words = f"NOT AS NOISE: {', '.join(told)}" if told else "as noise"
+        found = [test for test, passed in noise.items() if not passed]
+        words = f"NOT AS NOISE: {', '.join(found)}" if found else "as noise"
     else:
-        told = [test for test, hit in caught.items() if hit]
-        words = f"caught: {', '.join(told)}" if told else "MISSED"
+        found = [test for test, hit in caught.items() if hit]
+        words = f"caught: {', '.join(found)}" if found else "MISSED"
     if search is not None:
-        words += f" (seed search's AUC {search['auc']:.3f} +- {1.96 * search['error']:.3f})"
-    return bool(told) != healthy, words
+        words += f" (seed search: AUC {search['auc']:.3f} +- {1.96 * search['error']:.3f})"
+    return bool(found) != healthy, words
 
 
 def main() -> None:
-    """Plays every case, prints, writes."""
+    """Tests every case, prints the table, writes the JSON."""
     options = measure.arguments(__doc__).parse_args()
     cores = measure.pin(options.cores)
     sys.path.insert(0, str(TESTS))

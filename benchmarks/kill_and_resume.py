@@ -1,8 +1,8 @@
-"""Does a run that is killed at any instant, and gone on with, end with the same bits?
+"""Does a run that is killed at any instant and resumed end with the same bits?
 
-A small real run on mnist-small is killed by SIGKILL at random instants: while it starts, compiles,
-trains, in the middle of writing a checkpoint, and while it is gone on with. After each kill
-`ssddl resume` must end with the hash, the rounds and the files of a run that nobody disturbed.
+A small run on mnist-small is killed by SIGKILL at random instants: while it starts, compiles,
+trains, writes a checkpoint, or resumes. After each kill `ssddl resume` must end with the hash, the
+rounds and the files of an undisturbed run.
 """
 
 import csv
@@ -24,16 +24,16 @@ import measure
 RUN = ["--model", "linear", "--participants", "20", "--group-size", "6", "--tile-size", "2"]
 RUN += ["--devices", "1", "--local-epochs", "2", "--dropout", "0.2", "--max-dropout", "0.5"]
 RUN += ["--server-optimizer", "adam", "--checkpoint-every", "3", "--seed", "5"]
-AGAIN = 0.3  # of the kills are followed by one of the resumed run
-IN_WRITING = 0.3  # of the kills wait for a checkpoint that is being written
+AGAIN = 0.3  # share of kills after which the resumed run is killed too
+IN_WRITING = 0.3  # share of kills that wait until a checkpoint is being written
 FRESH, ENDED = "before config.toml", "ended before the kill"
-SECONDS = 300  # after which a process counts as hung
+SECONDS = 300  # after this a process counts as hung
 SAME = ("group", "alive", "attempt", "void", "exact", "loss", "test_accuracy", "clipped")
 SAME += ("nonfinite", "bytes_up", "bytes_down", "aggregate_sha256", "uploads_sha256")
 
 
 class Record(NamedTuple):
-    """What a finished run directory says."""
+    """The contents of a finished run directory that must be equal."""
 
     run_sha256: str
     rows: list[dict[str, Any]]  # of metrics.jsonl, without seconds
@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    """The command as a process of its own; what it says goes to files."""
+    """Starts the command as a process; its messages go to a file."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
     cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     with (folder / "said").open("wb") as said:
@@ -55,7 +55,7 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(arguments: list[str], folder: Path) -> None:
-    """Runs the command to its end, which must be a good one."""
+    """Runs the command to its end; its exit status must be 0."""
     process = start(arguments, folder)
     status = process.wait(SECONDS)
     assert status == 0, (arguments, status, (folder / "said").read_text(encoding="utf-8")[-2000:])
@@ -68,13 +68,13 @@ def record_of(directory: Path) -> Record:
     rows = [json.loads(line) for line in lines]
     with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
         digests = [row["aggregate_sha256"] for row in csv.DictReader(file)]
-    assert [row["round"] for row in rows] == list(range(summary["rounds"])), "a line a round"
+    assert [row["round"] for row in rows] == list(range(summary["rounds"])), "one line per round"
     assert (directory / "report.html").exists()
     return Record(summary["run_sha256"], [{k: row[k] for k in SAME} for row in rows], digests)
 
 
 def writing(directory: Path) -> bool:
-    """Whether a checkpoint is being written: it has no name of its own yet."""
+    """Whether a checkpoint is being written: it still has a temporary name."""
     try:
         return any(name.startswith(".part-") for name in os.listdir(directory / "checkpoints"))
     except OSError:
@@ -82,8 +82,9 @@ def writing(directory: Path) -> bool:
 
 
 def instant(process: subprocess.Popen[bytes], directory: Path, after: float, write: bool) -> None:
-    """Returns `after` seconds after this call, or with the first write of a checkpoint then, or
-    where the process has ended.
+    """Waits `after` seconds and, with `write`, until a checkpoint is being written.
+
+    Returns at once when the process ends.
     """
     moment = time.monotonic() + after
     while process.poll() is None and time.monotonic() < moment:
@@ -93,7 +94,7 @@ def instant(process: subprocess.Popen[bytes], directory: Path, after: float, wri
 
 
 def stage(directory: Path) -> str:
-    """Where a killed run stood."""
+    """What a killed run was doing."""
     if not (directory / "config.toml").exists():
         return FRESH
     if (directory / "summary.json").exists():
@@ -109,11 +110,11 @@ def stage(directory: Path) -> str:
 def kill(
     arguments: list[str], folder: Path, rng: random.Random, seconds: tuple[float, float]
 ) -> str:
-    """Starts the command, kills it at a random instant; returns where it stood."""
+    """Starts the command and kills it at a random instant; returns what it was doing."""
     directory = folder / "run"
     process = start(arguments, folder)
     write = rng.random() < IN_WRITING
-    # A kill in writing takes a random one of the checkpoints: those written after a random instant.
+    # Starting from a random instant, a kill in writing meets a random checkpoint.
     after = rng.uniform(*seconds)
     instant(process, directory, after, write)
     process.kill()
@@ -128,7 +129,7 @@ def kill(
 def one(
     folder: Path, rounds: int, rng: random.Random, whole: float, expected: Record
 ) -> dict[str, Any]:
-    """One kill, perhaps a second of the resumed run, and the comparison."""
+    """One kill, perhaps another of the resumed run, and the comparison."""
     directory = folder / "run"
     shutil.rmtree(directory, ignore_errors=True)
     run = ["run", *RUN, "--rounds", str(rounds), "--out", "run"]
@@ -152,11 +153,13 @@ def one(
 
 
 def main() -> None:
-    """Runs once undisturbed, then kills and goes on; prints and writes what was found."""
+    """Runs once undisturbed, then kills and resumes runs; prints and writes the results."""
     parser = measure.arguments(__doc__, cores=False)
-    parser.add_argument("--kills", type=int, default=50, help="kills of a run with a config [50]")
-    parser.add_argument("--rounds", type=int, default=150, help="of each run [150]")
-    parser.add_argument("--seed", type=int, default=1, help="of the instants [1]")
+    parser.add_argument(
+        "--kills", type=int, default=50, help="how many killed runs are resumed [50]"
+    )
+    parser.add_argument("--rounds", type=int, default=150, help="rounds of each run [150]")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random instants [1]")
     options = parser.parse_args()
     kills, rounds = (1, 30) if options.tiny else (options.kills, options.rounds)
     rng = random.Random(options.seed)
@@ -180,8 +183,8 @@ def main() -> None:
     stages = Counter(stage for cycle in found for stage in cycle["stages"])
     print(measure.table(["killed", "times"], [list(item) for item in sorted(stages.items())]))
     print(f"{good} of {len(resumed)} resumed runs equal the undisturbed one")
-    print(f"{len(fresh)} were killed before there was anything to resume, and were run again")
-    print(f"{len(late)} had ended before their kill: not counted; resume only read them")
+    print(f"{len(fresh)} were killed before there was anything to resume and were run again")
+    print(f"{len(late)} had ended before the kill and are not counted; resume only read them")
     results = {
         "rounds": rounds,
         "seed": options.seed,

@@ -1,8 +1,8 @@
-"""What the benchmarks share: pinning, interleaved timing, the machine, tables and JSON.
+"""Common code of the benchmarks: pinning, interleaved timing, the machine, tables and JSON.
 
-Absolute times drift on a shared machine; a ratio of two things timed in turns does not. So every
-benchmark times its candidates A B C A B C ... and compares within one run. On a single core time
-can be counted in seconds of that core, which other processes take nothing from.
+Absolute times drift on a shared machine; the ratio of two interleaved timings does not. So every
+benchmark times its candidates A B C A B C ... and compares within one run. On a single core it can
+count CPU seconds, which other processes do not affect.
 """
 
 import argparse
@@ -18,9 +18,9 @@ Call = Callable[[], object]
 
 
 def arguments(description: str | None, cores: bool = True) -> argparse.ArgumentParser:
-    """A parser with the flags that all benchmarks have."""
+    """A parser with the flags common to all benchmarks."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
-    parser.add_argument("--tiny", action="store_true", help="a size that only shows that it runs")
+    parser.add_argument("--tiny", action="store_true", help="a tiny size, to show that it works")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     if cores:
         parser.add_argument("--cores", type=int, default=2, help="cores to pin to [2]")
@@ -28,9 +28,9 @@ def arguments(description: str | None, cores: bool = True) -> argparse.ArgumentP
 
 
 def pin(cores: int) -> int:
-    """Pins this process to so many cores, with one JAX device each; call before importing jax.
+    """Pins this process to `cores` cores, with one JAX device each. Call it before importing jax.
 
-    Returns how many there are: at most those that the process may use.
+    Returns the number of cores, at most those that the process may use.
     """
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
@@ -42,9 +42,9 @@ def pin(cores: int) -> int:
 
 
 def in_turns(calls: Mapping[str, Call], turns: int, cores: int) -> dict[str, list[float]]:
-    """Seconds of each call, called in turns after one warm-up; calls must block until done.
+    """Seconds of each call, interleaved, after one warm-up. Calls must block until done.
 
-    On one core they are seconds of the processor, on more of the clock.
+    CPU seconds on one core, wall-clock seconds on more.
     """
     now = process_time if cores == 1 else perf_counter
     for call in calls.values():
@@ -66,7 +66,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def best_and_median(seconds: Sequence[float]) -> dict[str, float]:
-    """Both, in seconds."""
+    """The minimum and the median."""
     return {"best": min(seconds), "median": median(seconds)}
 
 
@@ -78,12 +78,12 @@ def machine(cores: int) -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line of this process, with the script's path as seen from the checkout."""
+    """The command line of this process, with the script's path relative to the checkout."""
     return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def record(path: Path | None, cores: int, results: Mapping[str, Any]) -> None:
-    """Writes results with the command, the machine and the versions, if a file is asked for."""
+    """Writes results with the command, the machine and the versions, if `path` is given."""
     if path is None:
         return
     from ssddl_jax.running.environment import versions
@@ -99,7 +99,7 @@ def record(path: Path | None, cores: int, results: Mapping[str, Any]) -> None:
 
 
 def rounded(tree: Any) -> Any:
-    """Floats to four significant digits."""
+    """Rounds floats to four significant digits."""
     if isinstance(tree, float):
         return float(f"{tree:.4g}")
     if isinstance(tree, Mapping):

@@ -1,6 +1,6 @@
 """Does SSDDL train the convolutional net on full MNIST to 0.97 within 60 rounds?
 
-Runs `ssddl run` as a user would, keeps its final summary and the accuracy by round.
+Runs `ssddl run` as a user would; records the summary and the accuracy by round.
 """
 
 import json
@@ -34,9 +34,9 @@ WANTED = 0.97
 
 
 def main() -> None:
-    """Runs, prints, writes."""
+    """Runs, prints the accuracy, writes the JSON."""
     parser = measure.arguments(__doc__)
-    parser.add_argument("--data", default="mnist", help="full MNIST, as for `ssddl run` [mnist]")
+    parser.add_argument("--data", default="mnist", help="dataset, as for `ssddl run` [mnist]")
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     settings = (
@@ -54,7 +54,7 @@ def main() -> None:
     rows = [json.loads(line) for line in lines]
     accuracy = {row["round"] + 1: row["test_accuracy"] for row in rows if row["test_accuracy"]}
     first = next((round_ for round_, value in accuracy.items() if value >= WANTED), None)
-    print(f"accuracy {summary['test_accuracy']}; {WANTED} first seen after round {first}")
+    print(f"accuracy {summary['test_accuracy']}; {WANTED} first reached after round {first}")
     results = {
         "ssddl": " ".join(["ssddl run", *flags]),
         "wanted_accuracy": WANTED,

@@ -1,5 +1,7 @@
-"""How fast are other simulators, beside this one? `peers/README.md` says how to make their
-environments; those that are absent are left out. The comparison itself is `peers/compare.py`.
+"""How fast are other simulators, compared with this one?
+
+`peers/README.md` explains how to create their environments; missing ones are skipped. The
+comparison is in `peers/compare.py`.
 """
 
 import sys

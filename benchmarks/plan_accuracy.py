@@ -1,7 +1,8 @@
-"""How near is `ssddl plan` to what `ssddl run` measures?
+"""How close are the predictions of `ssddl plan` to the measurements of `ssddl run`?
 
-For each setting, in turns: `plan` predicts seconds a round, memory and bytes; `run` measures and
-counts them. Bytes must be equal; seconds are wanted within 2x, memory within 1.5x.
+For each setting, alternating, `plan` predicts seconds per round, memory and bytes, and `run`
+measures and counts them. Bytes must be equal. The targets are a factor of 2 for seconds and of 1.5
+for memory.
 """
 
 import json
@@ -38,7 +39,7 @@ SECONDS, MEMORY = 2.0, 1.5
 
 
 def ssddl(command: str, flags: list[str]) -> dict[str, Any]:
-    """One command's JSON, in a process of its own."""
+    """Runs one command in its own process; returns its JSON."""
     words = [*COMMAND, command, *flags, "--json"]
     done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
@@ -48,7 +49,7 @@ def ssddl(command: str, flags: list[str]) -> dict[str, Any]:
 
 
 def compare(name: str, flags: list[str], turns: int, rounds: int) -> dict[str, Any]:
-    """A row: predicted, measured and their ratio."""
+    """One row: the predictions, the measurements and their ratios."""
     flags = [*flags, "--rounds", str(rounds), "--eval-every", str(rounds)]
     plans, runs = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -77,10 +78,10 @@ def compare(name: str, flags: list[str], turns: int, rounds: int) -> dict[str, A
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--only", default="", help="settings whose names contain this")
+    parser.add_argument("--only", default="", help="run only settings whose names contain this")
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     rows = []

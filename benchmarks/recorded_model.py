@@ -1,4 +1,4 @@
-"""A model of a user's own, for the recorded bits of `run_hashes.py`: one hidden layer of 32."""
+"""A custom model for the recorded hashes of `run_hashes.py`: one hidden layer of 32."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from jax import Array
 
 
 class Weights(NamedTuple):
-    """Two layers."""
+    """The weights of the two layers."""
 
     first: Array
     second: Array

@@ -1,8 +1,8 @@
-"""Inside a whole round, how fast are shares made, with the time of training taken off?
+"""How fast are shares generated in a whole round, after subtracting the time of training?
 
-`ssddl bench round` with every mask of `neighbours auto`, the same round of protocol plain, and
-`ssddl bench share` by itself, each in a process of its own and in turns. Delivered words (both ends
-of every share) over the seconds that sharing adds, beside those of the share kernel alone.
+Runs `ssddl bench round` with `neighbours auto`, the same round under protocol plain, and `ssddl
+bench share` alone, each in its own process, alternating. It compares delivered words (both ends of
+every share) per second that sharing adds with the rate of the share kernel alone.
 """
 
 import json
@@ -17,7 +17,7 @@ COMMAND = [sys.executable, "-m", "ssddl_jax", "bench"]
 
 
 def bench(*flags: str) -> dict[str, Any]:
-    """One measurement in a process of its own."""
+    """One measurement, in its own process."""
     done = subprocess.run(
         [*COMMAND, *flags, "--json"], check=True, capture_output=True, encoding="utf-8"
     )
@@ -26,7 +26,7 @@ def bench(*flags: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__, cores=False)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--participants", type=int, default=1000)
@@ -56,7 +56,7 @@ def main() -> None:
     rows = [["share kernel alone, n = 64", kernel_rate / 1e9]]
     rows += [[f"inside a round, k = {shared['neighbours']}", round_rate / 1e9]]
     print(measure.table(["what", "10^9 delivered words/s"], rows))
-    print(f"ratio {ratio:.2f}; at least {WANTED} wanted")
+    print(f"ratio {ratio:.2f}; the target is at least {WANTED}")
     found = {"participants": options.participants, "neighbours": shared["neighbours"]}
     measure.record(options.out, 2, {**found, "rates": rates, "ratio": ratio})
 

@@ -1,8 +1,8 @@
-"""Are the bits of twelve configurations still what they were?
+"""Do fourteen configurations still give the same bits?
 
-Runs them, every engine, graph, ring, dropout rule and kind of round among them, and prints each
-`run_sha256`. With --against FILE it compares with a recorded file and exits with 1 if one differs;
-the bits of training hold for one machine, so the file names the machine's features and versions.
+They cover every engine, graph, ring, dropout rule and kind of round. Prints the `run_sha256` of
+each. With --against FILE it compares them with a recorded file and exits with 1 if one differs. The
+bits of training depend on the machine, so the file names its features and versions.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import measure
 
-OWN = "recorded_model:model"  # benchmarks/recorded_model.py, a user's own
+OWN = "recorded_model:model"  # benchmarks/recorded_model.py, a custom model
 SMALL = {"model": "linear", "participants": 60, "group_size": 12}
 CONFIGS = {
     "default": {},
@@ -38,7 +38,7 @@ CONFIGS = {
 
 
 def features() -> dict[str, object]:
-    """What of this machine the bits of training can depend on."""
+    """The features of this machine that the bits of training can depend on."""
     flags: set[str] = set()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -54,10 +54,10 @@ def features() -> dict[str, object]:
 
 
 def main() -> None:
-    """Runs, prints, compares or writes."""
+    """Runs the configurations, prints their hashes, compares or writes them."""
     parser = measure.arguments(__doc__)
-    parser.add_argument("--against", type=Path, help="a recorded file to compare with")
-    parser.add_argument("--only", help="a part of the names to run")
+    parser.add_argument("--against", type=Path, help="recorded file to compare with")
+    parser.add_argument("--only", help="run only configurations whose names contain this")
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     sys.path.insert(0, str(Path(__file__).parent))
@@ -84,7 +84,7 @@ def main() -> None:
         print(f"{name:<34}{summary['run_sha256']}{same}", flush=True)
     measure.record(options.out, cores, {"features": features(), "runs": found})
     if differing:
-        sys.exit(f"other bits than recorded: {', '.join(differing)}")
+        sys.exit(f"the bits differ from the recorded ones: {', '.join(differing)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What do logging, hashing, checkpoints and progress cost a run of 200 rounds?
 
-The default run by `ssddl_jax.run`, with its progress and its run directory, beside the same
-compiled rounds with their evaluations and nothing else; in turns, in one process. Seconds are those
-from the end of the first round to the end of the last.
+Times the default run of `ssddl_jax.run`, with its progress and its run directory, and the same
+compiled rounds with their evaluations and nothing else, alternating in one process. Seconds are
+those from the end of the first round to the end of the last.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ ROUNDS = 200
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
@@ -63,7 +63,7 @@ def main() -> None:
     overhead = medians["run"] / medians["rounds alone"] - 1
     rows = [[name, value, min(seconds[name])] for name, value in medians.items()]
     print(measure.table(["what", "seconds (median)", "best"], rows))
-    print(f"overhead {overhead:.3f} of the rounds alone; at most {WANTED} wanted")
+    print(f"overhead {overhead:.3f} of the rounds alone; the target is at most {WANTED}")
     found = {"rounds": config.rounds, "seconds": seconds, "overhead": overhead}
     measure.record(options.out, cores, found)
 

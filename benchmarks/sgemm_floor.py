@@ -1,9 +1,9 @@
-"""How near is a round to the time of its multiplications alone, and what does privacy add?
+"""How close is a round to the time of its multiplications alone, and what does privacy add?
 
-The floor is 6 d flops for every example of every step, at the rate of XLA's own sgemm measured in
-the same run. Against it: whole rounds of `ssddl bench round` for protocol plain and engine ideal,
-with one local step and with five, for models of 7,850 to 109,386 parameters; and plain at other
-tile sizes, to choose `tile_size auto`.
+The floor is 6 d flops per example and step, at the rate of XLA's sgemm, measured in the same run.
+It is compared with whole rounds of `ssddl bench round` for protocol plain and engine ideal, with
+one local step and with five, for models of 7,850 to 109,386 parameters. Protocol plain is also
+timed with other tile sizes, to choose `tile_size auto`.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ ENGINES = {
 
 
 class Prepared(NamedTuple):
-    """A compiled round, to be called again and again."""
+    """A compiled round that can be called repeatedly."""
 
     call: Callable[[], object]
     compile_seconds: float
@@ -63,7 +63,7 @@ def sgemm() -> Callable[[], object]:
 
 
 def over_floor(seconds: list[float], products: list[float], flops: float) -> dict[str, float]:
-    """Best and median seconds, and both over the floor at the sgemm rate of the same turns."""
+    """Best and median seconds, and both relative to the floor at the measured sgemm rate."""
     took, product = measure.best_and_median(seconds), measure.best_and_median(products)
     floor = {key: flops * product[key] / (2 * SIDE**3) for key in product}
     return {
@@ -76,7 +76,7 @@ def over_floor(seconds: list[float], products: list[float], flops: float) -> dic
 def engines(
     model: str, steps: int, participants: int, examples: int, turns: int, cores: int
 ) -> dict[str, Any]:
-    """Plain over its floor, and engine ideal over plain."""
+    """Protocol plain relative to its floor, and engine ideal relative to plain."""
     rounds = {
         name: prepare(participants, examples, steps, model=model, devices=cores, **fields)
         for name, fields in ENGINES.items()
@@ -92,7 +92,7 @@ def engines(
     for row in result.values():
         for key in ("best", "median"):
             row[f"over_plain_{key}"] = row[key] / result["plain"][key]
-        if model == "cnn":  # weights are used many times a pass: 6 d is not its flops
+        if model == "cnn":  # a pass uses each weight many times: its flops are not 6 d
             del row["over_floor"], row["over_floor_median"]
     rate = 2 * SIDE**3 / measure.median(seconds["sgemm"])
     print(f"\n{model}, {participants} participants, {steps} local step(s), {cores} device(s)")
@@ -112,7 +112,7 @@ def engines(
 def tile_sizes(
     model: str, tiles: list[int], participants: int, examples: int, turns: int, cores: int
 ) -> dict[str, Any]:
-    """One plain round at each tile size."""
+    """One round of protocol plain at each tile size."""
     fields = {"model": model, "protocol": "plain", "devices": cores}
     rounds = {tile: prepare(participants, examples, 1, tile_size=tile, **fields) for tile in tiles}
     calls = {str(tile): made.call for tile, made in rounds.items()}
@@ -124,12 +124,15 @@ def tile_sizes(
     fastest = min(each, key=lambda tile: each[tile]["best"])
     print(f"\n{model}, {participants} participants, {cores} device(s): best tile {fastest}")
     rows = [[tile, *row.values()] for tile, row in each.items()]
-    print(measure.table(["tile", "best, us each", "median, us each"], rows), flush=True)
+    print(
+        measure.table(["tile", "best, us per participant", "median, us per participant"], rows),
+        flush=True,
+    )
     return {"model": model, "participants": participants, "us_each": each}
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__)
     parser.add_argument("--turns", type=int, default=9)
     options = parser.parse_args()

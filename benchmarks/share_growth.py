@@ -1,7 +1,8 @@
 """How does the time of sharing grow with the group, the message and the graph?
 
-Seconds of `ssddl bench share` against n (at fixed k, and for the complete graph), d and k, the
-others fixed; exponents by least squares on logarithms, and how far the points lie from that line.
+Measures seconds of `ssddl bench share` against n (at fixed k, and for the complete graph), d and
+k, with the others fixed. Fits exponents by least squares on logarithms, and reports how far the
+points are from that line.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ import measure
 
 
 class Sweep(NamedTuple):
-    """One quantity that grows, the others fixed."""
+    """A sweep over one quantity, with the others fixed."""
 
     name: str
     quantity: str  # n, d or k
@@ -46,7 +47,7 @@ def fit(xs: list[int], ys: list[float]) -> tuple[float, float]:
 
 
 def plot(path: Path, sweeps: list[dict[str, Any]]) -> None:
-    """Seconds against each quantity on logarithmic axes, as PNG, if matplotlib is here."""
+    """Plots seconds against each quantity on logarithmic axes, if matplotlib is installed."""
     try:
         import matplotlib
     except ImportError:
@@ -72,9 +73,11 @@ def plot(path: Path, sweeps: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Times all points in turns, fits, prints, writes."""
+    """Times all points, fits the exponents, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__)
-    parser.add_argument("--turns", type=int, default=2, help="turns, each compiling anew [2]")
+    parser.add_argument(
+        "--turns", type=int, default=2, help="how often each point is compiled and timed [2]"
+    )
     parser.add_argument("--prg", default="chacha20", help="PRG of the shares [chacha20]")
     options = parser.parse_args()
     cores = measure.pin(options.cores)
@@ -114,7 +117,7 @@ def main() -> None:
         )
         times = ", ".join(f"{point['value']}: {point['best']:.3g}" for point in points)
         rows.append([sweep.name, slope, sweep.expected, f"{100 * (away - 1):.1f} %", times])
-    head = ["grows", "exponent", "by counting words", "furthest from the line", "seconds (best)"]
+    head = ["sweep", "exponent", "expected", "largest deviation", "seconds (best)"]
     print(measure.table(head, rows))
     measure.record(options.out, cores, {"prg": prg, "sweeps": results})
     if options.out:

@@ -1,9 +1,10 @@
-"""How fast are shares made and summed, beside OpenSSL, NumPy and jax.random in the same run?
+"""How fast are shares generated and summed, compared with OpenSSL, NumPy and jax.random?
 
-(a) The kernel through the code of `ssddl bench share`; (b) OpenSSL's ChaCha20, one thread a core,
-into a preallocated buffer; (c) the same secure sum in vectorised NumPy with Philox, each pair's
-mask made once; (d) that with AES-128-CTR from OpenSSL, the strongest baseline; (e)
-`jax.random.bits`. Words *delivered* count both ends of every share. All are timed in turns.
+(a) The kernel, through the code of `ssddl bench share`; (b) OpenSSL's ChaCha20, one thread per
+core, into a preallocated buffer; (c) the same secure sum in vectorised NumPy with Philox, which
+generates each pair's mask once; (d) the same with AES-128-CTR from OpenSSL, the strongest
+baseline; (e) `jax.random.bits`. Words *delivered* count both ends of every share. All timings are
+interleaved.
 """
 
 import itertools
@@ -30,12 +31,12 @@ class Job(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """The name in tables."""
         return f"n={self.group_size} {self.shares} {self.prg}"
 
 
 def openssl_rate(cores: int, seconds: float) -> float:
-    """Words per second of OpenSSL's ChaCha20 on so many threads."""
+    """Words per second of OpenSSL's ChaCha20 on `cores` threads."""
     size = 1 << 18
     zeros, done = bytes(size), [0] * cores
     stop = perf_counter() + seconds
@@ -63,7 +64,7 @@ def on_threads(work: Callable[[int], None], count: int) -> None:
 
 
 def philox(pair: int, first: int, count: int, buffer: Words) -> Words:
-    """Words first.. of a pair's Philox stream, as NumPy's users draw them."""
+    """Words from `first` on of a pair's Philox stream, drawn as NumPy users draw them."""
     generator = np.random.Generator(np.random.Philox(key=pair, counter=first // 8))
     return generator.integers(0, 2**32, count, np.uint32)
 
@@ -75,7 +76,7 @@ def philox_raw(pair: int, first: int, count: int, buffer: Words) -> Words:
 
 
 def aes_ctr(pair: int, first: int, count: int, buffer: Words) -> Words:
-    """Words first.. of a pair's AES-128-CTR stream; 4 words a step of its counter."""
+    """Words from `first` on of a pair's AES-128-CTR stream; 4 words per counter value."""
     counter = modes.CTR((first // 4).to_bytes(16, "big"))
     key = algorithms.AES(pair.to_bytes(16, "little"))
     zeros = memoryview(_ZEROS)[: 4 * count]
@@ -92,7 +93,7 @@ BASELINES: dict[str, Source] = {
 
 
 def numpy_sum(source: Source, messages: np.ndarray, threads: int) -> np.ndarray:
-    """Paired secure sum of messages u32 [n, W]; every thread takes a part of the words."""
+    """Paired secure sum of messages u32 [n, W]; every thread handles a part of the words."""
     n, width = messages.shape
     uploads = messages.copy()
     aggregate = np.empty(width, np.uint32)
@@ -130,9 +131,11 @@ def bits_rate(words: int) -> Callable[[], float]:
 
 
 def main() -> None:
-    """Times everything in turns, prints the tables, writes the JSON."""
+    """Times everything, prints the tables, writes the JSON."""
     parser = measure.arguments(__doc__)
-    parser.add_argument("--turns", type=int, default=3, help="turns, each compiling anew [3]")
+    parser.add_argument(
+        "--turns", type=int, default=3, help="how often each setting is compiled and timed [3]"
+    )
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     from ssddl_jax import Config
@@ -161,10 +164,10 @@ def main() -> None:
             )
             before = openssl_rate(cores, 0.01 if options.tiny else 0.2)
             result = bench_share(config, ShareBench(job.group_size, dimension, repeats))
-            beside = max(before, openssl_rate(cores, 0.01 if options.tiny else 0.2))
+            alongside = max(before, openssl_rate(cores, 0.01 if options.tiny else 0.2))
             assert result["exact"], "shares did not cancel"
-            openssl.append(beside)
-            kernel[job.name].append({**result, "openssl": beside})
+            openssl.append(alongside)
+            kernel[job.name].append({**result, "openssl": alongside})
             if job.group_size == many:
                 for name, (source, threads) in baselines.items():
                     begin = perf_counter()
@@ -196,7 +199,7 @@ def report(
     paired = {job.prg: seconds[job.name] for job in jobs if job.shares == "paired"}
 
     def to_numpy(prg: str, name: str, of: str) -> float:
-        """The baseline's seconds, on as many threads as serve it best, over the kernel's."""
+        """The baseline's seconds with its best number of threads, over the kernel's."""
         return min(s[of] for key, s in sums.items() if f"{name}," in key) / paired[prg][of]
 
     print(
@@ -244,7 +247,7 @@ def targets_of(
     to_openssl: dict[str, dict[str, float]],
     ratios: dict[str, dict[str, float]],
 ) -> list[list[Any]]:
-    """Target, bound, best, median, and whether the best meets it."""
+    """Rows of (target, bound, best, median, whether the best meets the bound)."""
     full, light = (f"n=64 directed {prg}" for prg in ("chacha20", "chacha8"))
     faster = {of: rates[light][of] / rates[full][of] for of in ("best", "median")}
     wanted = [

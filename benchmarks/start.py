@@ -1,8 +1,8 @@
-"""How long do help and a refusal take, beside what Python takes to import JAX?
+"""How long do help and error messages take, compared with importing JAX?
 
-Whole processes, in turns: the imports alone, and the command line on what it refuses at three
-depths. `--against SRC` times another checkout's `src/` too, in the same turns. Bounds: without a
-model 0.35 of `import jax` plus 0.2 s; with one 1.7 of `import jax, flax, optax`.
+Times whole processes, interleaved: the imports alone, and commands that are refused at three
+depths. `--against SRC` also times another checkout's `src/`. Bounds: 0.35 of `import jax` plus
+0.2 s if no model is needed; 1.7 of `import jax, flax, optax` otherwise.
 """
 
 import os
@@ -31,7 +31,7 @@ COMMANDS = {
 
 
 class Process(NamedTuple):
-    """What is started: with Python's arguments, and the source that it finds."""
+    """A process: Python's arguments, the `src/` that it imports, the expected exit status."""
 
     arguments: list[str]
     source: Path | None
@@ -39,14 +39,14 @@ class Process(NamedTuple):
 
 
 class Seconds(NamedTuple):
-    """Of one process."""
+    """Wall-clock and CPU seconds of one process."""
 
     clock: float
     cpu: float
 
 
 def timed(process: Process, folder: str) -> Seconds:
-    """Runs a process to its end."""
+    """Runs a process to its end. Raises `RuntimeError` for an unexpected exit status."""
     environment = dict(os.environ)
     if process.source is not None:
         environment["PYTHONPATH"] = str(process.source)
@@ -66,7 +66,7 @@ def timed(process: Process, folder: str) -> Seconds:
 
 
 def processes(against: Path | None) -> dict[str, Process]:
-    """All that is timed, by name."""
+    """All processes to time, by name."""
     found = {name: Process(["-c", code], None, 0) for name, code in IMPORTS.items()}
     here = Path(__file__).resolve().parents[1] / "src"
     for name, (_, text) in COMMANDS.items():
@@ -80,10 +80,10 @@ def processes(against: Path | None) -> dict[str, Process]:
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the table, writes the JSON."""
     parser = measure.arguments(__doc__, cores=False)
     parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--against", type=Path, help="src/ of another checkout, timed in turns")
+    parser.add_argument("--against", type=Path, help="also time the src/ of another checkout")
     options = parser.parse_args()
     asked = processes(options.against and options.against.resolve())
     seconds: dict[str, list[Seconds]] = {name: [] for name in asked}
@@ -91,7 +91,7 @@ def main() -> None:
         for turn in range(1 if options.tiny else 1 + options.turns):
             for name, process in asked.items():
                 one = timed(process, folder)
-                if turn or options.tiny:  # the first fills the caches of files and of bytecode
+                if turn or options.tiny:  # the first turn fills the file and bytecode caches
                     seconds[name].append(one)
     clock = {name: measure.median([s.clock for s in kept]) for name, kept in seconds.items()}
     cpu = {name: measure.median([s.cpu for s in kept]) for name, kept in seconds.items()}
@@ -105,7 +105,7 @@ def main() -> None:
         rows.append([name, clock[name], bound, cpu[name]])
     print(measure.table(["process", "seconds (median)", "at most", "CPU seconds"], rows))
     slow = [name for name in COMMANDS if clock[name] > bounds[COMMANDS[name][0]]]
-    print(f"above its bound: {', '.join(slow) or 'none'}")
+    print(f"above their bounds: {', '.join(slow) or 'none'}")
     found = {"turns": len(seconds["help"]), "seconds": clock, "cpu_seconds": cpu, "bounds": bounds}
     measure.record(options.out, os.cpu_count() or 1, found)
 

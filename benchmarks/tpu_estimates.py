@@ -1,8 +1,8 @@
-"""What does the TPU's own compiler expect of rounds, on one chip and on many?
+"""What does the TPU's compiler estimate for rounds on one chip and on many?
 
-Nothing runs and nothing is measured: every round is compiled ahead of time (the extra `tpu`), and
-its seconds are an estimate, as `ssddl compile` reports it; memory and collectives are the
-compiled program's. 20 examples a participant in one batch, everybody takes part.
+Nothing runs and nothing is measured. Every round is compiled ahead of time (the extra `tpu`). Its
+seconds are the estimate that `ssddl compile` reports; memory and collectives are those of the
+compiled program. Every participant has 20 examples in one batch, and everybody takes part.
 """
 
 import os
@@ -29,7 +29,7 @@ PAIRED: dict[str, Any] = {"neighbours": "auto", "shares": "paired"}
 CHIPS = {"v5e:1x1": 1, "v5e:2x2": 4, "v5e:4x4": 16, "v5e:8x8": 64, "v5e:16x16": 256}
 ONE, FOUR, MANY = "v5e:1x1", "v5e:2x2", "v5e:16x16"
 MILLION, EACH, FEW = 1_000_000, 1000, 256
-MEMORY = 16 << 30  # of a chip
+MEMORY = 16 << 30  # bytes per chip
 CASES = (
     *(Case("one chip", ONE, 1000, {"model": "mlp-64", **more}) for more in (IDEAL, AUTO)),
     Case("one chip", ONE, 64, {"model": "mlp-64"}),
@@ -63,7 +63,7 @@ def graph_of(fields: dict[str, Any]) -> str:
 
 
 def compiled(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row of the results, and the compiler's whole report."""
+    """(a row of the results, the whole report of `ssddl compile`)."""
     import ssddl_jax as sd
     from ssddl_jax.measure.compile_ahead import compile_report
     from ssddl_jax.planning.requests import parse_target
@@ -87,9 +87,9 @@ def compiled(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
         "model": report["model"],
         "round": graph_of(case.fields),
         **{name: report[name] for name in KEPT},
-        "bytes_of_a_chip": used,
+        "bytes_per_chip": used,
         "fits_a_chip": used <= MEMORY,
-        "words_of_a_chip": sum(kernel["words"] for kernel in estimate["kernels"]),
+        "words_per_chip": sum(kernel["words"] for kernel in estimate["kernels"]),
         "estimate": estimate,
     }
     return row, report
@@ -104,18 +104,18 @@ def line_of(row: dict[str, Any]) -> list[Any]:
         estimate["seconds"],
         modules["LocalTrain"],
         modules["ParaShare"],
-        row["words_of_a_chip"] / 1e9,
+        row["words_per_chip"] / 1e9,
         sum(row["collectives"].values()),
-        estimate["bytes_of_collectives"] / 1e6,
-        row["bytes_of_a_chip"] / 2**30,
+        estimate["collective_bytes"] / 1e6,
+        row["bytes_per_chip"] / 2**30,
     ]
 
 
 def main() -> None:
-    """Compiles, prints, writes."""
+    """Compiles all cases, prints the table, writes the JSON."""
     options = measure.arguments(__doc__, cores=False).parse_args()
     if find_spec("libtpu") is None:
-        print("left out: the TPU's compiler is not installed; it is the extra `tpu`")
+        print("skipped: the TPU's compiler is not installed; it is the extra `tpu`")
         return
     rows, how, kind = [], "", ""
     for case in TINY if options.tiny else CASES:
@@ -124,8 +124,8 @@ def main() -> None:
         rows.append(row)
         print(*line_of(row), flush=True)
     head = (
-        *("part", "chips", "members", "model", "round", "s by estimate", "training", "sharing"),
-        *("Gwords a chip", "collectives", "their MB", "GiB a chip"),
+        *("part", "chips", "members", "model", "round", "estimated s", "training s", "sharing s"),
+        *("Gwords per chip", "collectives", "collective MB", "GiB per chip"),
     )
     print(measure.table(head, [line_of(row) for row in rows]))
     note = "estimates of the TPU's compiler; nothing ran and no time is measured"

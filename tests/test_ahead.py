@@ -84,7 +84,7 @@ def test_how_many_fit_by_what_two_compilations_use(monkeypatch, name):
     mesh = jax.make_mesh((1,), (AXIS,), axis_types=(AxisType.Auto,))
     told = {"device_kind": "TPU v5 lite", "devices": 4}
     report = compile_ahead._fit(config, load_data(config), mesh, told)
-    assert report["bytes_of_a_large_round"] == {str(n): formula(n) for n in members}
+    assert report["bytes_by_participants"] == {str(n): formula(n) for n in members}
     assert len(members) == 2
     assert report["bytes_grow_as"] == f"participants^{power}"
     fits = report["participants_that_fit"]
@@ -125,21 +125,21 @@ def check_estimate(told, parameters):
     modules = told["seconds_by_module"]
     assert set(modules) == {*MODULES, OTHER}
     assert 0 < told["seconds"] < 1
-    assert sum(modules.values()) + told["seconds_of_collectives"] == pytest.approx(told["seconds"])
+    assert sum(modules.values()) + told["collective_seconds"] == pytest.approx(told["seconds"])
     assert min(modules[name] for name in ("SelectGroup", "LocalTrain", "ParaShare")) > 0
     assert modules["ParaUpdate"] > 0
-    assert told["bytes_of_collectives"] >= 4 * parameters  # the joined sums
+    assert told["collective_bytes"] >= 4 * parameters  # the joined sums
     assert "no measured time" in told["how"]
     words = 0
     for kernel in told["kernels"]:
         assert kernel["module"].startswith("ParaShare")
-        assert kernel["words_of_a_key"] in (16_384, 32_768)
-        assert 100 < kernel["bundles_of_a_key"] < 4000
-        assert kernel["bundles_of_a_step_besides"] > 0
+        assert kernel["words_per_key"] in (16_384, 32_768)
+        assert 100 < kernel["bundles_per_key"] < 4000
+        assert kernel["bundles_per_step_overhead"] > 0
         steps = kernel["calls"] * kernel["grid"][0] * kernel["grid"][1]
-        a_step = kernel["keys_of_a_step"] * kernel["bundles_of_a_key"]
-        assert kernel["cycles"] == steps * (kernel["bundles_of_a_step_besides"] + a_step)
-        assert kernel["words"] == steps * kernel["keys_of_a_step"] * kernel["words_of_a_key"]
+        a_step = kernel["keys_per_step"] * kernel["bundles_per_key"]
+        assert kernel["cycles"] == steps * (kernel["bundles_per_step_overhead"] + a_step)
+        assert kernel["words"] == steps * kernel["keys_per_step"] * kernel["words_per_key"]
         words += kernel["words"]
     assert words >= 250 * parameters
     assert sum(kernel["cycles"] for kernel in told["kernels"]) <= told["cycles"]
@@ -162,7 +162,7 @@ def test_how_many_fit_on_four_chips():
     """The model and the engine that compile fastest; other lines are by a known formula, above."""
     report = compiled_for_four_chips(model="linear", engine="ideal")
     assert report["memory_bytes_per_device"] == 16 << 30
-    small, large = report["bytes_of_a_large_round"].values()
+    small, large = report["bytes_by_participants"].values()
     assert 0 < small < large < 16 << 30
     assert report["participants_that_fit"] > 10_000
 

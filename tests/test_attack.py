@@ -55,7 +55,7 @@ def test_surfaces_are_what_their_names_say(played, surfaces):
             close = np.max(np.abs(vector - mean)) < 2.0**-bits
             assert close == (name != "one upload")
     assert surfaces["sum of 5"].groups[0] == [int(i) for i in rounds.first[0]["group"]]
-    assert {s.name for s in surfaces.values() if s.claim == "tells nothing"} == {"one upload"}
+    assert {s.name for s in surfaces.values() if s.claim == "reveals nothing"} == {"one upload"}
 
 
 def test_the_linear_layer_gives_the_input_exactly_and_an_upload_gives_nothing(played, surfaces):

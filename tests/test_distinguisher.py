@@ -151,7 +151,7 @@ def test_errors_of_auc(scores, labels, message):
 
 
 def test_errors_of_distinguish():
-    with pytest.raises(ValueError, match=r"alike, not \(4, 3, 4\) and \(5, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"of one shape, not \(4, 3, 4\) and \(5, 3, 4\)"):
         distinguish(drawn(0, 4), drawn(0, 5))
 
 

@@ -47,7 +47,7 @@ def test_as_many_additions_as_the_pad_holds():
 
 
 def test_a_number_too_large_is_refused():
-    with pytest.raises(sd.ConfigError, match="32 bits"):
+    with pytest.raises(sd.ConfigError, match="32-bit"):
         paillier.encrypt(KEYS, [MOST + 1])
 
 

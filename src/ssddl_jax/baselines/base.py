@@ -1,7 +1,7 @@
-"""The contract of a protocol whose round is not SSDDL's: what it is built from, what it gives.
+"""The contract of a protocol whose round differs from SSDDL's: a builder `Parts -> Rival`.
 
-A protocol that merely sums securely is a sharing scheme (`core/sharing/`); one that
-changes the round is a builder `Parts -> Rival`, which its record names (`config/protocols.py`).
+The protocol's record names the builder (`config/protocols.py`). A protocol that only sums securely
+is a sharing scheme instead (`core/sharing/`).
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from ssddl_jax.core.round import Group, Info, Recipe, State
 
 
 class Parts(NamedTuple):
-    """What a rival is built from: the config, and the parts that every round is made of."""
+    """What a rival is built from: the config, and the parts common to all rounds."""
 
     config: Config
     recipe: Recipe
@@ -32,16 +32,16 @@ class Parts(NamedTuple):
 
 
 def the_model(state: State) -> Params:
-    """The one model, as [1, ...]."""
+    """The global model, with a leading axis [1, ...]."""
     return jax.tree.map(lambda leaf: leaf[None], state.params)
 
 
 class Rival(NamedTuple):
-    """A round of its own.
+    """A protocol's own round.
 
-    `step(state, data) -> (state, info)`, one round, pure and jittable: fixed shapes, no host calls,
-    no 64-bit types. `memory(params)`: what `State.server` holds before round 0.
-    `evaluated_models(state)`: the models [m, ...] whose mean test accuracy is reported.
+    `step(state, data) -> (state, info)` is one round, pure and jittable: fixed shapes, no host
+    calls, no 64-bit types. `memory(params)` is what `State.server` holds before round 0.
+    `evaluated_models(state)` gives the models [m, ...] whose mean test accuracy is reported.
     """
 
     step: Callable[[State, Data], tuple[State, Info]]
@@ -50,18 +50,18 @@ class Rival(NamedTuple):
 
 
 def is_finite(params: Params) -> Bool[Array, ""]:
-    """Whether every coordinate is."""
+    """Whether every coordinate is finite."""
     leaves = jax.tree.leaves(params)
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
 def after_round(state: State, params: Params, memory: Any) -> State:
-    """The state that a round leads to; the chain always advances."""
+    """The state after a round; the chain always advances."""
     chain = randomness.next_chain(state.chain)
     return State(params, memory, chain, state.public, state.round + jnp.uint32(1))
 
 
-def told(
+def info_of(
     state: State,
     after: Params,
     group: Group,
@@ -70,9 +70,9 @@ def told(
     loss: Float32[Array, " n"],
     excludes: bool = True,
 ) -> Info:
-    """`Info` of a round that shares nothing: its aggregate is the change of the parameters.
+    """The `Info` of a round without sharing: its aggregate is the change of the parameters f32 [d].
 
-    Void where nobody's update arrived. `excludes`: members whose update is not finite send none.
+    The round is void if no update arrived. `excludes`: members with a non-finite update send none.
     """
     members = finite if excludes else jnp.ones_like(finite)
     alive = members & ~group.vanished

@@ -1,9 +1,9 @@
-"""SGD on pooled data: what training gives if nobody keeps anything private.
+"""SGD on pooled data: the reference without any privacy.
 
-The data of the round's group lie at the server; it passes over all their rows in one public random
-order, in minibatches. So a round sees the same examples as a round of SSDDL. Nobody takes part, so
-nobody vanishes. The optimizer's state starts anew in each round, as a participant's does. A round
-whose weights would not be finite changes nothing.
+The server holds the data of the round's group and trains on all of their rows in minibatches, in a
+public random order. A round therefore uses the same examples as a round of SSDDL. No participant
+takes part, so none vanishes. The optimizer's state is reset in each round, as a participant's is. A
+round whose new weights would not be finite changes nothing.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Int32
 
-from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.baselines.base import Parts, Rival, after_round, info_of, is_finite
 from ssddl_jax.baselines.work import Cost, Work
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.learning.local_training import LocalSteps, minibatch_steps
@@ -22,7 +22,7 @@ from ssddl_jax.core.round import Group, Info, SelectGroup, State
 
 
 def central(parts: Parts) -> Rival:
-    """A round of central training."""
+    """The round of central training."""
     recipe, steps = parts.recipe, parts.steps._replace(ragged=True, padded=True)
     train = minibatch_steps(recipe.model, parts.local, steps)
 
@@ -38,7 +38,7 @@ def central(parts: Parts) -> Rival:
         after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state.params)
         nobody = group._replace(vanished=jnp.zeros(size, bool))
         zeros = jnp.zeros(size, jnp.uint32)
-        info = told(state, after, nobody, jnp.full(size, finite), zeros, jnp.full(size, loss))
+        info = info_of(state, after, nobody, jnp.full(size, finite), zeros, jnp.full(size, loss))
         return after_round(state, after, ()), info
 
     return Rival(step)
@@ -47,7 +47,7 @@ def central(parts: Parts) -> Rival:
 def pooled(
     state: State, data: Data, group: Group
 ) -> tuple[Int32[Array, " nL"], Bool[Array, " nL"]]:
-    """All rows of the group's members, and which of them are no padding."""
+    """All rows of the group's members, and which of them are not padding."""
     rows = jax.vmap(lambda i: rows_of(data, state.public, i))(group.ids)
     position = jnp.arange(data.most_rows, dtype=jnp.int32)
     valid = position[None, :] < data.counts[group.ids][:, None]
@@ -55,7 +55,7 @@ def pooled(
 
 
 def orders(state: State, valid: Bool[Array, " m"], epochs: int) -> Int32[Array, "epochs m"]:
-    """A permutation for each epoch, padding last, from public words."""
+    """A permutation for each epoch, from public words; padding comes last."""
     count = valid.shape[0]
     drawn = randomness.pool_words(state.public, state.round, epochs * count)
     drawn = drawn.reshape(epochs, count)
@@ -67,7 +67,7 @@ def orders(state: State, valid: Bool[Array, " m"], epochs: int) -> Int32[Array, 
 def batched(
     rows: Int32[Array, "epochs m"], valid: Bool[Array, "epochs m"], steps: LocalSteps
 ) -> tuple[Int32[Array, "steps B"], Bool[Array, "steps B"]]:
-    """Minibatches of every epoch, one after another."""
+    """The minibatches of all epochs, in order."""
     spare = -rows.shape[1] % steps.batch_size
     padding = ((0, 0), (0, spare))
     shape = (-1, steps.batch_size)
@@ -75,13 +75,13 @@ def batched(
 
 
 def handed_over(examples: int, example_bytes: int) -> int:
-    """Bytes of the data that all participants together hand over before the first round.
+    """Bytes of the data that all participants together send before the first round.
 
-    `examples`: of everybody; `example_bytes`: one with its label.
+    `examples`: of all participants; `example_bytes`: of one example with its label.
     """
     return examples * example_bytes
 
 
 def work(config: Any, dimension: int, train_seconds: float) -> Work:
-    """The server trains on what all members of a round would."""
+    """The server does the training of all members of the round."""
     return Work(Cost(), Cost(config.group * train_seconds))

@@ -1,14 +1,15 @@
 """DSSGD, selective parameter sharing (Shokri & Shmatikov 2015).
 
-Members in turn: download the coordinates that were updated most often, train on their own data,
-choose some coordinates of the change, clip them and upload them; the server adds them and counts.
-The server sees the chosen coordinates of every member exactly.
+Members take turns. Each downloads the coordinates that were updated most often, trains on its own
+data, selects some coordinates of the change, clips them and uploads them. The server adds them and
+counts the uploads of each coordinate. It sees the selected coordinates of every member exactly.
 
-Ours, where the source leaves room: a fraction theta is floor(theta d) coordinates, at least one;
-asynchronous means that a visit misses the last 0 to 7 uploads of its round, drawn anew for each
-(their values only: which coordinates are the newest is known); the Laplace variant compares by the
-sparse vector technique with one noisy threshold a visit, on integers (see `laplace`), and what is
-not finite is sent as no change, so that nothing but noisy integers depends on a member's data.
+Our choices where the source leaves room: a fraction theta means floor(theta d) coordinates, at
+least one. Asynchronous means that a visit misses the values of the last 0 to 7 uploads of its
+round, drawn anew for each visit; it still knows which coordinates are the newest. The Laplace
+variant uses the sparse vector technique on integers, with one noisy threshold per visit (see
+`laplace`). There a non-finite update is sent as no change, so that only noisy integers depend on a
+member's data.
 """
 
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax.baselines import laplace
-from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.baselines.base import Parts, Rival, after_round, info_of, is_finite
 from ssddl_jax.baselines.dssgd_bytes import chosen
 from ssddl_jax.baselines.selecting import largest, largest_words
 from ssddl_jax.baselines.sequential import Vector, Visit, flat, trained, visit_all
@@ -32,23 +33,25 @@ from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Info, SelectGroup, State
 
-_MOST_LEVEL = 1 << 29  # of a threshold: above every level, and noise fits beside it
-_KEPT = 8  # server states that an asynchronous round looks back to, the newest included
+_MOST_LEVEL = 1 << 29  # largest threshold: above every level, and noise still fits an int32
+_KEPT = 8  # server states that an asynchronous round keeps, the newest included
 
 
 class OwnModels(NamedTuple):
-    """What a run carries besides the parameters."""
+    """The run's state in addition to the parameters."""
 
-    counts: UInt32[Array, " d"]  # uploads that each coordinate has had
-    local: Float32[Array, "N d"]  # everybody's own parameters; [0, d] if all is downloaded
+    counts: UInt32[Array, " d"]  # how often each coordinate was uploaded
+    local: Float32[
+        Array, "N d"
+    ]  # each participant's parameters; [0, d] if everything is downloaded
 
 
 class Carry(NamedTuple):
-    """What passes from visit to visit."""
+    """The state that is passed from visit to visit."""
 
     weights: Vector
     memory: OwnModels
-    past: Float32[Array, "kept d"]  # states of the server, by visit modulo kept; [0, d] if unused
+    past: Float32[Array, "kept d"]  # the server's weights, by visit modulo kept; [0, d] if unused
 
 
 class Upload(NamedTuple):
@@ -60,12 +63,12 @@ class Upload(NamedTuple):
 
 
 def dssgd(parts: Parts) -> Rival:
-    """The round of DSSGD, as the config's dssgd_* say."""
+    """The round of DSSGD, with the config's dssgd_* fields. Raises `ConfigError`."""
     config, recipe = parts.config, parts.recipe
     size, late = recipe.scheme.size, config.dssgd_schedule == "asynchronous"
     private = config.dssgd_epsilon > 0
     if private:
-        laplace.laws(config, recipe.scheme.dimension)  # refuses here what cannot be drawn
+        laplace.laws(config, recipe.scheme.dimension)  # refuses noise that cannot be drawn
 
     def step(state: State, data: Data) -> tuple[State, Info]:
         group = SelectGroup(recipe, state)
@@ -96,11 +99,11 @@ def dssgd(parts: Parts) -> Rival:
         order: Int32[Array, " n"] | None = None
         if config.dssgd_schedule == "round-robin":
             order = jnp.argsort(group.ids, stable=True).astype(jnp.int32)
-        elif size == recipe.participants:  # a group of everybody stands in the order of ids
+        elif size == recipe.participants:  # a group of everybody is sorted by id
             order = randomness.shuffled(state.public, state.round, size).astype(jnp.int32)
         carry, visits = visit_all(visit, Carry(start, state.server, past), group, order)
         after = unravel(carry.weights)
-        info = told(state, after, group, *visits, excludes=not private)
+        info = info_of(state, after, group, *visits, excludes=not private)
         return after_round(state, after, carry.memory), info
 
     def memory(params: Params) -> OwnModels:
@@ -115,7 +118,7 @@ def dssgd(parts: Parts) -> Rival:
 
 
 def lag_of(state: State, each: Visit) -> Int32[Array, ""]:
-    """How many of the last uploads a visit misses: uniform in 0..7, at most all before it."""
+    """How many of the last uploads a visit misses: uniform in 0..7, at most all previous ones."""
     drawn = randomness.participant_words(state.public, state.round, each.participant, 1, "DSLG")
     return jnp.minimum((drawn[0, 0] % jnp.uint32(_KEPT)).astype(jnp.int32), each.turn)
 
@@ -129,7 +132,7 @@ def downloaded(config: Config, memory: OwnModels, seen: Vector, participant: Arr
 
 
 def select(config: Config, state: State, change: Vector, participant: Array) -> Upload:
-    """The coordinates that a member uploads, clipped to +-gamma."""
+    """The coordinates that a member uploads, with values clipped to +-gamma."""
     count = chosen(config.dssgd_theta_u, change.shape[0])
     gamma = jnp.float32(config.dssgd_gamma)
     values = jnp.clip(change, -gamma, gamma)
@@ -147,7 +150,7 @@ def select(config: Config, state: State, change: Vector, participant: Array) -> 
 def at_random(
     state: State, participant: Array, exceeds: Bool[Array, " d"], count: int
 ) -> Bool[Array, " d"]:
-    """`count` of those that exceed the threshold, or all if they are fewer, in a public order."""
+    """At most `count` of the coordinates that exceed the threshold, in a public random order."""
     size = exceeds.shape[0]
     drawn = randomness.participant_words(state.public, state.round, participant, size, "DSSG")
     order = drawn.reshape(-1)[:size] | jnp.uint32(1)  # 0 is for the others
@@ -157,9 +160,11 @@ def at_random(
 def privately(
     config: Config, state: State, values: Vector, participant: Array
 ) -> tuple[Bool[Array, " d"], Vector]:
-    """What is picked, and the values to upload: clipped values as integer levels, compared and
-    released with discrete Laplace noise. All that depends on the data is levels; the rest follows
-    from public words, or from noisy integers.
+    """The Laplace variant: which coordinates are selected, and the values to upload.
+
+    Clipped values become integer levels, which are compared and released with discrete Laplace
+    noise. Only the levels depend on the data; everything else follows from public words or from
+    noisy integers.
     """
     size, laws = values.shape[0], laplace.laws(config, values.shape[0])
     steps, gamma = laws.steps, config.dssgd_gamma
@@ -170,7 +175,7 @@ def privately(
     drawn = noise(randomness.noise_key(state.chain, participant), laws, size, count)
     exceeds = jnp.abs(levels) + drawn.comparisons > least + drawn.threshold
     picked = at_random(state, participant, exceeds, count)
-    place = jnp.maximum(jnp.cumsum(picked.astype(jnp.int32)) - 1, 0)  # among those picked
+    place = jnp.maximum(jnp.cumsum(picked.astype(jnp.int32)) - 1, 0)  # among the selected
     released = jnp.clip(levels + drawn.values[place], -steps, steps).astype(jnp.float32)
     return picked, released * jnp.float32(gamma / steps)
 
@@ -184,8 +189,10 @@ class Noise(NamedTuple):
 
 
 def noise(key: randomness.Key, laws: laplace.Laws, size: int, count: int) -> Noise:
-    """Draws of the three laws. Digit i of both geometric variables of every draw: limb l, 0 the
-    highest, is words of nonce (i, l, 0), laid out [2, draw]; draws in the order of `Noise`.
+    """Samples the three laws.
+
+    Limb l (0 is the highest) of digit i of the two geometric variables of every draw is a word
+    under nonce (i, l, 0). The words are laid out [2, draw], the draws in the order of `Noise`.
     """
     draws = (1, size, count)
     digits = max(len(law.thresholds) for law in laws.each)
@@ -208,7 +215,7 @@ def noise(key: randomness.Key, laws: laplace.Laws, size: int, count: int) -> Noi
             middle, low = limb(1), limb(2)
             return (high < a) | (high == a) & ((middle < b) | (middle == b) & (low < c))
 
-        # The lower limbs decide where the highest are equal: in a visit in a thousand.
+        # The lower limbs matter only if the highest are equal: once in a thousand visits.
         ones = lax.cond(jnp.any(high == a), to_the_last, lambda: high < a)
         plus, minus = ones.astype(jnp.int32)
         return drawn + ((plus - minus) << i)
@@ -218,12 +225,12 @@ def noise(key: randomness.Key, laws: laplace.Laws, size: int, count: int) -> Noi
 
 
 def models_kept(config: Config) -> int:
-    """Everybody's own, unless all is downloaded."""
+    """One model per participant, unless everything is downloaded."""
     return config.participants if config.dssgd_theta_d < 1 else 0
 
 
 def work(config: Config, dimension: int, train_seconds: float) -> Work:
-    """A member chooses its coordinates, the server adds them."""
+    """A member selects its coordinates; the server adds them."""
     count = chosen(config.dssgd_theta_u, dimension)
     change = jnp.linspace(-1, 1, dimension, dtype=jnp.float32)
     index = jnp.arange(count, dtype=jnp.int32)

@@ -8,12 +8,12 @@ from ssddl_jax.baselines.traffic import FLOAT, Moved, to_bytes
 
 
 def chosen(fraction: float, dimension: int) -> int:
-    """How many of d coordinates a fraction theta, the decimal as written, is: at least one."""
+    """floor(theta d), at least 1; theta is taken as the decimal that was written."""
     return max(1, floor(Fraction(repr(float(fraction))) * dimension))
 
 
 def moved(config: Any, dimension: int) -> Moved:
-    """Values with their indices up, values down."""
+    """Values with their indices up, values alone down."""
     index = ceil(log2(dimension)) if dimension > 1 else 1
     up = chosen(config.dssgd_theta_u, dimension) * (FLOAT + index)
     return Moved(to_bytes(up), to_bytes(chosen(config.dssgd_theta_d, dimension) * FLOAT))

@@ -1,12 +1,12 @@
-"""Discrete Laplace noise: the law of each draw, the words it is drawn from, and what it guarantees.
+"""Discrete Laplace noise: the law of each draw, how it is sampled, and what it guarantees.
 
-A noise of scale t is an integer z with probability proportional to exp(-|z| / t). It is the
-difference of two geometric variables, P(G >= g) = exp(-g / t), and the binary digits of such a G
-are independent: digit i is 1 with probability 1 / (1 + exp(2^i / t)). So every digit is one
-comparison of a uniform 96-bit integer with a threshold, and noise has no holes between its values,
-as the floating-point Laplace distribution does (Mironov 2012). Rounding the thresholds to 96 bits
-and dropping the digits beyond the last moves a draw by at most a *computed* distance; the guarantee
-is (epsilon, delta)-differential privacy with a delta that covers it. Free of JAX.
+Noise of scale t is an integer z with probability proportional to exp(-|z| / t). It is the
+difference of two geometric variables with P(G >= g) = exp(-g / t). The binary digits of such a G
+are independent: digit i is 1 with probability 1 / (1 + exp(2^i / t)). Every digit is therefore one
+comparison of a uniform 96-bit integer with a threshold. Unlike floating-point Laplace noise, it has
+no gaps between its values (Mironov 2012). Rounding the thresholds to 96 bits and dropping the
+highest digits changes the distribution by at most a *computed* distance. The guarantee is
+(epsilon, delta)-differential privacy with a delta that covers this distance. Free of JAX.
 """
 
 import math
@@ -17,9 +17,9 @@ from ssddl_jax.baselines.dssgd_bytes import chosen
 from ssddl_jax.common.errors import ConfigError
 
 LIMBS = 3  # 32-bit words of a threshold
-MOST_EPSILON = 30.0  # of a visit; beyond it delta would not be negligible
+MOST_EPSILON = 30.0  # per visit; above it delta would not be negligible
 _BITS = 32 * LIMBS
-_MOST_DIGITS = 30  # two levels and a noise add up in an int32
+_MOST_DIGITS = 30  # the sum of two levels and a noise fits an int32
 _FINEST = 1024  # steps from 0 to gamma
 _PRECISION = 60  # decimal digits
 
@@ -27,7 +27,7 @@ _PRECISION = 60  # decimal digits
 class Law(NamedTuple):
     """One kind of draw.
 
-    `thresholds`: of the digits, the lowest first, in units of 2^-96.
+    `thresholds`: one per digit, the lowest first, in units of 2^-96.
     """
 
     thresholds: tuple[int, ...]
@@ -35,11 +35,13 @@ class Law(NamedTuple):
     @property
     def distance(self) -> float:
         """An upper bound on the total variation distance between a draw and the exact law."""
-        return (len(self.thresholds) + 1) * 2.0**-_BITS  # two G: half a unit a digit, and the tail
+        return (
+            len(self.thresholds) + 1
+        ) * 2.0**-_BITS  # two G: half a unit per digit, and the tail
 
 
 class Laws(NamedTuple):
-    """The draws of one visit. `steps`: gamma in steps; levels are integers in [-steps, steps]."""
+    """The laws of one visit. `steps`: gamma in steps; levels are integers in [-steps, steps]."""
 
     steps: int
     threshold: Law
@@ -48,13 +50,14 @@ class Laws(NamedTuple):
 
     @property
     def each(self) -> tuple[Law, Law, Law]:
-        """The three of them, in the order in which a visit draws."""
+        """The three laws, in the order in which a visit samples them."""
         return self.threshold, self.comparisons, self.values
 
 
 def law(sensitivity: int, epsilon: Decimal) -> Law | None:
-    """Noise that hides a change of `sensitivity` up to e^epsilon; None if it needs an integer of
-    more than 30 digits.
+    """The noise that hides a change of `sensitivity` up to a factor of e^epsilon.
+
+    None if its integers need more than 30 binary digits.
     """
     with localcontext() as context:
         context.prec = _PRECISION
@@ -69,12 +72,12 @@ def law(sensitivity: int, epsilon: Decimal) -> Law | None:
 
 
 def laws(config: Any, dimension: int) -> Laws:
-    """The draws of a visit with privacy `dssgd_epsilon`, as fine as 30 digits allow.
+    """The laws of a visit with privacy `dssgd_epsilon`, with levels as fine as 30 digits allow.
 
-    A level moves by at most 2 steps' worth of gamma, its magnitude by one. One noisy threshold
-    serves c = theta_u d positive answers (the sparse vector technique in the form of Lyu, Su, Li
-    2017): epsilon is split 4/9, 4/9, 1/9 over the threshold, the comparisons and the c released
-    values. Raises `ConfigError` where not even one step fits.
+    One participant's data change a level by at most 2 `steps` and its magnitude by at most `steps`.
+    One noisy threshold serves c = theta_u d positive answers (the sparse vector technique of Lyu,
+    Su, Li 2017). Epsilon is split 4/9, 4/9, 1/9 over the threshold, the comparisons and the c
+    released values. Raises `ConfigError` if not even one step fits.
     """
     count = chosen(config.dssgd_theta_u, dimension)
     with localcontext() as context:
@@ -99,7 +102,7 @@ def laws(config: Any, dimension: int) -> Laws:
 
 
 def delta(config: Any, dimension: int) -> float:
-    """The delta of one visit: (1 + e^epsilon) times the distance of all its draws."""
+    """The delta of one visit: (1 + e^epsilon) times the summed distance of its draws."""
     made, count = laws(config, dimension), chosen(config.dssgd_theta_u, dimension)
     distance = made.threshold.distance + dimension * made.comparisons.distance
     distance += count * made.values.distance
@@ -107,12 +110,12 @@ def delta(config: Any, dimension: int) -> float:
 
 
 def check(config: Any) -> None:
-    """Refuses settings of dssgd that have no meaning. Raises `ConfigError`."""
+    """Raises `ConfigError` for settings of dssgd that have no meaning."""
     for field in ("dssgd_theta_u", "dssgd_theta_d", "dssgd_gamma"):
         if getattr(config, field) <= 0:
             raise ConfigError(field, getattr(config, field), "must be above 0")
     if config.dssgd_epsilon > 0 and config.dssgd_rule != "random":
-        remedy = "the Laplace variant draws coordinates by noisy comparisons; use random"
+        remedy = "the Laplace variant selects coordinates by noisy comparisons; use random"
         raise ConfigError("dssgd_rule", config.dssgd_rule, remedy)
     if config.dssgd_epsilon > MOST_EPSILON:
         remedy = f"protects nothing; use at most {MOST_EPSILON:g}, or 0 for no noise"
@@ -123,13 +126,13 @@ def check(config: Any) -> None:
 
 
 def server_learns(config: Any) -> str:
-    """What the server learns where there is noise; nothing to say where there is none."""
+    """What the server learns if there is noise; "" if there is none."""
     noisy = config.dssgd_epsilon > 0
     return "the chosen coordinates of every update, with Laplace noise" if noisy else ""
 
 
 def notes(config: Any, rounds: int, dimension: int) -> list[str]:
-    """What a run with noise guarantees, and what it does not cover."""
+    """What the noise of a run guarantees, and what it does not cover."""
     if config.dssgd_epsilon <= 0:
         return []
     total = config.dssgd_epsilon * rounds
@@ -137,7 +140,7 @@ def notes(config: Any, rounds: int, dimension: int) -> list[str]:
         f"discrete Laplace noise: total epsilon {total:g}, delta "
         f"{delta(config, dimension) * rounds:.1e}, for all the data "
         "of a participant that takes part in every round; "
-        f"epsilon {config.dssgd_epsilon:g} a visit, by basic composition over {rounds} rounds. "
+        f"epsilon {config.dssgd_epsilon:g} per visit, by basic composition over {rounds} rounds. "
         "It covers what is uploaded, not this log's losses and clip counts, and assumes that "
         "ChaCha20's output is indistinguishable from random"
     ]

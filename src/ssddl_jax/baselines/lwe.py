@@ -1,17 +1,17 @@
-"""Additively homomorphic encryption from learning with errors, as Phong et al. 2018 use it.
+"""Additively homomorphic encryption from learning with errors (LWE), as in Phong et al. 2018.
 
     keys      R, S small [n, l];  A uniform [n, n];  P = p R - A S           (mod q)
     encrypt   c1 = e1 A + p e2,  c2 = e1 P + p e3 + m                        (mod q)
     decrypt   c1 S + c2 = p (e1 R + e2 S + e3) + m, lifted, then mod p, lifted
 
 with n = 3000, q = 2^77, p = 2^48 + 1 and small numbers from a discrete Gaussian of parameter s = 8.
-Sums of ciphertexts decrypt to sums of messages, as long as neither messages nor noise outgrow their
-room. l coordinates share a key; all of an update's l = d would make a public key of n d numbers, so
+Sums of ciphertexts decrypt to sums of messages while both messages and noise stay in range. l
+coordinates share a key. For a whole update, l = d, the public key would have n d numbers, so
 callers encrypt slices.
 
 Numbers mod q are ten digits of base 2^8 on a leading axis, canonical (0..255, the last 0..31) or
 *balanced* (-128..127), so that products of small matrices with digits are exact in float32:
-n * TAIL * 128 < 2^24. Carries are settled in int32. No 64-bit type, any backend.
+n * TAIL * 128 < 2^24. Carries are propagated in int32. No 64-bit types; any backend.
 """
 
 import math
@@ -29,14 +29,14 @@ from ssddl_jax.core.arithmetic.chacha import words
 DIGITS, Q_BITS, P_BITS = 10, 77, 48
 P = 2**P_BITS + 1
 NARROWEST, WIDEST = 1.0, 8.0  # s
-TAIL = 20  # largest magnitude of a small number: at s = 8, 21 has a chance below 2^-32
+TAIL = 20  # largest magnitude of a small number: at s = 8, 21 has probability below 2^-32
 _TOP = 31  # mask of the last digit
 _FAILURE_BITS = 40
 Wide = UInt32[Array, "*batch l 2"]  # signed numbers of 64 bits: low limb, high limb
 
 
 class Parameters(NamedTuple):
-    """What may be chosen: the dimension n, and the Gaussian's parameter s."""
+    """The dimension n, and the Gaussian's parameter s."""
 
     dimension: int = 3000
     width: float = 8.0
@@ -46,7 +46,7 @@ PHONG = Parameters()
 
 
 class Keys(NamedTuple):
-    """The public key A, P (balanced digits) and the secret key S; R is forgotten."""
+    """The public key A, P (balanced digits) and the secret key S; R is discarded."""
 
     a: Int8[Array, "10 n n"]
     p: Int8[Array, "10 n l"]
@@ -54,7 +54,7 @@ class Keys(NamedTuple):
 
 
 class Ciphertexts(NamedTuple):
-    """Canonical digits of c1 and c2, for a batch."""
+    """Canonical digits of c1 and c2 of a batch."""
 
     c1: Int32[Array, "10 *batch n"]
     c2: Int32[Array, "10 *batch l"]
@@ -69,9 +69,9 @@ class Small(NamedTuple):
 
 
 def thresholds(width: float) -> np.ndarray:
-    """u32 [TAIL]: of 2^31 equally likely magnitudes, how many lie below 1, 2, ... TAIL.
+    """u32 [TAIL]: how many of 2^31 equally likely values give a magnitude below 1, 2, ... TAIL.
 
-    Rounded up, so that none is likelier to be reached than the Gaussian's: its tail bounds hold.
+    Rounded up, so that no tail is heavier than the Gaussian's and its tail bounds hold.
     """
     x = np.arange(4 * TAIL)
     mass = np.exp(-math.pi * (x / width) ** 2) * np.where(x == 0, 1, 2)
@@ -80,7 +80,7 @@ def thresholds(width: float) -> np.ndarray:
 
 
 def gaussian(parameters: Parameters, drawn: UInt32[Array, " *shape"]) -> Float32[Array, " *shape"]:
-    """Small numbers from uniform words: a magnitude by 31 bits and the table, a sign by one."""
+    """Small numbers from uniform words: 31 bits and the table give the magnitude, one the sign."""
     table = jnp.asarray(thresholds(parameters.width))
     uniform = drawn >> jnp.uint32(1)
 
@@ -92,26 +92,27 @@ def gaussian(parameters: Parameters, drawn: UInt32[Array, " *shape"]) -> Float32
 
 
 def check_parameters(parameters: Parameters) -> None:
-    """Raises `ConfigError` where products would not be exact, or the table not the Gaussian's."""
+    """Raises `ConfigError` if products would be inexact, or the table too short for the width."""
     n, s = parameters
     most = ((1 << 24) - 1) // (TAIL * 128)
     if not 1 <= n <= most:
-        raise ConfigError("dimension", n, f"must be 1 to {most}; beyond, products lose bits")
+        raise ConfigError("dimension", n, f"must be 1 to {most}; above, products lose bits")
     if not NARROWEST <= s <= WIDEST:
         remedy = f"must be {NARROWEST} to {WIDEST}: small numbers of magnitude up to {TAIL}"
         raise ConfigError("width", s, remedy)
 
 
 def generate(parameters: Parameters, key: UInt32[Array, "8"], width: int) -> Keys:
-    """Keys for vectors of `width` coordinates, from a ChaCha key. Raises `ConfigError` for
-    parameters that `check_parameters` refuses.
+    """Keys for vectors of `width` coordinates, from a ChaCha key.
+
+    Raises `ConfigError` for parameters that `check_parameters` refuses.
     """
     check_parameters(parameters)
     n = parameters.dimension
     r, s = (gaussian(parameters, _words(key, i, n * width).reshape(n, width)) for i in (1, 2))
 
     def plane(index: Array) -> tuple[Array, Array]:
-        """A digit of A and its product with S: uniform octets are uniform balanced digits."""
+        """A digit of A and its product with S; uniform octets are uniform balanced digits."""
         drawn = _words(key, 3, -(-n * n // 4), index)
         octets = lax.bitcast_convert_type(drawn, jnp.int8).reshape(-1)[: n * n].reshape(n, n)
         digit = jnp.where(index == DIGITS - 1, octets & jnp.int8(_TOP), octets)
@@ -123,18 +124,18 @@ def generate(parameters: Parameters, key: UInt32[Array, "8"], width: int) -> Key
 
 
 def _words(key: Array, purpose: int, count: int, index: Array | int = 0) -> UInt32[Array, " count"]:
-    """Words of a key for encryption (purpose 0), R, S (1, 2) or digit `index` of A (3)."""
+    """Words of a key for encryption (purpose 0), R (1), S (2) or digit `index` of A (3)."""
     parts = (purpose, index, int.from_bytes(b"LWE ", "little"))
     return words(key, jnp.stack([jnp.asarray(part, jnp.uint32) for part in parts]), count)
 
 
 def _exact(small: Array, digits: Array) -> Array:
-    """A product of integers that float32 holds exactly, on any backend."""
+    """A product of integers whose result float32 holds exactly, on any backend."""
     return jnp.matmul(small, digits, precision=lax.Precision.HIGHEST)
 
 
 def settle(digits: Int32[Array, " 10 *shape"]) -> Int32[Array, " 10 *shape"]:
-    """Canonical digits mod q of any digits, |digit| < 2^30."""
+    """Canonical digits mod q from any digits with |digit| < 2^30."""
     carry = jnp.zeros_like(digits[0])
     out = []
     for digit in digits:
@@ -146,7 +147,7 @@ def settle(digits: Int32[Array, " 10 *shape"]) -> Int32[Array, " 10 *shape"]:
 
 
 def balanced(digits: Int32[Array, " 10 *shape"]) -> Int8[Array, " 10 *shape"]:
-    """Canonical digits as -128..127; the last wraps at q, too."""
+    """Canonical digits as -128..127; the last digit wraps at q."""
     carry = jnp.zeros_like(digits[0])
     out = []
     for digit in digits[:-1]:
@@ -158,12 +159,12 @@ def balanced(digits: Int32[Array, " 10 *shape"]) -> Int8[Array, " 10 *shape"]:
 
 
 def _plus_p_times(digits: Array, small: Array) -> Array:
-    """digits + p * small, unsettled: p = 2^48 + 1 is one at digits 0 and 6."""
+    """digits + p * small, carries not propagated: p = 2^48 + 1 is 1 at digits 0 and 6."""
     return digits.at[0].add(small).at[P_BITS // 8].add(small)
 
 
 def draw(parameters: Parameters, keys: UInt32[Array, "b 8"], width: int) -> Small:
-    """The randomness of encryptions, one ChaCha key each."""
+    """The randomness of a batch of encryptions, from one ChaCha key each."""
     n = parameters.dimension
 
     def one(key: Array) -> Array:
@@ -174,7 +175,7 @@ def draw(parameters: Parameters, keys: UInt32[Array, "b 8"], width: int) -> Smal
 
 
 def head(public: Keys, small: Small) -> Int32[Array, "10 b n"]:
-    """c1: the part of a ciphertext that all its coordinates share."""
+    """c1: the part of a ciphertext that is common to its coordinates."""
     product = lax.map(lambda digit: _exact(small.e1, digit.astype(jnp.float32)), public.a)
     return settle(_plus_p_times(product.astype(jnp.int32), small.e2.astype(jnp.int32)))
 
@@ -189,13 +190,13 @@ def body(public: Keys, small: Small, messages: Wide) -> Int32[Array, "10 b l"]:
 def encrypt(
     parameters: Parameters, public: Keys, keys: UInt32[Array, "b 8"], messages: Wide
 ) -> Ciphertexts:
-    """Ciphertexts of a batch of messages [b, l, 2], |m| <= (p - 1) / 2; a fresh key for each."""
+    """Encrypts messages [b, l, 2], |m| <= (p - 1) / 2; each needs a fresh ChaCha key in `keys`."""
     small = draw(parameters, keys, public.p.shape[-1])
     return Ciphertexts(head(public, small), body(public, small, messages))
 
 
 def total(ciphertexts: Ciphertexts) -> Ciphertexts:
-    """The sum over the batch's first axis, fewer than 2^22 of them."""
+    """The sum over the batch's first axis, of fewer than 2^22 ciphertexts."""
     return Ciphertexts(*(settle(jnp.sum(part, axis=1)) for part in ciphertexts))
 
 
@@ -213,7 +214,7 @@ def wide(values: Int32[Array, " *shape"]) -> UInt32[Array, "*shape 2"]:
 
 
 def message_digits(messages: Wide) -> Int32[Array, "10 *batch l"]:
-    """A signed message mod q, canonical but for the last digit."""
+    """The digits of a signed message mod q, canonical except for the last one."""
     octet = jnp.uint32(255)
     digits = [messages[..., 0] >> jnp.uint32(8 * i) & octet for i in range(4)]
     digits += [messages[..., 1] >> jnp.uint32(8 * i) & octet for i in range(4)]
@@ -224,7 +225,7 @@ def message_digits(messages: Wide) -> Int32[Array, "10 *batch l"]:
 def plaintext(digits: Int32[Array, "10 *batch l"]) -> Wide:
     """A number mod q, lifted to (-q/2, q/2), reduced mod p, lifted to (-p/2, p/2).
 
-    2^48 = -1 mod p: of low + 2^48 high, 0 <= low < 2^48, what is left is low - high.
+    Since 2^48 = -1 mod p, low + 2^48 high with 0 <= low < 2^48 reduces to low - high.
     """
     unsigned = digits.astype(jnp.uint32)
 
@@ -255,30 +256,32 @@ def _less(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Arra
     return low, first[1] - second[1] - borrow
 
 
-# What fits, and what it costs
+# How many ciphertexts may be added
 
 
 def headroom(largest: int, parameters: Parameters = PHONG, coordinates: int = 1 << 20) -> int:
-    """How many ciphertexts of messages |m| <= `largest` may be added: their sum stays within
-    (p - 1) / 2, and the noise below q / (2 p), but for a chance of 2^-40 over all coordinates.
+    """How many ciphertexts of messages |m| <= `largest` may be added.
 
-    Small numbers are subgaussian with the Gaussian's parameter v = s^2 / (2 pi). So the squares
-    of a key's column, 2n of them, sum to at most v (2n + 2 sqrt(2n x) + 2x) but for a chance e^-x
-    (as chi-square's do), and given that, K ciphertexts' noise is subgaussian with variance
-    K v (squares + 1). Each step is allowed half of the chance.
+    Their sum stays within (p - 1) / 2 and their noise below q / (2 p), except with probability
+    2^-40 over all coordinates.
+
+    Small numbers are subgaussian with the Gaussian's variance parameter v = s^2 / (2 pi). So the 2n
+    squares of a key's column sum to at most v (2n + 2 sqrt(2n x) + 2x) except with probability
+    e^-x, as for chi-square. Given that, the noise of K ciphertexts is subgaussian with variance
+    K v (squares + 1). Each of the two steps may fail with half of the probability.
     """
     by_message = ((P - 1) // 2) // max(largest, 1)
     x = (_FAILURE_BITS + 1) * math.log(2) + math.log(2 * coordinates)
     degrees = 2 * parameters.dimension
     variance = parameters.width**2 / (2 * math.pi)
     squares = variance * (degrees + 2 * math.sqrt(degrees * x) + 2 * x)
-    room = 2 ** (Q_BITS - P_BITS - 1) - 2  # less what p's last bit and the message take
+    room = 2 ** (Q_BITS - P_BITS - 1) - 2  # minus what p's last bit and the message need
     return min(by_message, int(room**2 / (2 * x * variance * (squares + 1))))
 
 
 def check_additions(count: int, largest: int, parameters: Parameters = PHONG) -> None:
-    """Raises `ConfigError` if so many ciphertexts of |m| <= `largest` could wrap when added."""
+    """Raises `ConfigError` if the sum of `count` ciphertexts of |m| <= `largest` could wrap."""
     most = headroom(largest, parameters)
     if count > most:
-        remedy = f"of messages up to {largest} at most {most} ciphertexts add up exactly"
+        remedy = f"at most {most} ciphertexts of messages up to {largest} add up exactly"
         raise ConfigError("additions", count, remedy)

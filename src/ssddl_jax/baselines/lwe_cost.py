@@ -1,4 +1,4 @@
-"""Seconds of Phong et al.'s LWE encryption here, on a slice of an update."""
+"""Seconds of Phong et al.'s LWE encryption on this machine, measured on a slice of an update."""
 
 import time
 from collections.abc import Callable
@@ -24,10 +24,11 @@ from ssddl_jax.baselines.lwe import (
 
 
 def measure(width: int, parameters: Parameters = PHONG, members: int = 4) -> dict[str, Any]:
-    """Seconds of real encryption on a slice of `width` coordinates, for one participant, and
-    whether the sum of `members` ciphertexts decrypted to the exact sum.
+    """Times the encryption of a slice of `width` coordinates by one participant.
 
-    Compiled before it is timed; medians. The fixed part is c1 with its randomness.
+    Returns median seconds of compiled, warm calls, and `exact`: whether the sum of `members`
+    ciphertexts decrypted to the exact sum. The fixed part is c1 with its randomness. Raises
+    `ConfigError` if the sum of `members` ciphertexts could wrap.
     """
     check_additions(members, 2**31 - 1, parameters)
     rng = np.random.default_rng(0)
@@ -47,7 +48,7 @@ def measure(width: int, parameters: Parameters = PHONG, members: int = 4) -> dic
     summed = added(sealed)
     limbs = np.asarray(opened(keys, summed)).astype(np.int64)
     sums = limbs[:, 0] + (limbs[:, 1].astype(np.int32).astype(np.int64) << 32)
-    fixed, free = 2 * parameters.dimension, width  # numbers drawn
+    fixed, free = 2 * parameters.dimension, width  # random numbers
     draws = _seconds(drawn, parameters, random[:1], width) / (fixed + free)
     additions = (members - 1) * (parameters.dimension + width)
     return {
@@ -61,7 +62,7 @@ def measure(width: int, parameters: Parameters = PHONG, members: int = 4) -> dic
 
 
 def _seconds(call: Callable[..., Any], *arguments: Any) -> float:
-    """Median of a few warm calls."""
+    """Median seconds of a few warm calls."""
     taken = []
     for _ in range(4):
         begin = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Additively homomorphic encryption by Paillier's scheme, packed, as Phong et al. 2018 compare it.
+"""Additively homomorphic encryption by Paillier's scheme, packed, as in Phong et al. 2018.
 
-The arithmetic is the library `phe`'s (extra `paillier`). A plaintext holds as many *slots* as fit
-its key, each a 32-bit number with 15 bits of room to add; numbers are shifted to be positive, so a
-sum of K ciphertexts is K shifts too large, and K <= 2^15.
+The library `phe` (extra `paillier`) does the arithmetic. A plaintext holds as many *slots* as fit
+the key; each is a 32-bit number with 15 bits of room for additions. Numbers are shifted to be
+positive, so a sum of K ciphertexts is K shifts too large. K may be at most 2^15.
 """
 
 import importlib.util
@@ -38,17 +38,17 @@ class Sealed(NamedTuple):
 
 
 def installed() -> bool:
-    """Whether the library is here."""
+    """Whether the library is installed."""
     return importlib.util.find_spec("phe") is not None
 
 
 def missing() -> str | None:
-    """What to do where the library is not here."""
+    """What to install if the library is missing, or None."""
     return None if installed() else "needs the extra paillier: pip install 'ssddl-jax[paillier]'"
 
 
 def generate(key_bits: int = PAILLIER_KEY_BITS) -> Keys:
-    """A fresh pair. Raises `ConfigError` where the library is not installed."""
+    """A fresh key pair. Raises `ConfigError` if the library is not installed."""
     if why := missing():
         raise ConfigError("protocol", "phong-paillier", why)
     from phe import paillier
@@ -57,20 +57,20 @@ def generate(key_bits: int = PAILLIER_KEY_BITS) -> Keys:
 
 
 def slots(key_bits: int = PAILLIER_KEY_BITS) -> int:
-    """Numbers in a plaintext: below half the key's modulus."""
+    """Numbers per plaintext; they stay below half the key's modulus."""
     return (key_bits - 1) // SLOT_BITS
 
 
 def ciphertexts(width: int, key_bits: int = PAILLIER_KEY_BITS) -> int:
-    """Ciphertexts of a vector."""
+    """Ciphertexts of a vector of `width` numbers."""
     return -(-width // slots(key_bits))
 
 
 def encrypt(keys: Keys, values: Sequence[int]) -> Sealed:
-    """A vector of signed 32-bit numbers. Raises `ConfigError` for one that is larger."""
+    """Encrypts signed 32-bit numbers. Raises `ConfigError` for a number that does not fit."""
     for value in values:
         if not -_SHIFT <= value < _SHIFT:
-            raise ConfigError("values", value, "must be signed numbers of 32 bits")
+            raise ConfigError("values", value, "must be signed 32-bit numbers")
     each = slots(keys.public.n.bit_length())
     packed = [
         sum((int(v) + _SHIFT) << (SLOT_BITS * i) for i, v in enumerate(values[at : at + each]))
@@ -80,12 +80,13 @@ def encrypt(keys: Keys, values: Sequence[int]) -> Sealed:
 
 
 def add(keys: Keys, first: Sealed, second: Sealed) -> Sealed:
-    """The ciphertexts of the sum: products modulo n^2. Raises `ConfigError` past 2^15 terms, and
-    for vectors of two lengths.
+    """The ciphertexts of the sum: products modulo n^2.
+
+    Raises `ConfigError` for more than 2^15 terms, and for vectors of different lengths.
     """
     terms, square = first.terms + second.terms, keys.public.nsquare
     if first.width != second.width:
-        raise ConfigError("second", second.width, f"must have {first.width} values, as the first")
+        raise ConfigError("second", second.width, f"must have {first.width} values, like the first")
     if terms > 1 << PAILLIER_PAD_BITS:
         remedy = f"{PAILLIER_PAD_BITS} bits of room hold {1 << PAILLIER_PAD_BITS} terms"
         raise ConfigError("additions", terms, remedy)
@@ -104,9 +105,10 @@ def decrypt(keys: Keys, sealed: Sealed) -> list[int]:
 
 
 def measure(width: int, key_bits: int = PAILLIER_KEY_BITS, members: int = 3) -> dict[str, Any]:
-    """Seconds of real encryption on a slice, and whether the sum of `members` decrypted exactly.
+    """Times the encryption of a slice of `width` coordinates.
 
-    Medians over the members, of whom there must be two or more.
+    Returns medians over the members, at least two, and `exact`: whether the sum of their
+    ciphertexts decrypted to the exact sum. Raises `ConfigError` if the library is not installed.
     """
     keys = generate(key_bits)
     rng = np.random.default_rng(0)
@@ -116,7 +118,9 @@ def measure(width: int, key_bits: int = PAILLIER_KEY_BITS, members: int = 3) -> 
     _, adding = _timed(lambda first, second: add(keys, first, second), pairs)
     summed = reduce(lambda first, second: add(keys, first, second), sealed)
     opened, decrypting = _timed(lambda sums: decrypt(keys, sums), [(summed,)] * members)
-    whole = ciphertexts(width, key_bits) * slots(key_bits)  # a last plaintext may be half empty
+    whole = ciphertexts(width, key_bits) * slots(
+        key_bits
+    )  # the last plaintext may have empty slots
     return {
         "encrypt_seconds_per_coordinate": encrypting / whole,
         "add_seconds_per_coordinate": adding / whole,
@@ -126,7 +130,7 @@ def measure(width: int, key_bits: int = PAILLIER_KEY_BITS, members: int = 3) -> 
 
 
 def _timed(call: Callable[..., Any], each: Sequence[tuple[Any, ...]]) -> tuple[list[Any], float]:
-    """Results, and the median of the seconds that one took."""
+    """The results, and the median seconds of one call."""
     results, taken = [], []
     for arguments in each:
         begin = time.perf_counter()

@@ -1,14 +1,14 @@
 """SGD on weights under additively homomorphic encryption (Phong et al. 2018).
 
-The server holds E(W). Members in turn (slot order) fetch and decrypt it with the key that all
-participants share, train on their own data, and send E(update), which the server adds without
-seeing it. Decryption gives exact integers, so the round follows those: W and updates in fixed
-point, added in the wide ring. Ciphertexts themselves are made in `lwe` and `paillier`; what their
-decryption yields is what is computed here.
+The server holds E(W). Members take turns in slot order: each fetches E(W), decrypts it with the key
+that all participants share, trains on its own data and sends E(update). The server adds it without
+seeing it. Decryption gives exact integers, so the round computes with those: W and the updates in
+fixed point, added in the wide ring. `lwe` and `paillier` compute ciphertexts; this file computes
+what they decrypt to.
 
-Ours, where the source leaves room: an update is a member's whole local training, not one gradient;
-coordinates are clipped like SSDDL's; members encrypt W anew once a round, so that a round's
-additions, and weights up to 2^22, are all that a plaintext must hold.
+Our choices where the source leaves room: an update is a member's whole local training, not one
+gradient. Coordinates are clipped as in SSDDL. A member re-encrypts W once per round, so a plaintext
+must hold only the additions of one round and weights up to 2^22.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import UInt32
 
 from ssddl_jax.baselines import lwe, lwe_cost, paillier
-from ssddl_jax.baselines.base import Parts, Rival, after_round, told
+from ssddl_jax.baselines.base import Parts, Rival, after_round, info_of
 from ssddl_jax.baselines.sequential import Vector, Visit, flat, trained, visit_all
 from ssddl_jax.baselines.work import Cost, Work
 from ssddl_jax.core.arithmetic.encoding import Encoding, encode_rows
@@ -29,12 +29,12 @@ from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Info, SelectGroup, State
 
 _WIDE = RINGS[64]
-_LWE_SLICE, _PAILLIER_SLICE = 256, 130  # coordinates whose encryption is timed
-_MOST = float(1 << 22)  # weights beyond this are held at it: a plaintext's range, with room
+_LWE_SLICE, _PAILLIER_SLICE = 256, 130  # coordinates that are encrypted to time it
+_MOST = float(1 << 22)  # weights are clipped to this: it leaves room in a plaintext
 
 
 def phong(parts: Parts) -> Rival:
-    """The round of both schemes; they differ in ciphertexts only."""
+    """The round under both schemes, which differ in their ciphertexts only."""
     recipe = parts.recipe
     encoding = recipe.scheme.encoding
 
@@ -51,7 +51,7 @@ def phong(parts: Parts) -> Rival:
 
         held, visits = visit_all(visit, state.server, group)
         after = unravel(decrypted(held, encoding))
-        info = told(state, after, group, *visits)
+        info = info_of(state, after, group, *visits)
         return after_round(state, after, held), info
 
     def memory(params: Params) -> UInt32[Array, " 2d"]:
@@ -61,8 +61,10 @@ def phong(parts: Parts) -> Rival:
 
 
 def message(change: Vector, encoding: Encoding) -> tuple[UInt32[Array, " 2d"], Array, Array]:
-    """A plaintext: the clipped update in fixed point, low limbs then high limbs; whether it is
-    finite (zeros if not); how many coordinates the clip changed.
+    """(plaintext, whether the update is finite, how many coordinates were clipped).
+
+    The plaintext is the clipped update in fixed point, low limbs then high limbs; zeros if the
+    update is not finite.
     """
     one = jnp.ones(1, jnp.uint32)
     words, finite, clipped = encode_rows(change[None], one, encoding._replace(ring_bits=64))
@@ -71,25 +73,26 @@ def message(change: Vector, encoding: Encoding) -> tuple[UInt32[Array, " 2d"], A
 
 
 def first_words(params: Vector, encoding: Encoding) -> UInt32[Array, " 2d"]:
-    """The initial weights to the nearest fixed point: whole parts and fractions apart, as 2^f times
-    a weight need not fit 32 bits.
+    """The initial weights, rounded to fixed point.
+
+    Whole parts and fractions are encoded separately, because 2^f times a weight may exceed 32 bits.
     """
     scale = 1 << encoding.fraction_bits
     held = jnp.clip(jnp.nan_to_num(params), -_MOST, _MOST)
-    whole = jnp.rint(held)  # so that ties go to even, also where f = 0
+    whole = jnp.rint(held)  # ties go to even, also for f = 0
     rest = jnp.rint((held - whole) * jnp.float32(scale))  # exact up to here
     shifted = _WIDE.encode(whole.astype(jnp.int32), jnp.uint32(scale))
     return _WIDE.add(shifted, _WIDE.encode(rest.astype(jnp.int32), jnp.uint32(1)))
 
 
 def decrypted(held: UInt32[Array, " 2d"], encoding: Encoding) -> Vector:
-    """The weights that integers stand for."""
+    """The weights f32 [d] that the fixed-point integers represent."""
     scale: Any = jnp.float32(2.0**-encoding.fraction_bits)
     return _WIDE.lift(held) * scale
 
 
 def lwe_work(config: Any, dimension: int, train_seconds: float) -> Work:
-    """Ciphertexts by learning with errors."""
+    """Work with LWE ciphertexts."""
     width = min(_LWE_SLICE, dimension)
     found = lwe_cost.measure(width)
     fixed = found["encrypt_fixed_seconds"]
@@ -103,7 +106,7 @@ def lwe_work(config: Any, dimension: int, train_seconds: float) -> Work:
 
 
 def paillier_work(config: Any, dimension: int, train_seconds: float) -> Work:
-    """Ciphertexts by Paillier's scheme. Raises `ConfigError` where its extra is not installed."""
+    """Work with Paillier ciphertexts. Raises `ConfigError` if its extra is not installed."""
     width = min(_PAILLIER_SLICE, dimension)
     found = paillier.measure(width)
     encrypt, decrypt, add = (
@@ -118,12 +121,13 @@ def paillier_work(config: Any, dimension: int, train_seconds: float) -> Work:
 def encrypted(
     member: Cost, server: Cost, dimension: int, width: int, encrypt: float, exact: bool
 ) -> Work:
-    """A round under encryption: the model is encrypted anew by one of the members, and sent once
-    more.
+    """A round under encryption, in which one member re-encrypts the model and sends it.
+
+    `encrypt`: seconds to encrypt the model.
     """
     note = (
-        f"ciphertexts made on {width:,} of {dimension:,} coordinates, seconds scaled; once a "
-        "round a member encrypts the model anew: in the round's seconds and messages, not in the "
-        "bytes of a member"
+        f"encryption timed on {width:,} of {dimension:,} coordinates and scaled; once per round "
+        "a member re-encrypts the model, which counts in the round's seconds and messages, not in "
+        "the bytes of a member"
     )
     return Work(member, server, note=note, exact=exact, renewal=encrypt)

@@ -1,6 +1,6 @@
-"""Protocol plain: the same round without sharing, the float32 mean of the updates.
+"""Protocol plain: the same round without sharing; the server averages the float32 updates.
 
-The server sees every update. (McMahan et al. 2017)
+The server sees every update (McMahan et al. 2017).
 """
 
 import functools
@@ -33,7 +33,7 @@ def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
     def finish(
         state: State, group: Group, sums: FloatSums, outcomes: Outcomes
     ) -> tuple[State, Info]:
-        """Takes the mean and applies it."""
+        """Computes the mean and applies it."""
         alive = outcomes.finite & ~group.vanished
         mean = sums.total / jnp.maximum(sums.weight, jnp.uint32(1)).astype(jnp.float32)
         void = jnp.sum(alive, dtype=jnp.int32) < recipe.scheme.least_alive
@@ -64,7 +64,7 @@ def plain(parts: Parts) -> Rival:
 
 
 def work(config: Any, dimension: int, train_seconds: float) -> Work:
-    """The server adds the updates up."""
+    """The server adds the updates."""
     rows = tuple(jnp.zeros((min(config.group, ROWS), dimension), jnp.float32))
     add = timed(lambda x: functools.reduce(jnp.add, x), rows) * config.group / len(rows)
     return Work(Cost(train_seconds), Cost(0.0, add))

@@ -1,9 +1,9 @@
-"""Bits that SecAgg and SecAgg+ move for one member that stays, and its keys. Free of JAX.
+"""Bits that SecAgg and SecAgg+ send for one member that stays, and for its keys. Free of JAX.
 
-Bonawitz et al. 2017 count, for a group of n, 2 n keys and 5 n - 4 shares of 256 bits and the masked
-words, to and from the server together: 256 (7 n - 4) + m ceil(log2 R). Shares travel between
-members, encrypted, through the server: up once, down once. SecAgg+ shares with k partners instead
-of n - 1, so k + 1 stands for n in keys and shares (ours); R is the group's all the same.
+For a group of n, Bonawitz et al. 2017 count 2 n keys, 5 n - 4 shares of 256 bits and the masked
+words, to and from the server together: 256 (7 n - 4) + m ceil(log2 R). Shares are sent encrypted
+from member to member through the server: once up, once down. A member of SecAgg+ shares with k
+partners instead of n - 1, so we replace n by k + 1 for keys and shares; R remains the group's.
 """
 
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ SECRET = 256  # bits of a key, and of a share of a secret
 
 
 class SecAggBits(NamedTuple):
-    """One member's bits of a round, besides the model that it is sent."""
+    """One member's bits in a round, without the model that it downloads."""
 
     shared_up: int  # its two public keys; a share of each secret for every other holder
     shared_down: int  # the others' two keys, and their shares for it
     upload: int  # the masked words, packed
-    opened: int  # one share of every member that it holds shares of, itself included
+    opened: int  # one share for each member whose shares it holds, itself included
 
     @property
     def up(self) -> int:
@@ -34,20 +34,23 @@ class SecAggBits(NamedTuple):
 
     @property
     def peers(self) -> int:
-        """What of `shared_up` goes on to other members."""
+        """The part of `shared_up` that is forwarded to other members."""
         return self.shared_up - 2 * SECRET
 
 
 def word_bits(members: int, levels: int) -> int:
-    """ceil(log2 R): what a packed word takes. R = n (levels - 1) + 1 values of a sum of n words
-    that take `levels` values each.
+    """ceil(log2 R), the bits of a packed word.
+
+    A sum of n words with `levels` values each takes R = n (levels - 1) + 1 values.
     """
     return max(1, (members * (levels - 1)).bit_length())
 
 
 def secagg_bits(holders: int, words: int, levels: int, members: int | None = None) -> SecAggBits:
-    """For a group of `members`, each with `holders` of its shares, itself included: SecAgg all of
-    them, SecAgg+ k + 1. `words` of a message, of `levels` values each.
+    """The bits of one member of a group of `members`.
+
+    `holders`: how many members hold its shares, itself included: all in SecAgg, k + 1 in SecAgg+.
+    `words`: words of a message, with `levels` values each.
     """
     others = holders - 1
     return SecAggBits(
@@ -59,17 +62,17 @@ def secagg_bits(holders: int, words: int, levels: int, members: int | None = Non
 
 
 def expansion(bits: SecAggBits, words: int, input_bits: int) -> float:
-    """Bits moved over bits of the input."""
+    """Bits sent and received, divided by the bits of the input."""
     return (bits.up + bits.down) / (words * input_bits)
 
 
 def keys(config: Any, dimension: int, neighbours: int, rounds: int) -> KeyAgreement:
-    """A member's two, and its partners', anew in each round."""
+    """A member's two public keys up and its partners' down, in every round."""
     return KeyAgreement(2 * KEY, 2 * KEY * neighbours, 1, counted=True)
 
 
 def check_complete(config: Any) -> None:
-    """Refuses a sparse graph for SecAgg. Raises `ConfigError`."""
+    """Raises `ConfigError` for a sparse graph, which SecAgg does not have."""
     if config.neighbours != "complete":
-        remedy = "protocol secagg shares with everybody; use complete, or protocol secagg+"
+        remedy = "protocol secagg shares with all members; use complete, or protocol secagg+"
         raise ConfigError("neighbours", config.neighbours, remedy)

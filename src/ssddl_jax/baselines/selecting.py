@@ -1,4 +1,4 @@
-"""Choosing coordinates without a sort: exactly so many of the largest, ties to the lowest index."""
+"""Selecting the largest coordinates without a sort: exactly `count`, ties to the lowest index."""
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -10,15 +10,15 @@ _SIGN = 0x7FFFFFFF
 def largest(values: Array, count: int) -> Bool[Array, " d"]:
     """The `count` entries largest in magnitude, 1 <= count <= d; ties to the lowest index.
 
-    values f32 [d], of any sign; not-a-number counts as larger than infinity. The bits of |x| order
-    as |x| does, so the count-th largest is found by bisection over them, bit by bit.
+    values: f32 [d] of any sign; NaN counts as larger than infinity. The bits of |x| are ordered as
+    |x| is, so the count-th largest is found by bisection, bit by bit.
     """
     bits = lax.bitcast_convert_type(values, jnp.uint32) & jnp.uint32(_SIGN)
     return largest_words(bits, count)
 
 
 def largest_words(words: UInt32[Array, " d"], count: int) -> Bool[Array, " d"]:
-    """The `count` largest of unsigned words; ties to the lowest index."""
+    """The `count` largest of unsigned words; ties go to the lowest index."""
     wanted = jnp.int32(count)
 
     def fix(index: Array, least: Array) -> Array:

@@ -1,8 +1,8 @@
-"""Rounds in which the members come one after another: what such protocols share.
+"""Rounds in which members take turns: what such protocols have in common.
 
-A *visit*: a member receives parameters, trains on its own data, and sends something back. Every
-visit is a step of one `lax.scan`, so that compile time does not grow with the group. Parameters
-stay leaves where they can: joined in a loop, XLA's CPU compiler may take eight times as long.
+In a *visit* a member receives parameters, trains on its own data and sends something back. Every
+visit is a step of one `lax.scan`, so compile time does not grow with the group. Parameters stay
+separate leaves where possible: joined in a loop, XLA's CPU compiler may take eight times as long.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ Vector = Float32[Array, " d"]
 class Visit(NamedTuple):
     """One member's part of a round."""
 
-    turn: Int32[Array, ""]  # how many visits came before it
+    turn: Int32[Array, ""]  # how many visits precede it
     participant: Int32[Array, ""]
     arrives: Bool[Array, ""]  # the member does not vanish
 
 
 class Visits(NamedTuple):
-    """What is told of the visits, by slot."""
+    """What the visits report, by slot."""
 
     finite: Bool[Array, " n"]
     clipped: UInt32[Array, " n"]
@@ -39,19 +39,19 @@ class Visits(NamedTuple):
 
 
 def flat(params: Params) -> tuple[Vector, Callable[[Vector], Params]]:
-    """Parameters as one vector f32 [d], and the way back."""
+    """Parameters as one vector f32 [d], and the function that undoes it."""
     return ravel_pytree(params)
 
 
 def moved(params: Params, change: Params, counts: Bool[Array, ""]) -> Params:
-    """Parameters plus a change, if it counts."""
+    """Parameters plus a change, or unchanged if it does not count."""
     return jax.tree.map(lambda old, by: jnp.where(counts, old + by, old), params, change)
 
 
 def trained(
     recipe: Recipe, state: State, data: Data, params: Params, participant: Array
 ) -> tuple[Params, Array]:
-    """A participant's change of these parameters, and its mean loss."""
+    """(a participant's change of the parameters, its mean loss)."""
     pieces, loss = recipe.train(params, data, state.public, state.round, participant[None])
     return tree_of(tuple(piece[0] for piece in flattened(pieces)), params), loss[0]
 
@@ -68,6 +68,6 @@ def visit_all(
     turns = jnp.arange(group.ids.shape[0], dtype=jnp.int32)
     slots = turns if order is None else order
     visits = Visit(turns, group.ids[slots], ~group.vanished[slots])
-    carry, told = lax.scan(step, start, visits)
-    by_slot = [jnp.zeros_like(column).at[slots].set(column) for column in told]
+    carry, outputs = lax.scan(step, start, visits)
+    by_slot = [jnp.zeros_like(column).at[slots].set(column) for column in outputs]
     return carry, Visits(*by_slot)

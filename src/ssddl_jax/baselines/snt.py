@@ -1,10 +1,11 @@
 """SNT, weight transmission through a server (Phong & Phuong 2019).
 
-The weights pass through the round's group in slot order; each member trains on its own data from
-what it received and sends the weights on. It is SGD over the members' data one after another. In
-the source weights travel under a key that the members share: what the server relays tells it
-nothing. Encryption and decryption cancel, so the round leaves them out; `work` times them. A member
-that vanishes, or whose update is not finite, leaves the weights as they were.
+The weights pass through the round's group in slot order. Each member trains on its own data from
+the weights that it received and forwards the result: this is SGD over the members' data, one member
+after another. In the source, weights are encrypted under a key that the members share, so the
+server learns nothing from relaying them. Encryption and decryption cancel, so the round skips them;
+`work` times them. A member that vanishes, or whose update is not finite, leaves the weights
+unchanged.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.baselines.base import Parts, Rival, after_round, info_of, is_finite
 from ssddl_jax.baselines.sequential import Visit, moved, trained, visit_all
 from ssddl_jax.baselines.work import Cost, Work, some_keys, timed
 from ssddl_jax.core.arithmetic.chacha import CHACHA20
@@ -37,18 +38,18 @@ def snt(parts: Parts) -> Rival:
             return passed_on, (finite, jnp.uint32(0), loss)
 
         after, visits = visit_all(visit, state.params, group)
-        info = told(state, after, group, *visits)
+        info = info_of(state, after, group, *visits)
         return after_round(state, after, ()), info
 
     return Rival(step)
 
 
 def work(config: Any, dimension: int, train_seconds: float) -> Work:
-    """A member decrypts the weights and encrypts them again."""
+    """A member decrypts the weights, and encrypts its result."""
 
     def streams(keys: jax.Array) -> Any:
         ones = jnp.ones(len(keys), jnp.uint32)
         return written(CHACHA20, list(keys.T), ones, jnp.uint32(0), -(-dimension // 16))
 
-    one = timed(streams, some_keys(LANES)) / LANES  # some side by side: one alone compiles badly
+    one = timed(streams, some_keys(LANES)) / LANES  # LANES at once: a single stream compiles badly
     return Work(Cost(train_seconds, 2 * one, 2 * dimension), Cost())

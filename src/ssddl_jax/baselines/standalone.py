@@ -1,8 +1,8 @@
-"""Everybody alone: what training gives without any exchange.
+"""Training alone: the reference without any exchange.
 
-The members of round 0's group stand for the population: each trains on its own data in every
-round, from its own parameters, and shares nothing. The run's accuracy is the mean of their models'.
-One member at a time: memory holds their parameters and no more.
+The members of round 0's group represent the population. Each trains on its own data in every round,
+from its own parameters, and shares nothing. The run's accuracy is the mean over their models.
+Members train one at a time, so memory holds only their parameters.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ssddl_jax.baselines.base import Parts, Rival, after_round, is_finite, told
+from ssddl_jax.baselines.base import Parts, Rival, after_round, info_of, is_finite
 from ssddl_jax.baselines.sequential import moved, trained
 from ssddl_jax.baselines.work import Cost, Work
 from ssddl_jax.core.learning.models import Params
@@ -20,7 +20,7 @@ from ssddl_jax.core.round import Info, SelectGroup, State
 
 
 def standalone(parts: Parts) -> Rival:
-    """A round of everybody alone; `State.server` holds the models [n, ...]."""
+    """The round of training alone; `State.server` holds the models [n, ...]."""
     recipe = parts.recipe
 
     def step(state: State, data: Data) -> tuple[State, Info]:
@@ -35,7 +35,7 @@ def standalone(parts: Parts) -> Rival:
         models, (finite, loss) = lax.map(alone, (state.server, group.ids))
         nobody = group._replace(vanished=jnp.zeros_like(group.vanished))
         zeros = jnp.zeros(finite.shape, jnp.uint32)
-        info = told(state, state.params, nobody, finite, zeros, loss)
+        info = info_of(state, state.params, nobody, finite, zeros, loss)
         return after_round(state, state.params, models), info
 
     def memory(params: Params) -> Params:
@@ -46,7 +46,7 @@ def standalone(parts: Parts) -> Rival:
 
 
 def models_kept(config: Any) -> int:
-    """Every member's, before a round and after it."""
+    """Every member's model, before and after a round."""
     return 2 * config.group
 
 

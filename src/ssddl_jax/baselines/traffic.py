@@ -1,7 +1,7 @@
-"""What all rivals count bytes with, and what several of them send. Free of JAX.
+"""Byte counts that the rivals have in common. Free of JAX.
 
-Sources of the formulas: the papers that the records name, as docs/protocol.md, section 8 has them.
-Bits of a message are rounded up to bytes.
+The formulas come from the papers that the records name; docs/protocol.md, section 8, lists them.
+The bits of a message are rounded up to bytes.
 """
 
 from typing import Any, NamedTuple
@@ -18,38 +18,39 @@ class Moved(NamedTuple):
 
 
 class KeyAgreement(NamedTuple):
-    """One participant's bytes in the life of its keys."""
+    """One participant's bytes over the lifetime of its keys."""
 
     up: int
     down: int
-    rounds: int  # that the keys live
-    counted: bool  # whether the bytes of every round hold them
+    rounds: int  # how many rounds the keys are used for
+    counted: bool  # whether the bytes of each round already include them
 
     def a_round(self, participants: int, members: int) -> float:
-        """Bytes, up and down, of a member and round: a run's set-up spread over those who take
-        part in its rounds.
+        """Bytes per member and round, up plus down.
+
+        A run's set-up by all participants is spread over the members of its rounds.
         """
         if self.rounds == 1:
-            return float(self.up + self.down)  # of those who take part only
+            return float(self.up + self.down)  # only members of the round agree on keys
         return (self.up + self.down) * participants / (members * self.rounds)
 
     def as_json(self, participants: int, members: int) -> dict[str, Any]:
-        """All of it, with `bytes_a_round`."""
+        """All fields, and `bytes_a_round`."""
         return {**self._asdict(), "bytes_a_round": self.a_round(participants, members)}
 
 
 def to_bytes(bits: int) -> int:
-    """Whole bytes."""
+    """Bits, rounded up to bytes."""
     return -(-bits // 8)
 
 
 def nothing(config: Any, dimension: int) -> Moved:
-    """Of a round in which nobody sends anything."""
+    """A round in which nobody sends anything."""
     return Moved(0, 0)
 
 
 def whole_model(config: Any, dimension: int) -> Moved:
-    """The model down, and as many floats up."""
+    """The model down, and as many float32 values up."""
     model = to_bytes(FLOAT * dimension)
     return Moved(model, model)
 

@@ -1,9 +1,8 @@
-"""What a round costs each role, and the clock that measures it.
+"""What a round costs each role, and how it is timed.
 
-A record's `work` is a function `(config, dimension, train_seconds) -> Work`: it times one
-participant's and the server's parts as the code of the round does them, on one participant's sizes,
-compiled and warm. Where a part is too large to run whole, a slice is timed and scaled, and the note
-says so.
+A record's `work` is a function `(config, dimension, train_seconds) -> Work`. It times the parts of
+one participant and of the server with the code of the round, at one participant's sizes, compiled
+and warm. If a part is too large to run whole, a slice is timed and scaled, and the note says so.
 """
 
 import time
@@ -14,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROWS = 32  # uploads added to time the adding of all
-_SECONDS = 0.4  # spent on timing a part, once it is warm
+ROWS = 32  # uploads that are added to time the sum of all
+_SECONDS = 0.4  # spent on timing a part after its warm-up
 
 
 class Cost(NamedTuple):
@@ -28,16 +27,18 @@ class Cost(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """All of them."""
+        """Training plus everything else."""
         return self.train_seconds + self.protect_seconds
 
 
 class Work(NamedTuple):
-    """A round by roles. `depth` participants work one after another; `exchanges`: messages that
-    wait for one another; `exact`: ciphertexts of a slice decrypted to the sum; `renewal`: seconds
-    in which one of the participants encrypts the whole model anew, once a round, and sends it.
+    """A round's work by role.
 
-    A rival leaves `depth` and `exchanges` alone: they follow from its record.
+    `depth`: how many participants work one after another. `exchanges`: how many messages follow one
+    another. `exact`: whether the ciphertexts of a slice decrypted to the exact sum. `renewal`:
+    seconds for one participant to re-encrypt the whole model, once per round.
+
+    A rival does not set `depth` and `exchanges`: they follow from its record.
     """
 
     participant: Cost
@@ -50,12 +51,12 @@ class Work(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """A round's computation from end to end: participants side by side unless in turn."""
+        """Seconds of a round's computation from end to end; `depth` participants in sequence."""
         return self.depth * self.participant.seconds + self.renewal + self.server.seconds
 
 
 def timed(call: Callable[..., Any], *arguments: Any) -> float:
-    """Median seconds of a compiled call, warm."""
+    """Median seconds of a compiled, warm call."""
     compiled = jax.jit(call).lower(*arguments).compile()
     jax.block_until_ready(compiled(*arguments))
     seconds: list[float] = []
@@ -67,6 +68,6 @@ def timed(call: Callable[..., Any], *arguments: Any) -> float:
 
 
 def some_keys(count: int) -> jax.Array:
-    """Keys of a measurement, u32 [count, 8]: any words do."""
+    """Keys for a measurement, u32 [count, 8]; any words will do."""
     rng = np.random.default_rng(0)
     return jnp.asarray(rng.integers(0, 2**32, (max(count, 1), 8), dtype=np.uint32))

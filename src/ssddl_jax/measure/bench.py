@@ -1,10 +1,10 @@
-"""`ssddl bench`: one timed measurement through the very code of `run`.
+"""`ssddl bench`: one timed measurement, with the same code that `run` uses.
 
-- `bench share`: ParaShare and the server's sum alone. Local training is replaced by cheap synthetic
-  updates (one random vector, scaled by a factor of each participant's own); everything after it,
-  from the encoding to the server's update, is what `run` runs.
-- `bench round`: whole rounds in which everybody takes part, over a fixed pool of random images of
-  MNIST's shape. A participant is E rows of the pool, computed from its id.
+- `bench share`: ParaShare and the server's sum alone. Cheap synthetic updates replace local
+  training (one random vector, scaled by a factor for each participant); everything after it, from
+  the encoding to the server's update, is what `run` executes.
+- `bench round`: whole rounds in which everybody takes part, on a fixed pool of random images of
+  MNIST's shape. A participant holds E rows of the pool, computed from its id.
 """
 
 import time
@@ -47,8 +47,9 @@ class Timed(NamedTuple):
 def bench_share(
     config: Config, bench: ShareBench, profile: str | Path | None = None
 ) -> dict[str, Any]:
-    """One timed measurement, as `ssddl bench share --json` prints it. `profile` is a new folder for
-    a trace of one more round. Raises `ConfigError`.
+    """Times the sharing layer; returns what `ssddl bench share --json` prints.
+
+    `profile`: a new folder for the trace of one additional round. Raises `ConfigError`.
     """
     check_share_bench(config, bench)
     check_population(config)
@@ -71,7 +72,7 @@ def bench_share(
         return jax.lax.optimization_barrier(((updates,), jnp.zeros_like(factors)))
 
     simulation = build_simulation(config, model, data, train=train)
-    rng = np.random.default_rng(config.seed)  # only now: whether it fits has been checked
+    rng = np.random.default_rng(config.seed)  # allocated only after the memory check
     base = jnp.asarray(rng.normal(0.0, 0.3, dimension).astype(np.float32))
     timed = _time(simulation, data, bench.repeats, profile)
     made = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme)
@@ -102,8 +103,9 @@ def bench_share(
 def bench_round(
     config: Config, bench: RoundBench, profile: str | Path | None = None
 ) -> dict[str, Any]:
-    """One timed measurement, as `ssddl bench round --json` prints it. `profile` is a new folder for
-    a trace of one more round. Raises `ConfigError`.
+    """Times whole rounds; returns what `ssddl bench round --json` prints.
+
+    `profile`: a new folder for the trace of one additional round. Raises `ConfigError`.
     """
     simulation, data = round_simulation(config, bench)
     timed = _time(simulation, data, bench.repeats, profile)
@@ -135,7 +137,7 @@ def bench_round(
 
 
 def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Data]:
-    """The simulation that `bench round` times, and its data, on the host. Raises `ConfigError`."""
+    """The simulation that `bench round` times, and its data on the host. Raises `ConfigError`."""
     check_round_bench(config, bench)
     check_population(config)
     pool = image_pool(bench.participants, bench.examples)
@@ -153,7 +155,7 @@ def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Dat
 
 
 def image_pool(participants: int, examples: int) -> Data:
-    """POOL random images, of which every participant has so many rows, computed from its id."""
+    """POOL random images; each participant holds `examples` of them, computed from its id."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (POOL, 28, 28), np.uint8)
     labels = rng.integers(0, 10, POOL, np.int32)
@@ -177,7 +179,7 @@ def _time(
     seconds, exact = [], True
     info: Any = None
     for _ in range(repeats + 1):  # the first warms up
-        del info  # what it tells of a million members is not kept beside the next
+        del info  # for a million members it is large: free it before the next call
         begin = time.perf_counter()
         state, info = jax.block_until_ready(compiled.call(state, placed))
         seconds.append(time.perf_counter() - begin)

@@ -1,8 +1,8 @@
-"""Predicted seconds of a round, from timing small groups of the same round on this device.
+"""Predicted seconds of a round, from timing small groups on this device.
 
-A small group's round is timed itself. A large one's is extrapolated: the same config (data, model,
-local steps, engine, PRG, devices) is compiled and timed with a few small groups, and their times
-are taken apart into a fixed part, a part for each member, and one for each PRG word.
+If the group is small, its round is timed directly. Otherwise the time is extrapolated: the same
+config (data, model, local steps, engine, PRG, devices) is compiled and timed with a few smaller
+groups, and a fixed cost, a cost per member and a cost per PRG word are fitted to their times.
 """
 
 import time
@@ -24,25 +24,25 @@ from ssddl_jax.planning.report import holdings
 from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
 from ssddl_jax.simulation.schemes import words_made
 
-_SECONDS = 1.5  # of repetitions at each size
-_REPEATS = 7  # at most, besides the first, which warms up
-_TOO_LONG = 6.0  # seconds of one round: larger groups are left out
+_SECONDS = 1.5  # spent on repetitions at each size
+_REPEATS = 7  # at most, after one warm-up round
+_TOO_LONG = 6.0  # seconds per round above which no larger group is timed
 
 
 class Calibration(NamedTuple):
-    """`seconds_per_round`, and what was timed for it."""
+    """The predicted `seconds_per_round`, and the measurements behind it."""
 
     seconds_per_round: float
-    groups: list[int]  # sizes timed
-    seconds: list[float]  # of a round of each, median
-    took: float
+    groups: list[int]  # group sizes that were timed
+    seconds: list[float]  # median seconds per round, by group size
+    took: float  # seconds that the calibration took
 
 
-def calibrate(config: Config, tell: Callable[[str], None] = lambda text: None) -> Calibration:
-    """Times small rounds and predicts the config's own; a few seconds for each size compiled.
+def calibrate(config: Config, progress: Callable[[str], None] = lambda text: None) -> Calibration:
+    """Times rounds of small groups and predicts the seconds of the config's own round.
 
-    `tell` is called with a line before each. Raises `ConfigError` as `plan_report` does, which
-    should go before it.
+    Each group size takes a few seconds to compile. `progress` is called with a line before each.
+    Raises `ConfigError` as `plan_report` does; call that first, it compiles nothing.
     """
     begin = time.perf_counter()
     data = _data(config)
@@ -54,7 +54,7 @@ def calibrate(config: Config, tell: Callable[[str], None] = lambda text: None) -
     for size in asked:
         if seconds and _grown(config, seconds[-1], groups[-1], size) > _TOO_LONG:
             break
-        tell(f"calibrating: a group of {size}, compiling and timing")
+        progress(f"calibrating: compiling and timing a group of {size}")
         small = _smaller(config, whole.plan, size)
         simulation = build_simulation(small, None, _part(small, data))
         seconds.append(_time(small, simulation, _part(small, data)))
@@ -67,30 +67,30 @@ def calibrate(config: Config, tell: Callable[[str], None] = lambda text: None) -
 
 
 def _data(config: Config) -> Data:
-    """The run's own data; where the population exceeds it, one row each, computed from ids."""
+    """The run's data. If the population exceeds the dataset, its rows are computed from ids."""
     dataset = load_dataset(config.data)
     held = holdings(config, dataset)
     if held.dealt:
         return load_data(config)
-    standing_in = make_partition(f"resample:{held.most}", dataset, config.participants, config.seed)
-    return from_partition(dataset, standing_in)
+    resampled = make_partition(f"resample:{held.most}", dataset, config.participants, config.seed)
+    return from_partition(dataset, resampled)
 
 
 def _sizes(config: Config, plan: Plan) -> list[int]:
-    """Group sizes to time, ascending; the group itself if it is no larger than the last."""
+    """Group sizes to time, ascending; only the config's own if it is no larger than these."""
     if config.in_python:
         sizes = [3, 5]
     elif not config.sums_securely or config.engine == "ideal":
         sizes = [128, 384]
     elif config.rule_in_force.needs_threshold or config.ring_bits == 64:
-        sizes = [16, 64]  # compiles for long
+        sizes = [16, 64]  # these take long to compile
     else:
         sizes = [8, 32, 96]
     return [plan.size] if plan.size <= sizes[-1] else sizes
 
 
 def _smaller(config: Config, plan: Plan, size: int) -> Config:
-    """The same round with a group of `size`."""
+    """The config of the same round with a group of `size`."""
     if size == plan.size:
         return config
     complete = plan.neighbours >= plan.size - 1 or plan.neighbours >= size - 1
@@ -108,13 +108,13 @@ def _smaller(config: Config, plan: Plan, size: int) -> Config:
 
 
 def _part(config: Config, data: Data) -> Data:
-    """The first participants of the data."""
+    """The data of the first participants."""
     most = config.participants
     return data._replace(rows=data.rows[:most], counts=data.counts[:most])
 
 
 def _time(config: Config, simulation: Simulation, data: Data) -> float:
-    """Median seconds of a round, as `run` measures them."""
+    """Median seconds per round, measured as in `run`."""
     placed = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
     call = compile_step(simulation, state, placed).call
@@ -127,7 +127,7 @@ def _time(config: Config, simulation: Simulation, data: Data) -> float:
 
 
 def _features(config: Config, simulation: Simulation, points: int) -> list[float]:
-    """What a round's time grows with: 1, members, words; only as many as there are sizes."""
+    """What a round's time is linear in: members, PRG words, 1; at most `points` of them."""
     plan = simulation.plan
     members = float(plan.size)
     if not config.sums_securely or config.engine == "ideal":
@@ -142,15 +142,15 @@ def _features(config: Config, simulation: Simulation, points: int) -> list[float
 
 
 def _grown(config: Config, seconds: float, size: int, larger: int) -> float:
-    """Seconds of a larger group, at the most that they could grow."""
+    """An upper estimate of the seconds of a larger group."""
     shared = config.sums_securely and config.engine != "ideal"
     return seconds * (larger / size) ** (2 if shared else 1)
 
 
 def _extrapolated(features: list[list[float]], seconds: list[float], wanted: list[float]) -> float:
-    """Costs of the features, none below 0, nearest to the times in proportion; at `wanted`.
+    """Fits a cost >= 0 to each feature by relative least squares; returns the time at `wanted`.
 
-    Of a single size all is taken to grow with what was timed for longest: members.
+    A single measurement is scaled with the first feature, the members.
     """
     known = len(seconds)
     rows = np.array(features)[:, :known] / np.array(seconds)[:, None]
@@ -165,10 +165,10 @@ def _extrapolated(features: list[list[float]], seconds: list[float], wanted: lis
 
 
 def calibrated(
-    config: Config, report: dict[str, Any], tell: Callable[[str], None]
+    config: Config, report: dict[str, Any], progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The report of `plan_report` with its seconds."""
-    made = calibrate(config, tell)
+    """The report of `plan_report`, with the predicted seconds and the calibration."""
+    made = calibrate(config, progress)
     return {
         **report,
         "seconds_per_round": made.seconds_per_round,

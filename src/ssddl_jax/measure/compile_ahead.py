@@ -1,9 +1,9 @@
-"""`ssddl compile`: the round compiled ahead of time for devices that are not here.
+"""`ssddl compile`: compiles the round ahead of time for devices that this machine does not have.
 
-A TPU's own compiler (the optional extra `tpu`) turns the whole round, local training included, into
-the executable of a named topology; for CUDA, which has no such compiler without a GPU, the round is
-exported as StableHLO. A report says what the compiler says: memory, collectives, operations, and
-how long it expects a round to take (`estimate`). Nothing has run, and no time is measured.
+The TPU's compiler (the optional extra `tpu`) compiles the whole round, local training included, for
+a named topology. CUDA has no compiler that works without a GPU, so the round is exported as
+StableHLO. The report gives the compiler's memory, collectives and operations, and an estimate of
+the round's seconds (`estimate`). Nothing runs and no time is measured.
 """
 
 import re
@@ -37,12 +37,14 @@ _MEMORY = {
     "TPU v6 lite": 32 << 30,
 }
 _COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
-_NOT = "compiled, never run: no time is measured here; an estimate is the compiler's"
+_NOTE = "compiled, never run: no time is measured; the estimate is the compiler's"
 
 
 def compile_report(config: Config, target: Target, *, fit: bool = True) -> dict[str, Any]:
-    """The JSON report of `ssddl compile`; `fit`: with how many participants fit, which takes two
-    more compilations. Raises `ConfigError`.
+    """What `ssddl compile --json` prints.
+
+    `fit`: also report how many participants fit, which takes two more compilations. Raises
+    `ConfigError`; `RunError` if the estimate fails.
     """
     check_compiled(config, target)
     data = load_data(config)
@@ -64,7 +66,7 @@ def compile_report(config: Config, target: Target, *, fit: bool = True) -> dict[
         **_forbidden(text),
         "code_bytes": memory.generated_code_size_in_bytes,
         **_about(config, simulation),
-        "note": _NOT,
+        "note": _NOTE,
     }
     if report["device_kind"] in CHIPS:
         report["estimate"] = estimate(text, report["device_kind"])
@@ -78,7 +80,7 @@ def _compile(simulation: Simulation, data: Data, mesh: Mesh) -> tuple[jax.stages
 
 
 def _shapes(simulation: Simulation, data: Data, mesh: Mesh) -> tuple[Any, Any]:
-    """State and data as shapes, whole on every device."""
+    """The shapes of state and data, replicated on every device."""
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def shape(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -92,7 +94,7 @@ def _memory(compiled: jax.stages.Compiled) -> Any:
 
 
 def _bytes(memory: Any) -> dict[str, int]:
-    """Of one device."""
+    """Memory of one device, in bytes."""
     return {
         "argument_bytes": memory.argument_size_in_bytes,
         "output_bytes": memory.output_size_in_bytes,
@@ -102,19 +104,19 @@ def _bytes(memory: Any) -> dict[str, int]:
 
 
 def _collectives(text: str) -> dict[str, int]:
-    """How often each kind stands in the program's text; one in a loop counts once."""
+    """How often each kind occurs in the program's text; one in a loop counts once."""
     pattern = r"\s(" + "|".join(_COLLECTIVES) + r")(?:-start)?\("
     return dict(Counter(re.findall(pattern, text)))
 
 
 def _operations(compiled: jax.stages.Compiled) -> dict[str, float | None]:
-    """What the compiler counts for one device; it may count a loop's body once."""
+    """The compiler's counts for one device; it may count a loop's body once."""
     cost = compiled.cost_analysis() or {}
     return {"flops": cost.get("flops"), "bytes_accessed": cost.get("bytes accessed")}
 
 
 def _forbidden(text: str) -> dict[str, Any]:
-    """64-bit types and calls to the host: there must be none."""
+    """64-bit types and host calls in the program; there must be none."""
     hlo = re.findall(r"\b([suf]64|c128)\[", text)
     stablehlo = re.findall(r"[x<](u?i64|f64)>", text)
     wide = dict(Counter([*hlo, *stablehlo]))
@@ -144,11 +146,13 @@ def _used(report: dict[str, Any]) -> int:
 
 
 def _fit(config: Config, data: Data, mesh: Mesh, report: dict[str, Any]) -> dict[str, Any]:
-    """How many participants fit if all take part: from the memory that the compiler plans for two
-    sizes, along a line (complete graph: a parabola). An estimate.
+    """An estimate of how many participants fit if all take part.
+
+    The compiler's memory for two group sizes is extrapolated linearly, or quadratically for the
+    complete graph.
     """
     memory = _MEMORY.get(report["device_kind"])
-    # Every pair of members has its keys in a complete graph; a sparse one grows with its members.
+    # A complete graph has keys for every pair of members; a sparse one grows with the members.
     power, sizes = 1, (1 << 16, 1 << 17)
     if config.engine == "pairwise" and config.sums_securely:
         sparse = config.graph != "complete"
@@ -168,7 +172,7 @@ def _fit(config: Config, data: Data, mesh: Mesh, report: dict[str, Any]) -> dict
     fits = None if memory is None or each <= 0 else int(((memory - fixed) / each) ** (1 / power))
     return {
         "memory_bytes_per_device": memory,
-        "bytes_of_a_large_round": dict(zip(map(str, sizes), used, strict=True)),
+        "bytes_by_participants": dict(zip(map(str, sizes), used, strict=True)),
         "bytes_grow_as": f"participants^{power}",
         "participants_that_fit": fits,
         "participants_per_device": None if fits is None else fits // report["devices"],
@@ -176,7 +180,7 @@ def _fit(config: Config, data: Data, mesh: Mesh, report: dict[str, Any]) -> dict
 
 
 def _export_cuda(config: Config, data: Data) -> dict[str, Any]:
-    """StableHLO of the round for one CUDA device; what its compiler makes of it is not known."""
+    """Exports the round as StableHLO for one CUDA device; it is not compiled further."""
     from jax import export
 
     mesh = Mesh(np.array(jax.devices()[:1]), (AXIS,), axis_types=(AxisType.Auto,))
@@ -196,5 +200,5 @@ def _export_cuda(config: Config, data: Data) -> dict[str, Any]:
         "stablehlo_bytes": len(exported.mlir_module_serialized),
         **_forbidden(text),
         **_about(config, simulation),
-        "note": "exported as StableHLO, not compiled and never run: CUDA's compiler needs a GPU",
+        "note": "exported as StableHLO, not compiled, never run: CUDA's compiler needs a GPU",
     }

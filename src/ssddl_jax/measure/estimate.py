@@ -1,12 +1,12 @@
-"""What the TPU's own compiler expects a round to take: an estimate, never a measured time.
+"""Seconds of a round as the TPU's compiler estimates them; never a measured time.
 
-The compiler writes `estimated_cycles` beside every fusion; here they are added up by module, times
-the trips of the loops around them. A Pallas kernel carries no estimate: it is compiled alone, its
-final schedule is dumped, and the bundles of its inner loop are counted. A bundle is a cycle when
-nothing stalls. Collectives are counted in bytes, by the bandwidth of the chip's links, without the
-time a message is under way. Whatever else carries no figure, such as copies, gathers and sorts, is
-named; what it would take to read and write its results once stands beside the sum, for much of it
-runs beside the rest.
+The compiler annotates every fusion with `estimated_cycles`. They are summed by module, multiplied
+by the trip counts of the loops around them. A Pallas kernel has no estimate: it is compiled alone,
+its final schedule is dumped, and the bundles of its inner loop are counted. A bundle takes one
+cycle if nothing stalls. The time of collectives is their bytes over the bandwidth of the chip's
+links, without latency. Other operations without an estimate, such as copies, gathers and sorts, are
+listed. The time to write and read their results once is reported separately and not added, because
+much of it overlaps with other work.
 """
 
 import re
@@ -32,14 +32,14 @@ from ssddl_jax.simulation.hlo import (
 class Chip(NamedTuple):
     """Rates of a chip (Google Cloud's TPU documentation)."""
 
-    clock: float  # cycles a second
-    memory: float  # bytes a second from and to its memory
-    links: float  # bytes a second to its neighbours
+    clock: float  # cycles per second
+    memory: float  # bytes per second from and to its memory
+    links: float  # bytes per second to its neighbours
 
 
 CHIPS = {"TPU v5 lite": Chip(1.5e9, 819e9, 200e9)}
 _COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
-# What is free, or counted where it started; of custom calls, by their targets.
+# Operations that are free or counted at their start; custom calls by their targets.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("partition-id", "replica-id", "iota", "opt-barrier", "async-update"),
@@ -48,7 +48,7 @@ _FREE = {
 
 
 class _Text(NamedTuple):
-    """A compiled program, and how its kernels are counted."""
+    """A compiled program, and how to count the bundles of its kernels."""
 
     program: Program
     scopes: dict[str, str | None]
@@ -56,15 +56,15 @@ class _Text(NamedTuple):
 
 
 class _Cost:
-    """What has been added up."""
+    """The running sums."""
 
     def __init__(self) -> None:
         self.cycles: Counter[str] = Counter()  # by module/part, kernels included
-        self.steps = 0  # fusions and kernels, one after another
-        self.kernels: Counter[tuple[Kernel, str]] = Counter()  # with the module/part they are in
+        self.steps = 0  # fusions and kernels, executed one after another
+        self.kernels: Counter[tuple[Kernel, str]] = Counter()  # calls, by kernel and module/part
         self.collective_bytes = 0
-        self.unknown: Counter[str] = Counter()  # kinds of operations without a figure
-        self.unknown_bytes: Counter[str] = Counter()  # of what they give, by module/part
+        self.unknown: Counter[str] = Counter()  # operations without an estimate, by kind
+        self.unknown_bytes: Counter[str] = Counter()  # of their results, by module/part
 
     def __iadd__(self, other: "_Cost") -> "_Cost":
         self.cycles += other.cycles
@@ -75,8 +75,8 @@ class _Cost:
         self.unknown_bytes += other.unknown_bytes
         return self
 
-    def dear(self) -> tuple[int, int, int]:
-        """By which two sides of a branch are compared."""
+    def order(self) -> tuple[int, int, int]:
+        """The key by which the sides of a branch are compared."""
         unknown = sum(self.unknown_bytes.values())
         return sum(self.cycles.values()), self.collective_bytes, unknown
 
@@ -84,10 +84,10 @@ class _Cost:
 def estimate(
     text: str, device_kind: str, bundles_of: Callable[[Kernel], Bundles] | None = None
 ) -> dict[str, Any]:
-    """Seconds of one round on one of the devices, by module, from its compiled text.
+    """Estimated seconds of one round on one device, by module, from the compiled text.
 
-    `bundles_of`: another way than `count_bundles` to know a kernel's bundles. Raises `RunError` if
-    they cannot be counted.
+    `bundles_of`: replaces `count_bundles`, which compiles a kernel to count its bundles. Raises
+    `RunError` if they cannot be counted.
     """
     chip = CHIPS[device_kind]
     clock = chip.clock
@@ -103,14 +103,14 @@ def estimate(
                 "module": scope,
                 "calls": calls,
                 "grid": [kernel.rows, kernel.groups],
-                "keys_of_a_step": kernel.keys,
+                "keys_per_step": kernel.keys,
                 "words": calls * kernel.words,
-                "words_of_a_key": 2048 * kernel.side,
-                "bundles_of_a_key": bundles.inner,
-                "bundles_of_a_step_besides": bundles.outer,
+                "words_per_key": 2048 * kernel.side,
+                "bundles_per_key": bundles.inner,
+                "bundles_per_step_overhead": bundles.outer,
                 "cycles": cycles,
                 "gwords_per_s": calls * kernel.words / cycles * clock / 1e9,
-                "gwords_per_s_of_the_loop": 2048 * kernel.side / bundles.inner * clock / 1e9,
+                "gwords_per_s_inner_loop": 2048 * kernel.side / bundles.inner * clock / 1e9,
             }
         )
     modules = dict.fromkeys((*MODULES, OTHER), 0.0)
@@ -121,26 +121,27 @@ def estimate(
     return {
         "seconds": sum(modules.values()) + sent,
         "seconds_by_module": modules,
-        "seconds_of_collectives": sent,
-        "bytes_of_collectives": cost.collective_bytes,
+        "collective_seconds": sent,
+        "collective_bytes": cost.collective_bytes,
         "cycles": sum(cost.cycles.values()),
         "clock_hz": clock,
         "steps": cost.steps,
         "kernels": kernels,
-        "without_an_estimate": dict(cost.unknown),
-        "seconds_of_these_by_bytes": sum(moved.values()),
+        "operations_without_estimate": dict(cost.unknown),
+        "seconds_without_estimate": sum(moved.values()),
         "how": (
-            "the compiler's estimated_cycles of every fusion, times the trips of its loops; of a "
-            "kernel grid x (bundles of a step besides + keys x bundles of a key) from its final "
-            "schedule; of a branch the dearer side; collectives by the bytes of their results over "
-            "the links; what has no estimate is not in the sum: beside it stands what its results "
-            "take to be written and read once; no measured time"
+            "fusions: the compiler's estimated_cycles times the trip counts of their loops; "
+            "kernels: grid x (overhead of a step + keys x bundles per key) from the final "
+            "schedule; branches: the more expensive side; collectives: bytes of their results over "
+            "the links' bandwidth; operations without an estimate are not in the sum: "
+            "seconds_without_estimate is the time to write and read their results once; no time is "
+            "measured"
         ),
     }
 
 
 def _add(cost: _Cost, text: _Text, computation: str, times: int) -> None:
-    """Adds a computation that runs so often; of a branch the dearer side."""
+    """Adds a computation that runs `times` times; of a branch the more expensive side."""
     for name, operation in text.program.get(computation, {}).items():
         kind, scope = operation.kind, text.scopes.get(name) or OTHER
         sent = times * _sent(text.program, operation)
@@ -154,7 +155,7 @@ def _add(cost: _Cost, text: _Text, computation: str, times: int) -> None:
             sides = [_Cost() for _ in operation.inside]
             for side, inside in zip(sides, operation.inside, strict=True):
                 _add(side, text, inside, times)
-            cost += max(sides, key=_Cost.dear, default=_Cost())
+            cost += max(sides, key=_Cost.order, default=_Cost())
         elif kind in ("call", "async-start"):
             _add(cost, text, called(operation, "to_apply|calls"), times)
         elif (kernel := kernel_of(operation)) is not None:
@@ -180,7 +181,7 @@ def _what(operation: Operation) -> str:
 
 
 def _sent(program: Program, operation: Operation) -> int:
-    """Bytes of the results of a collective, which may be fused with what follows it."""
+    """Bytes of a collective's results, 0 for other operations; it may be part of a fusion."""
     if operation.kind.removesuffix("-start") in _COLLECTIVES:
         return result_bytes(operation)
     if operation.kind != "fusion":

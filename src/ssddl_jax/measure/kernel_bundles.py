@@ -1,6 +1,6 @@
-"""A Pallas kernel's bundles: compiled alone for a TPU, and counted in its final schedule.
+"""The bundles of a Pallas kernel, counted in its final schedule after compiling it alone for a TPU.
 
-A bundle is a cycle when nothing stalls.
+A bundle takes one cycle if nothing stalls.
 """
 
 import functools
@@ -15,22 +15,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssddl_jax.common.errors import RunError, one_line
-from ssddl_jax.simulation.hlo import (
-    Operation,
-)
+from ssddl_jax.simulation.hlo import Operation
 
 KERNEL = "key_sums_"
 
 
 class Kernel(NamedTuple):
-    """A call of `key_sums`, as the compiled text shows it."""
+    """A call of `key_sums`, read from the compiled text."""
 
     prg: str
     terms: str
-    rows: int  # grid steps over rows, and over the keys of one
-    keys: int  # of a grid step
+    rows: int  # grid steps over rows, and over the keys of a row
+    keys: int  # in a grid step
     groups: int  # grid steps over the blocks
-    side: int  # sublanes of a grid step's blocks
+    side: int  # sublanes of the blocks of a grid step
 
     @property
     def words(self) -> int:
@@ -39,18 +37,18 @@ class Kernel(NamedTuple):
 
 
 class Bundles(NamedTuple):
-    """Of a kernel's final schedule."""
+    """Bundle counts of a kernel's final schedule."""
 
-    inner: int  # of its loop over keys, one key
-    outer: int  # of a grid step besides
+    inner: int  # per key, in the loop over keys
+    outer: int  # per grid step, outside that loop
 
     def cycles(self, kernel: Kernel) -> int:
-        """Of one call."""
+        """Cycles of one call."""
         return kernel.rows * kernel.groups * (self.outer + kernel.keys * self.inner)
 
 
 def kernel_of(operation: Operation) -> Kernel | None:
-    """A call of `key_sums`: its grid stands in the shapes of what it is given and gives."""
+    """The call of `key_sums` that an operation is, or None; its grid follows from its shapes."""
     if operation.kind != "custom-call" or "tpu_custom_call" not in operation.line:
         return None
     named = re.search(rf"{KERNEL}(chacha\d+)_([a-z_]+[a-z])", operation.line)
@@ -65,9 +63,10 @@ def kernel_of(operation: Operation) -> Kernel | None:
 
 
 def count_bundles(kernel: Kernel, dump: str | None = None) -> Bundles:
-    """Compiles such a kernel alone, in a process of its own whose compiler dumps its schedules, and
-    counts: lines of the inner loop, and of the grid's loop besides. Once a process for each kind of
-    kernel. `dump`: a folder that is kept. Raises `RunError`.
+    """Compiles the kernel alone in another process, which dumps its schedule, and counts bundles.
+
+    The result is cached for each kind of kernel. `dump`: a folder for the dumped files, which are
+    otherwise deleted. Raises `RunError` if the kernel cannot be compiled or counted.
     """
     return _count_bundles(kernel.prg, kernel.terms, kernel.side, dump)
 
@@ -95,8 +94,8 @@ def _count_bundles(prg: str, terms: str, side: int, dump: str | None) -> Bundles
         )
         if ended.returncode != 0:
             why = one_line(ended.stderr.strip()[-600:], 600) or f"exit status {ended.returncode}"
-            raise RunError(f"estimate: kernel {name} alone was not compiled for a TPU: {why}")
-        # Beside it lies an analysis of it, "...-schedule-analysis_final_bundles.txt".
+            raise RunError(f"estimate: kernel {name} could not be compiled for a TPU: {why}")
+        # Not "...-schedule-analysis_final_bundles.txt", which is an analysis of the schedule.
         files = list(place.glob(f"*{name}*-final_bundles.txt"))
         if not files:
             raise RunError(f"estimate: the TPU's compiler dumped no schedule of kernel {name}")
@@ -108,8 +107,10 @@ def _count_bundles(prg: str, terms: str, side: int, dump: str | None) -> Bundles
 
 
 def bundles_in(schedule: str) -> Bundles:
-    """Of a dumped final schedule, where `>` and `>>` say how deep in loops a bundle stands: the
-    grid's, and inside it the one over keys.
+    """The bundles in a dumped final schedule.
+
+    `>` marks a bundle in the loop over the grid, `>>` one in the inner loop over keys. Raises
+    `ValueError` if the schedule has other loops.
     """
     depths = re.findall(r"^ *(?:0x[0-9a-f]+|0) +(?:[A-Z]+)? *: (>*) *\{", schedule, re.MULTILINE)
     counted = Counter(len(depth) for depth in depths)
@@ -119,7 +120,7 @@ def bundles_in(schedule: str) -> Bundles:
 
 
 def _compile_alone(prg: str, terms: str, side: int) -> None:
-    """What `count_bundles` runs: a kernel of one row and four keys."""
+    """Compiles a small kernel of this kind: two rows of four keys. `count_bundles` runs it."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import SingleDeviceSharding

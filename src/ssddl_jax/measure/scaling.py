@@ -1,8 +1,8 @@
-"""`ssddl scale`: how a round grows with the number of participants, and what privacy costs.
+"""`ssddl scale`: how a round's cost grows with the number of participants, and what privacy adds.
 
-Every row is one `ssddl bench round` in a process of its own, so that its peak memory is its own and
-a row that fails leaves the others alone. What is measured is written after every row. With seeds,
-accuracy after some rounds of training follows, every number of participants one program.
+Every row is one `ssddl bench round` in a separate process, so its peak memory is its own and a
+failing row does not affect the others. The results are written after every row. With seeds, the
+accuracy after some rounds of training follows, in one program per number of participants.
 """
 
 import json
@@ -29,21 +29,24 @@ CURVES: dict[str, tuple[list[str], int]] = {
     "auto": (["--engine", "pairwise", "--neighbours", "auto"], 1),
     "complete": (["--engine", "pairwise", "--neighbours", "complete"], 2),
 }
-_MACHINE = ("device", "versions")  # the same for all rows; asked of them, not of JAX here
-_UNTOLD = (*_MACHINE, "refused")
+_MACHINE = (
+    "device",
+    "versions",
+)  # equal in all rows; taken from them, since this process has no JAX
+_NOT_WRITTEN = (*_MACHINE, "refused")
 
 
 class Sweep(NamedTuple):
-    """What is swept."""
+    """The settings of a sweep."""
 
     participants: list[int]
     curves: list[str]
     flags: list[str]  # of `ssddl bench round`, for every row
-    budget: float  # seconds that a row may be expected to take
+    budget: float  # seconds; a row expected to take longer is left out
 
 
 class Training(NamedTuple):
-    """What is trained besides, with seeds 0..seeds-1."""
+    """The training after the sweep, with seeds 0..seeds-1."""
 
     config: Config
     seeds: int
@@ -60,7 +63,7 @@ class SweepProgress(NamedTuple):
 
 
 def check_sweep(sweep: Sweep) -> None:
-    """Raises `ConfigError` for a sweep that cannot be."""
+    """Raises `ConfigError` for a sweep that is impossible or malformed."""
     if not sweep.participants or min(sweep.participants) < 3:
         raise ConfigError("participants", sweep.participants, "must be numbers of at least 3")
     for curve in sweep.curves:
@@ -71,11 +74,16 @@ def check_sweep(sweep: Sweep) -> None:
 
 
 def scale(
-    sweep: Sweep, directory: Path, tell: Callable[[SweepProgress], None], training: Training | None
+    sweep: Sweep,
+    directory: Path,
+    progress: Callable[[SweepProgress], None],
+    training: Training | None,
 ) -> dict[str, Any]:
     """Measures row by row; writes `scale.json`, `scale.md` and `scale.png` into `directory`.
 
-    `tell` is called before every row. Ctrl-C ends the sweep early and loses nothing measured.
+    `progress` is called before every row. Returns what `scale.json` holds, and `interrupted`:
+    Ctrl-C ends the sweep early and keeps everything measured so far. Raises `ConfigError` if every
+    row is refused; nothing is written then.
     """
     rows: list[dict[str, Any]] = []
     tasks = [(curve, n) for n in sorted(set(sweep.participants)) for curve in sweep.curves]
@@ -83,25 +91,18 @@ def scale(
     interrupted = False
     try:
         for done, (curve, n) in enumerate(tasks):
-            expected = [_expected(rows, *task) for task in tasks[done:]]
-            known = [seconds for seconds in expected if seconds is not None]
-            left = sum(min(seconds, sweep.budget) for seconds in known) if known else None
-            tell(SweepProgress(done, len(tasks), curve, n, left))
-            row: dict[str, Any] = {"curve": curve, "participants": n}
-            if expected[0] is not None and expected[0] > sweep.budget:
-                row["left_out"] = f"would take about {expected[0]:,.0f} s: more than the budget"
-            else:
-                row |= _measure(curve, n, sweep.flags)
-            rows.append(row)
+            left = _seconds_left(rows, tasks[done:], sweep.budget)
+            progress(SweepProgress(done, len(tasks), curve, n, left))
+            rows.append(_row(rows, curve, n, sweep))
             if not all("refused" in row for row in rows):
                 result = _write(rows, [], directory, len(tasks))
-            elif done + 1 == len(tasks):  # nothing of it is possible, and nothing is written
+            elif done + 1 == len(tasks):  # every row was refused
                 raise rows[0]["refused"]
         trained: list[dict[str, Any]] = []
         if training is not None:
             counts = sorted(set(sweep.participants))
             for done, n in enumerate(counts):
-                tell(SweepProgress(done, len(counts), "training", n, None))
+                progress(SweepProgress(done, len(counts), "training", n, None))
                 trained.append(_accuracy(training, n))
                 result = _write(rows, trained, directory, len(tasks))
     except KeyboardInterrupt:
@@ -111,12 +112,37 @@ def scale(
     return {**result, "interrupted": interrupted}
 
 
+def _row(rows: Sequence[dict[str, Any]], curve: str, n: int, sweep: Sweep) -> dict[str, Any]:
+    """The next row, measured or left out."""
+    row: dict[str, Any] = {"curve": curve, "participants": n}
+    expected = _expected(rows, curve, n)
+    if expected is not None and expected > sweep.budget:
+        return row | {"left_out": f"would take about {expected:,.0f} s: more than the budget"}
+    return row | _measure(curve, n, sweep.flags)
+
+
+def _seconds_left(
+    rows: Sequence[dict[str, Any]], tasks: Sequence[tuple[str, int]], budget: float
+) -> float | None:
+    """Expected seconds of the remaining tasks, each at most the budget; None if unknown."""
+    expected = [_expected(rows, *task) for task in tasks]
+    known = [min(seconds, budget) for seconds in expected if seconds is not None]
+    return sum(known) if known else None
+
+
 def _measure(curve: str, participants: int, flags: Sequence[str]) -> dict[str, Any]:
-    """One row: what `ssddl bench round --json` says, or why it says nothing."""
+    """What `ssddl bench round --json` prints, or `left_out` with the reason."""
     command = ["bench", "round", "--participants", str(participants), *CURVES[curve][0], *flags]
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "ssddl_jax", *command, "--json"],  # P: not from this folder
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "ssddl_jax",
+            *command,
+            "--json",
+        ],  # -P: import nothing from this folder
         capture_output=True,
         encoding="utf-8",
         errors="replace",
@@ -124,23 +150,23 @@ def _measure(curve: str, participants: int, flags: Sequence[str]) -> dict[str, A
     wall = time.perf_counter() - begin
     if done.returncode == 0:
         return {**json.loads(done.stdout), "wall_seconds": wall}
-    said = [*done.stderr.strip().splitlines(), f"ended with status {done.returncode}"]
-    line = said[-2] if len(said) > 1 else said[-1]
+    lines = [*done.stderr.strip().splitlines(), f"ended with status {done.returncode}"]
+    line = lines[-2] if len(lines) > 1 else lines[-1]
     refused = {"refused": _refusal(line)} if done.returncode == 2 else {}
     return {"left_out": line, **refused}
 
 
 def _refusal(line: str) -> ConfigError:
-    """The error that another process told in a line."""
+    """The error that another process printed as a line."""
     field, _, rest = line.removeprefix("error: ").partition(" = ")
     value, _, remedy = rest.partition(": ")
-    if not remedy:  # it named no value
+    if not remedy:  # the line named no value
         field, _, remedy = line.removeprefix("error: ").partition(": ")
     return ConfigError(field, value if rest else None, remedy)
 
 
 def _expected(rows: Sequence[dict[str, Any]], curve: str, participants: int) -> float | None:
-    """Seconds that a row will take in all, from the curve's last measured row."""
+    """Expected seconds of a row's process, from the curve's last measured row; None without one."""
     measured = [row for row in rows if row["curve"] == curve and "wall_seconds" in row]
     if not measured:
         return None
@@ -151,7 +177,7 @@ def _expected(rows: Sequence[dict[str, Any]], curve: str, participants: int) -> 
 
 
 def _accuracy(training: Training, participants: int) -> dict[str, Any]:
-    """Test accuracy over seeds, every participant a member: aggregates are those of any engine."""
+    """Test accuracy over seeds with everybody in the group; engine ideal, the same aggregates."""
     from ssddl_jax.simulation.seeds import run_seeds
 
     config = replace(training.config, participants=participants, group_size="all", engine="ideal")
@@ -169,8 +195,9 @@ def _accuracy(training: Training, participants: int) -> dict[str, Any]:
 
 
 def fitted(rows: Sequence[dict[str, Any]], curve: str) -> dict[str, float] | None:
-    """seconds ~ participants^exponent over a curve's rows from 100 participants on; None for fewer
-    than two of them.
+    """Fits seconds ~ participants^exponent to a curve's rows from 100 participants on.
+
+    None if there are fewer than two such rows.
     """
     points = [
         (row["participants"], row["seconds_per_round_median"])
@@ -197,7 +224,7 @@ def _write(
     fits = {curve: fitted(rows, curve) for curve in dict.fromkeys(row["curve"] for row in rows)}
     measured = [row for row in rows if "wall_seconds" in row]
     result = {
-        "rows": [{k: v for k, v in row.items() if k not in _UNTOLD} for row in rows],
+        "rows": [{k: v for k, v in row.items() if k not in _NOT_WRITTEN} for row in rows],
         "growth": {curve: fit for curve, fit in fits.items() if fit},
         "rows_planned": total,
         "training": trained,

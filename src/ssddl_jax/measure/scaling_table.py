@@ -1,4 +1,4 @@
-"""A sweep over participants, for people: a table and a picture."""
+"""The table and the picture of a sweep over participants."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from ssddl_jax.common.text import literal
 from ssddl_jax.config.protocols import PROTOCOLS
 
-STEADY = 100  # participants from which growth is fitted: below, the round's fixed costs show
+STEADY = 100  # growth is fitted from here on: below, the fixed costs of a round dominate
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -20,8 +20,8 @@ def markdown(result: dict[str, Any]) -> str:
         if row["curve"] == "plain" and "wall_seconds" in row
     }
     lines = [
-        "| participants | curve | partners | seconds a round | us each | over plain | compile s "
-        "| MB | kB up each |",
+        "| participants | curve | partners | s per round | us per participant | x plain "
+        "| compile s | peak MB | kB up per participant |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
@@ -42,8 +42,8 @@ def markdown(result: dict[str, Any]) -> str:
         )
     for curve, fit in result["growth"].items():
         lines.append(
-            f"\n{curve}: seconds grow as participants^{fit['exponent']:.2f} from {STEADY} on; the "
-            f"dearest participant costs {fit['seconds_each_max_over_min']:.2f} times the cheapest"
+            f"\n{curve}: seconds grow as participants^{fit['exponent']:.2f} from {STEADY} on; "
+            f"seconds per participant vary by a factor of {fit['seconds_each_max_over_min']:.2f}"
         )
     if result["training"]:
         lines.append("\n| participants | rounds | seeds | accuracy | +- (95 %) |")
@@ -61,16 +61,16 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Seconds, seconds for each participant, and memory, on logarithmic axes."""
+    """Writes a PNG: seconds per round and per participant, peak memory, and accuracy if trained."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     panels = [
-        ("seconds a round", lambda row: row["seconds_per_round_median"]),
+        ("seconds per round", lambda row: row["seconds_per_round_median"]),
         (
-            "us a participant",
+            "us per participant",
             lambda row: 1e6 * row["seconds_per_round_median"] / row["participants"],
         ),
         ("peak memory, MB", lambda row: row["peak_memory_mb"]),

@@ -1,4 +1,4 @@
-"""What other assumptions are worth: sums over many rounds, and uploads that come too late."""
+"""Attacks outside the protocol's assumptions: sums of many rounds, and late uploads."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,21 +19,22 @@ from ssddl_jax.simulation.transcript import transcript
 
 
 class Recovered(NamedTuple):
-    """Updates that arithmetic gave, beside the true ones."""
+    """Updates that were recovered by arithmetic, compared with the true ones."""
 
     name: str
-    rounds: int  # that it took
-    exact: int  # of them equal to what was encoded, word for word
-    targets: int
-    images: Float32[np.ndarray, "T 28 28"]  # by the linear-layer leak on the recovered update
+    rounds: int  # whose messages were used
+    exact: int  # updates equal to what was encoded, word for word
+    targets: int  # updates that were attacked
+    images: Float32[np.ndarray, "T 28 28"]  # the linear-layer leak of each recovered update
     truths: Float32[np.ndarray, "T 28 28"]
 
 
 def differencing(played: Played, targets: list[int]) -> Recovered:
     """Solves the groups' sums for the targets' updates, which are the same in every round.
 
-    Exact: sums are integers below the headroom, and an update is below half of 2^31 - 1, so its
-    residue modulo that prime is it. Targets that the rounds do not determine are left out.
+    The solution is exact: sums are integers below the headroom, and an update is below half of
+    2^31 - 1, so its residue modulo that prime determines it. Targets that the rounds do not
+    determine are left out.
     """
     everybody = sorted(played.first)
     column = {participant: at for at, participant in enumerate(everybody)}
@@ -61,8 +62,11 @@ def differencing(played: Played, targets: list[int]) -> Recovered:
 
 
 def late_upload(config: Config, data: Data, rule: str) -> Recovered:
-    """One member vanishes after sharing, and its upload reaches the server after all."""
-    size = max(4, config.group)  # three must stay
+    """One member vanishes after sharing, but the server receives its upload later.
+
+    `rule`: the dropout rule of the round. Plays one round with the linear model.
+    """
+    size = max(4, config.group)  # a sum must hold three
     dropout = 1.5 / size  # floor(p n) is 1
     config = replace(
         config,

@@ -1,18 +1,18 @@
-"""Surfaces: the vectors that an attack is tried on, from the views of real rounds.
+"""Attack surfaces: the vectors that attacks receive, taken from adversaries' views of real rounds.
 
-Every member holds its own few examples and takes one step, so that its update is minus the learning
-rate times one gradient; the server's update is left out, so that all rounds start from the same
-parameters (the best case for the attacker, and one set of parameters for all targets).
+Every member holds a few examples and takes one step on them, so its update is minus the learning
+rate times one gradient. The server's update is skipped: all rounds start from the same parameters,
+which is the best case for the attacker.
 
-    plain update     what a protocol without sharing would send: the float32 update itself
-    one upload       a target's upload in the server's view, read as if it were an update
-    sum of n         the mean that the aggregate of a group of n holds
-    server + n-2     the mean of the two honest members of a group, all others colluding
+    plain update     what a protocol without sharing sends: the float32 update
+    one upload       the target's upload in the server's view, decoded as if it were an update
+    sum of n         the mean update of a group of n, decoded from the aggregate
+    server + n-2     the mean update of the two honest members when all others collude
     server + n-1     the update of the only honest member
 
-The sum of the config's group is the aggregate of the round that was played. Sums of other sizes are
-ring sums of the same members' encoded updates, which is what such a group's aggregate is, word for
-word (the tests' first property); no group of that size is played.
+The sum over the config's group is the aggregate of a round that was played. For other sizes no
+group is played: the sum is the ring sum of the members' encoded updates, which equals the aggregate
+of such a group word for word (the first property that the tests check).
 """
 
 from typing import Any, NamedTuple
@@ -38,30 +38,32 @@ ONLY_THE_SUM = "only the sum"
 
 
 class Surface(NamedTuple):
-    """What is attacked: one vector a target, read as a mean update."""
+    """What is attacked: one vector per target, decoded as a mean update."""
 
     name: str
-    members: int  # updates in each vector's sum
-    claim: str  # what the protocol's claim says of it
+    members: int  # how many updates each vector sums
+    claim: str  # what the protocol claims about it
     vectors: Float32[np.ndarray, "T d"]
-    groups: list[list[int]]  # whose updates are in it
+    groups: list[list[int]]  # by target: the participants whose updates are summed
 
 
 class Played(NamedTuple):
-    """Rounds as they were played, and the truth that only the simulator knows."""
+    """The rounds that were played, and the ground truth, which only the simulator knows."""
 
     model: Model
     params: Params
     images: Float32[np.ndarray, "N E 28 28"]
     labels: Int32[np.ndarray, "N E"]
-    first: dict[int, Arrays]  # by participant: the transcript of the first round it is in
+    first: dict[int, Arrays]  # by participant: the transcript of its first round
     groups: list[Int32[np.ndarray, " n"]]
     aggregates: list[UInt32[np.ndarray, " W"]]
 
 
 def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
-    """Plays a config with partition resample:E, from unchanging parameters, until everybody has
-    been in a group; at least so many rounds, at most the config's.
+    """Plays rounds of a config with partition resample:E until everybody has been in a group.
+
+    The parameters never change. Plays at least `least` rounds and at most `config.rounds`. Raises
+    `ConfigError` if the data are not images of 28 x 28 in ten classes.
     """
     check_images(config, data)
     model = load_model(model, SHAPE, data.classes) if isinstance(model, str) else model
@@ -81,12 +83,12 @@ def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
 
 
 def check_images(config: Config, data: Data) -> None:
-    """Refuses data that are not images of 28 x 28."""
+    """Raises `ConfigError` unless the data are images of 28 x 28 in ten classes."""
     if tuple(data.shape) != SHAPE:
-        remedy = "attacks are shown on images of 28 x 28, such as mnist-small, mnist, fashion-mnist"
+        remedy = "attacks need images of 28 x 28; use mnist-small, mnist or fashion-mnist"
         raise ConfigError("data", config.data, remedy)
     if data.classes != CLASSES:
-        remedy = f"has {data.classes} classes; the attacked nets have {CLASSES}"
+        remedy = f"has {data.classes} classes; the attacked models have {CLASSES}"
         raise ConfigError("data", config.data, remedy)
 
 
@@ -103,7 +105,11 @@ def examples_of(config: Config, data: Data) -> tuple[np.ndarray, np.ndarray]:
 
 
 def surfaces_of(played: Played, targets: list[int], sizes: list[int], seed: int) -> list[Surface]:
-    """All surfaces for these targets; sizes are those of the sums."""
+    """All surfaces for the targets, participant ids; `sizes` are the group sizes of the sums.
+
+    `seed` chooses the other members of sums whose group was not played. Raises `ValueError` for a
+    target that has not been in a group.
+    """
     missing = [i for i in targets if i not in played.first]
     if missing:
         raise ValueError(f"Argument 'targets' must have been in a group; {missing} were not.")
@@ -115,7 +121,7 @@ def surfaces_of(played: Played, targets: list[int], sizes: list[int], seed: int)
         shown = played.first[target]
         header = header_of(shown)
         others = [i for i in header.sharers if i != target]
-        clip = shown["clip"]  # without sharing an update is clipped, too
+        clip = shown["clip"]  # a protocol without sharing clips updates too
         plain.append(np.clip(shown["updates"][header.slot(target)], -clip, clip))
         bits = int(shown["fraction_bits"])
         server = view_of(shown, Adversary(server=True))
@@ -131,7 +137,7 @@ def surfaces_of(played: Played, targets: list[int], sizes: list[int], seed: int)
     alone = [[target] for target in targets]
     found = [
         Surface("plain update", 1, "no claim", np.stack(plain), alone),
-        Surface("one upload", 1, "tells nothing", np.stack(uploads), alone),
+        Surface("one upload", 1, "reveals nothing", np.stack(uploads), alone),
     ]
     for size in sorted(set(sizes)):
         if size == group:
@@ -148,13 +154,13 @@ def surfaces_of(played: Played, targets: list[int], sizes: list[int], seed: int)
 
 
 def decoded(words: UInt32[np.ndarray, " D"], fraction_bits: int, members: int) -> np.ndarray:
-    """Words read as the mean of so many updates, f32 [d]: without the weight word."""
+    """The mean update f32 [d] of `members` participants, from a sum's words without its weight."""
     signed = words[:-1].view(np.int32).astype(np.float32)
     return signed * np.float32(2.0**-fraction_bits) / np.float32(members)
 
 
 def _with_others(target: int, size: int, played: Played, rng: np.random.Generator) -> list[int]:
-    """The target and size - 1 others at random."""
+    """The target and size - 1 other participants, drawn at random."""
     others = np.array([i for i in played.first if i != target])
     return [target, *(int(i) for i in rng.choice(others, size - 1, replace=False))]
 

@@ -1,15 +1,14 @@
-"""The certificate: what a view determines, and what it leaves free, by linear algebra.
+"""The certificate: which updates a view determines, and which it leaves free, by linear algebra.
 
-Everything that is seen is linear in the honest members' updates and in randomness that the
-adversary does not know: every such share, or polynomial coefficient, is uniform and independent of
-the rest. Combinations of what was seen in which all of it cancels are the sums of updates that are
-*known*; everything else that was seen is uniform whatever the updates are. A participant is
-*determined* if its unit vector is in the span of the known sums, and *free* if its update can be
-anything: then, for every value of it, some updates of the others give the same view with the same
-probability.
+Every message in a view is linear in the honest members' updates and in randomness that the
+adversary does not know. Each unknown share, or polynomial coefficient, is uniform and independent
+of the rest. Linear combinations of messages in which all this randomness cancels give the *known*
+sums of updates. Everything else in the view is uniform, whatever the updates are. A participant is
+*determined* if its unit vector is in the span of the known sums. Otherwise it is *free*: for every
+value of its update, some updates of the others give the same view with the same probability.
 
-In secagg the secrets come first: those of which the view holds t shares are known, and so are the
-masks that they give (`secrets`).
+For secagg the secrets are solved first: a secret is known if the view holds t of its shares, and so
+are the masks that it expands to (`secrets`).
 """
 
 from collections.abc import Sequence
@@ -26,14 +25,14 @@ from ssddl_jax.privacy.secrets import known_masks
 from ssddl_jax.privacy.views import View
 
 _MOST_ENTRIES = 1 << 26
-Equation = tuple[Message, dict[int, int], dict[tuple[int, ...], int]]  # seen = updates + masks
+Equation = tuple[Message, dict[int, int], dict[tuple[int, ...], int]]  # message = updates + masks
 
 
 class Certificate(NamedTuple):
-    """What an adversary knows of the honest members after one round."""
+    """What an adversary knows about the honest members after one round."""
 
     honest: list[int]  # ids whose updates were shared
-    known: Matrix  # u64 [rank, honest], reduced: coefficients of the sums that are known
+    known: Matrix  # u64 [rank, honest], reduced: coefficients of the known sums
     rank: int
     determined: list[int]  # ids
     free: list[int]  # ids
@@ -41,24 +40,24 @@ class Certificate(NamedTuple):
 
     @property
     def exposed(self) -> float:
-        """The share of honest members that are determined."""
+        """The fraction of honest members that are determined."""
         return len(self.determined) / max(1, len(self.honest))
 
 
 class KnownSum(NamedTuple):
-    """sum of coefficient * update over honest members, and its words."""
+    """A known sum of coefficient * update over honest members, and its words."""
 
     coefficients: dict[int, int]
     words: UInt32[np.ndarray, " W"]
 
 
 def modulus_of(header: Header) -> int:
-    """Of the arithmetic that shares are made in."""
+    """The modulus of the arithmetic that shares are computed in."""
     return P if header.rule.field else 1 << header.ring_bits
 
 
 def certificate(header: Header, adversary: Adversary) -> Certificate:
-    """Who is determined and who is free, from public facts alone: no word of a message is used.
+    """Who is determined and who is free. Uses public facts only, no word of any message.
 
     Raises `ConfigError` if the adversary's view cannot be taken, or the system is too large.
     """
@@ -74,18 +73,18 @@ def _certificate(honest: list[int], known: Matrix, modulus: int) -> Certificate:
 
 
 def _signed(residues: Matrix, modulus: int) -> np.ndarray:
-    """Residues of -1, 0, 1 and other small integers as such, i64."""
+    """Small integers i64, from their residues u64."""
     negative = residues > np.uint64(modulus // 2)
     below = (np.uint64(modulus & (1 << 64) - 1) - residues).astype(np.int64)  # 2^64 is 0
     return np.where(negative, -below, residues.astype(np.int64))
 
 
 def over_rounds(rounds: Sequence[Certificate]) -> Certificate:
-    """What one adversary knows after several rounds, if every participant's update stays the same.
+    """What one adversary knows after several rounds in which no participant's update changes.
 
-    `rounds`: certificates of one coalition, whose members count as such in every round. Over the
-    rationals: a sum below the headroom is known as an integer, so that sums subtract and divide.
-    Computed modulo 2^31 - 1, which differs only if that prime divides a minor.
+    `rounds`: certificates of the same coalition, one per round. A sum below the headroom is known
+    as an integer, so the sums of several rounds are combined over the rationals. The elimination
+    runs modulo 2^31 - 1; it differs from the rationals only if that prime divides a minor.
     """
     honest = sorted({i for found in rounds for i in found.honest})
     column = {participant: at for at, participant in enumerate(honest)}
@@ -99,7 +98,7 @@ def over_rounds(rounds: Sequence[Certificate]) -> Certificate:
 
 
 def known_sums(view: View) -> list[KnownSum]:
-    """The sums that the certificate says are known, computed from the view's words."""
+    """The known sums of the certificate, computed from the view's words."""
     header, modulus = view.header, modulus_of(view.header)
     known, combination, equations = _solve(header, view.adversary)
     if not len(known):
@@ -116,7 +115,7 @@ def known_sums(view: View) -> list[KnownSum]:
 
 
 def recover(view: View) -> dict[int, UInt32[np.ndarray, " W"]]:
-    """The encoded updates of the determined members: id -> words, exact."""
+    """The encoded updates of the determined members, exact: id -> u32 [W]."""
     sums = known_sums(view)
     return {
         next(iter(known.coefficients)): known.words
@@ -130,7 +129,7 @@ def _honest(header: Header, adversary: Adversary) -> list[int]:
 
 
 def _solve(header: Header, adversary: Adversary) -> tuple[Matrix, Matrix, list[Equation]]:
-    """Known sums [rank, honest], what combines the equations to them, and the equations."""
+    """(known sums [rank, honest], the combination of equations that gives each, the equations)."""
     modulus = modulus_of(header)
     honest = {i: at for at, i in enumerate(_honest(header, adversary))}
     equations = _equations(header, adversary)
@@ -153,18 +152,46 @@ def _solve(header: Header, adversary: Adversary) -> tuple[Matrix, Matrix, list[E
 
 
 def _equations(header: Header, adversary: Adversary) -> list[Equation]:
-    """What was seen, less what is known of it, in terms of honest updates and unknown masks.
+    """Every message, less its known part, in terms of honest updates and unknown masks.
 
-    The masks of a pair of honest members enter only as s_{j->i} - s_{i->j}: one unknown a pair. In
-    secagg a member's own mask is one more.
+    The masks of a pair of honest members enter only as s_{j->i} - s_{i->j}: one unknown per pair.
+    In secagg a member's self-mask is one more unknown.
     """
     seen = visible(header, adversary)
+    honest = set(_honest(header, adversary))
+    make = _field_equations if header.rule.field else _ring_equations
+    sums = [message for message in seen if message.kind == "aggregate"]
+    summed = {i: 1 for i in header.summed if i in honest}
+    return make(header, seen, honest) + [(message, summed, {}) for message in sums]
+
+
+def _field_equations(header: Header, seen: list[Message], honest: set[int]) -> list[Equation]:
+    """Shamir's shares: the unknowns are the polynomials' coefficients (dealer, degree)."""
+    found: list[Equation] = []
+    for message in seen:
+        if message.kind == "upload":
+            holder, dealers = message.sender, honest
+        elif message.kind == "share":
+            holder, dealers = message.receiver, {message.sender} & honest
+        else:
+            continue
+        if dealers:
+            point = header.slot(holder) + 1
+            degrees = range(1, header.threshold)
+            powers: dict[tuple[int, ...], int] = {
+                (i, degree): pow(point, degree, P) for i in dealers for degree in degrees
+            }
+            found.append((message, dict.fromkeys(dealers, 1), powers))
+    return found
+
+
+def _ring_equations(header: Header, seen: list[Message], honest: set[int]) -> list[Equation]:
+    """Masked uploads: the unknowns are masks (attempt, lower id, higher id) and self-masks."""
     secrets = header.rule.opens == "secrets"
     if secrets:
-        shares = known_masks(header, seen)
+        known = known_masks(header, seen)
     else:
-        shares = {m[1:] for m in seen if m.kind in ("share", "opened")}
-    honest = set(_honest(header, adversary))
+        known = {m[1:] for m in seen if m.kind in ("share", "opened")}
     around: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for attempt in range(len(header.partners)):
         for pair in pairs(header, attempt):
@@ -172,64 +199,52 @@ def _equations(header: Header, adversary: Adversary) -> list[Equation]:
                 around.setdefault((attempt, end), []).append(pair)
     found: list[Equation] = []
     for message in seen:
-        kind, attempt, sender, receiver = message
-        if kind == "aggregate":
-            found.append((message, {i: 1 for i in header.summed if i in honest}, {}))
-        elif header.rule.field:
-            holder = sender if kind == "upload" else receiver
-            dealers = honest if kind == "upload" else {sender} & honest
-            if kind in ("upload", "share") and dealers:
-                point = header.slot(holder) + 1
-                degrees = range(1, header.threshold)
-                powers: dict[tuple[int, ...], int] = {
-                    (i, degree): pow(point, degree, P) for i in dealers for degree in degrees
-                }
-                found.append((message, dict.fromkeys(dealers, 1), powers))
-        elif kind == "upload" and sender in honest:
-            masks: dict[tuple[int, ...], int] = {}
-            for i, j in around.get((attempt, sender), []):
-                if (attempt, i, j) not in shares:
-                    masks[attempt, min(i, j), max(i, j)] = 1 if sender == max(i, j) else -1
-            if secrets and (0, sender, sender) not in shares:
-                masks[0, sender, sender] = 1
-            found.append((message, {sender: 1}, masks))
+        kind, attempt, sender, _ = message
+        if kind != "upload" or sender not in honest:
+            continue
+        masks: dict[tuple[int, ...], int] = {}
+        for i, j in around.get((attempt, sender), []):
+            if (attempt, i, j) not in known:
+                masks[attempt, min(i, j), max(i, j)] = 1 if sender == max(i, j) else -1
+        if secrets and (0, sender, sender) not in known:
+            masks[0, sender, sender] = 1
+        found.append((message, {sender: 1}, masks))
     return found
 
 
 def _right_side(view: View, equation: Equation) -> np.ndarray:
-    """The words of a seen message less what the adversary knows of it: u64 [words]."""
+    """The words of a message, less the part that the adversary knows: u64 [words]."""
     message, header, modulus = equation[0], view.header, modulus_of(view.header)
     total = _as_values(view.words[message], header, message.kind)
-
-    def less(other: Message, sign: int) -> None:
-        nonlocal total
-        value = _as_values(view.words[other], header, other.kind)
-        total = combined(
-            np.array([[1, sign % modulus]], np.uint64), np.stack([total, value]), modulus
-        )[0]
-
-    own = [m for m in view.words if m.kind == "update"]
-    if message.kind == "aggregate":
-        for other in own:
-            if other.sender in header.summed:
-                less(other, -1)
-    elif header.rule.field:
-        if message.kind == "upload":  # shares that the coalition dealt are known
-            for other in own:
-                less(Message("share", 0, other.sender, message.sender), -1)
-    else:
-        kinds = ("mask",) if header.rule.opens == "secrets" else ("share", "opened")
-        known = {m[1:]: m for m in view.words if m.kind in kinds}
-        for (attempt, dealer, holder), other in known.items():  # seen twice, it counts once
-            if attempt == message.attempt and holder == message.sender:
-                less(other, -1)
-            elif attempt == message.attempt and dealer == message.sender:
-                less(other, 1)
+    for known, sign in _known_terms(view, message):
+        value = _as_values(view.words[known], header, known.kind)
+        weights = np.array([[1, sign % modulus]], np.uint64)
+        total = combined(weights, np.stack([total, value]), modulus)[0]
     return total
 
 
+def _known_terms(view: View, message: Message) -> list[tuple[Message, int]]:
+    """(known message, sign): what to add to a message to remove its known part."""
+    header = view.header
+    own = [m for m in view.words if m.kind == "update"]
+    if message.kind == "aggregate":
+        return [(update, -1) for update in own if update.sender in header.summed]
+    if header.rule.field:
+        if message.kind != "upload":
+            return []
+        # The coalition knows the shares that it dealt.
+        return [(Message("share", 0, m.sender, message.sender), -1) for m in own]
+    kinds = ("mask",) if header.rule.opens == "secrets" else ("share", "opened")
+    known = {m[1:]: m for m in view.words if m.kind in kinds}  # each mask once
+    terms = []
+    for (attempt, dealer, holder), mask in known.items():
+        if attempt == message.attempt and message.sender in (dealer, holder):
+            terms.append((mask, -1 if holder == message.sender else 1))
+    return terms
+
+
 def _as_values(words: np.ndarray, header: Header, kind: str) -> np.ndarray:
-    """Message words as u64 residues of the modulus."""
+    """A message's words as residues u64 of the modulus."""
     if header.rule.field and kind in ("update", "aggregate"):
         return (words.view(np.int32).astype(np.int64) % P).astype(np.uint64)
     if header.ring_bits == 32 or header.rule.field:
@@ -239,7 +254,7 @@ def _as_values(words: np.ndarray, header: Header, kind: str) -> np.ndarray:
 
 
 def _as_words(values: np.ndarray, header: Header) -> np.ndarray:
-    """The inverse of `_as_values` for an update: words as they were encoded."""
+    """The inverse of `_as_values` for an update: the encoded words u32 [W]."""
     if header.rule.field:
         signed = np.where(values > P // 2, values.astype(np.int64) - P, values.astype(np.int64))
         return signed.astype(np.int32).view(np.uint32)

@@ -1,9 +1,9 @@
-"""The secrecy game: two worlds of messages with one sum, and a classifier that tries to tell which.
+"""The indistinguishability game: a classifier guesses which of two worlds a view comes from.
 
-World 0 and world 1 are two sets of messages that a group may have; their sums are equal, so what
-the server is meant to learn does not tell. The same sharing code as in a round uploads them, many
-times under fresh chains; a classifier trains on half of the views and is scored on the other half
-by the area under the ROC curve (AUC): 0.5 is guessing, 1 is certainty.
+World 0 and world 1 are two sets of messages of a group. Their sums are equal, so what the server is
+meant to learn does not separate them. The sharing code of a round produces the uploads of each
+world many times, under fresh chains. A classifier trains on half of the views and is scored on the
+other half by the area under the ROC curve (AUC): 0.5 is guessing, 1 is certainty.
 """
 
 from collections.abc import Callable
@@ -24,30 +24,30 @@ from ssddl_jax.core.arithmetic.randomness import initial_chain, public_key
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing
 
 _BYTES = (0, 8, 16, 24)  # shifts of a word's bytes
-_SIDE_BY_SIDE = 200  # views that share in one vectorised step
+_SIDE_BY_SIDE = 200  # views computed in one vectorised step
 _HIDDEN = 16
 _BATCH = 250
 _EPOCHS = 6
 _RATE = 1e-3
-_DECAY = 1.0  # views are all noise but for a fault: little is fitted by chance
+_DECAY = 1.0  # strong: without a fault views are noise, which should not be fitted
 
 
 class Distinguished(NamedTuple):
-    """How well the classifier told held-out views apart."""
+    """How well the classifier separated the held-out views."""
 
     auc: float
     error: float  # standard error of `auc`
-    held_out: int  # views, of both worlds, that it never trained on
+    held_out: int  # views of both worlds that were not trained on
 
 
 def auc(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
     """Area under the ROC curve, and its standard error.
 
-    By ranks, a tie counting one half; the error is Hanley and McNeil's (1982), which assumes
-    independent scores and is 0 at an area of exactly 0 or 1.
+    Computed from ranks; a tie counts one half. The standard error is that of Hanley and McNeil
+    (1982): it assumes independent scores and is 0 at an area of exactly 0 or 1.
 
     Args: scores [m]; labels [m], true for those that should score higher. Raises `ValueError` if
-    lengths differ or one kind is missing.
+    the lengths differ or all labels are equal.
     """
     values, positive = np.asarray(scores, np.float64), np.asarray(labels, bool)
     if values.ndim != 1 or values.shape != positive.shape:
@@ -87,11 +87,12 @@ def uploads(
     chains: UInt32[Array, "count 8"],
     members: Bool[Array, " n"] | None = None,
 ) -> UInt32[Array, "count n W"]:
-    """What the server sees when the same messages are shared under each of the chains.
+    """What the server receives when the same messages are shared under each of the chains.
 
-    The builder is the package's, as in a round; one public graph throughout. `members`: who deals
-    shares (default all); all upload. With one dealer under `shamir`, upload j is the share that
-    holder j has of it, so that a view of some columns is what a coalition of holders holds.
+    `builder` makes the scheme, as in a round; the public graph is the same for all chains.
+    `members`: who deals shares (default: all); everybody uploads. With one dealer under `shamir`,
+    upload j is holder j's share of its message, so a view of some columns is what a coalition of
+    holders has.
     """
     deal = jnp.ones(scheme.size, bool) if members is None else members
     return _uploads(builder, scheme, messages, chains, deal)
@@ -107,7 +108,7 @@ def _uploads(
 ) -> UInt32[Array, "count n W"]:
     sharing = builder(scheme)
     dealt = jnp.where(deal[:, None], messages, jnp.uint32(0))
-    told = Messages(scheme.ring.sum(dealt), jnp.zeros(scheme.width, jnp.uint32), dealt)
+    given = Messages(scheme.ring.sum(dealt), jnp.zeros(scheme.width, jnp.uint32), dealt)
 
     def view(chain: UInt32[Array, "8"]) -> UInt32[Array, "n W"]:
         attempt = Attempt(
@@ -119,7 +120,7 @@ def _uploads(
             members=deal,
             alive=jnp.ones(scheme.size, bool),
         )
-        each = sharing.share(attempt, told).each
+        each = sharing.share(attempt, given).each
         assert each is not None
         return each
 
@@ -127,11 +128,11 @@ def _uploads(
 
 
 def features(views: UInt32[Array, "views *rounds members W"]) -> Float32[Array, "views F"]:
-    """What a classifier is shown: every word as a signed number, its bytes, its top and low bit;
-    the differences between members, and between rounds where a view holds several.
+    """The classifier's inputs: every word as a signed number, its bytes, its highest and lowest
+    bit; the differences between members, and between rounds if a view holds several.
 
     Differences are taken in the ring of 2^32 before they become numbers. Small rings and the field
-    are embedded in it: their differences only lose the wrap, which the bits show.
+    are embedded in it; their differences lose only the wrap, which the bits show.
     """
     rounds = views if views.ndim == 4 else views[:, None]
     count, times, members, _ = rounds.shape
@@ -153,19 +154,19 @@ def _pairs(count: int) -> list[tuple[int, int]]:
 
 
 def distinguish(world0: ArrayLike, world1: ArrayLike, seed: int = 0) -> Distinguished:
-    """Trains on the even views of two worlds and tells the odd ones apart.
+    """Trains on the even views of two worlds and classifies the odd ones.
 
     The classifier is a logistic regression plus a small network of one hidden layer, trained
-    together by AdamW on standardised `features`. All randomness is the seed's.
+    together by AdamW on standardised `features`. All randomness comes from the seed.
 
-    Args: u32 [views, members, W] or [views, rounds, members, W], of one shape for both worlds.
-    Raises `ValueError` if shapes differ or there are fewer than two views.
+    Args: u32 [views, members, W] or [views, rounds, members, W], the same shape for both worlds.
+    Raises `ValueError` if the shapes differ or there are fewer than two views.
     """
     first, second = np.asarray(world0), np.asarray(world1)
     if first.shape != second.shape or first.ndim not in (3, 4) or first.shape[0] < 2:
         raise ValueError(
             "Arguments 'world0' and 'world1' must be [views, members, W] or "
-            f"[views, rounds, members, W], alike, not {first.shape} and {second.shape}."
+            f"[views, rounds, members, W] of one shape, not {first.shape} and {second.shape}."
         )
     half = first.shape[0] // 2
     views = [np.concatenate([w[s : 2 * half : 2] for w in (first, second)]) for s in (0, 1)]
@@ -182,7 +183,7 @@ def _held_out_scores(
     held: UInt32[Array, "views *rounds members W"],
     key: Array,
 ) -> Float32[Array, " views"]:
-    """Logits of the held-out views; higher is world 1."""
+    """Logits of the held-out views; a high one means world 1."""
     shown = features(seen)
     mean = jnp.mean(shown, axis=0)
     deviation = jnp.std(shown, axis=0)

@@ -1,8 +1,8 @@
-"""Exact elimination over Z_2^32, Z_2^64 or a prime field, on the host, in NumPy's uint64.
+"""Exact Gaussian elimination over Z_2^32, Z_2^64 or a prime field, on the host, in NumPy's uint64.
 
-In a ring only odd entries can be divided by. The matrices of additive sharing are those of a
-graph's vertices and edges (totally unimodular): all their pivots are 1 or -1, so that what is found
-holds over every ring. A row without an invertible entry is refused, not guessed at.
+In a ring of 2^b only odd entries are invertible. The matrices of additive sharing are incidence
+matrices of graphs (totally unimodular): all their pivots are 1 or -1, so the results hold over
+every ring. A row without an invertible entry raises an error.
 """
 
 from typing import NamedTuple
@@ -13,20 +13,20 @@ Matrix = np.ndarray  # u64 [rows, columns], entries below the modulus
 
 
 class Reduced(NamedTuple):
-    """A matrix in reduced echelon form, and how its rows came about.
+    """A matrix in reduced echelon form, and how its rows combine the original ones.
 
-    `rows` = `combination` @ the matrix (modulo the modulus); `pivots` are its leading columns; the
+    `rows` = `combination` @ the matrix, modulo the modulus; `pivots` are the leading columns; the
     rows of `vanishing` combine the matrix to zero.
     """
 
     rows: Matrix  # [rank, columns]
-    combination: Matrix  # [rank, rows before]
+    combination: Matrix  # [rank, original rows]
     pivots: list[int]
-    vanishing: Matrix  # [rows before - rank, rows before]
+    vanishing: Matrix  # [original rows - rank, original rows]
 
 
 def residues(matrix: np.ndarray, modulus: int) -> Matrix:
-    """Signed integers i64, or residues u64, as residues."""
+    """Signed integers i64 as residues u64; residues u64 are copied."""
     if matrix.dtype == np.uint64:
         return matrix.copy()
     if modulus == 1 << 64:
@@ -35,14 +35,14 @@ def residues(matrix: np.ndarray, modulus: int) -> Matrix:
 
 
 def times(a: np.ndarray, b: np.ndarray, modulus: int) -> np.ndarray:
-    """Products of residues, elementwise; a modulus is a power of two up to 2^64, or below 2^32."""
+    """Elementwise products of residues; the modulus is a power of two up to 2^64, or below 2^32."""
     with np.errstate(over="ignore"):
         product = a * b
     return product if modulus == 1 << 64 else product % np.uint64(modulus)
 
 
 def combined(weights: Matrix, values: np.ndarray, modulus: int) -> np.ndarray:
-    """weights [s, r] @ values u64 [r, W] modulo the modulus."""
+    """weights u64 [s, r] @ values u64 [r, W], modulo the modulus."""
     total = np.zeros((len(weights), values.shape[1]), np.uint64)
     for column, value in zip(weights.T, values, strict=True):
         used = np.flatnonzero(column)
@@ -53,7 +53,7 @@ def combined(weights: Matrix, values: np.ndarray, modulus: int) -> np.ndarray:
 
 
 def reduce_rows(matrix: np.ndarray, modulus: int) -> Reduced:
-    """Gauss-Jordan elimination. Raises `ArithmeticError` for a row without invertible entry."""
+    """Gauss-Jordan elimination. Raises `ArithmeticError` for a row without an invertible entry."""
     rows = residues(matrix, modulus)
     count = len(rows)
     track = np.eye(count, dtype=np.uint64)
@@ -65,7 +65,7 @@ def reduce_rows(matrix: np.ndarray, modulus: int) -> Reduced:
             continue
         units = entries if modulus % 2 else entries[rows[at, entries] % np.uint64(2) == 1]
         if not len(units):
-            raise ArithmeticError("a row has no entry that can be divided by in this ring")
+            raise ArithmeticError("a row has no invertible entry in this ring")
         pivot = int(units[0])
         inverse = np.uint64(pow(int(rows[at, pivot]), -1, modulus))
         rows[at], track[at] = (times(x[at], np.array(inverse), modulus) for x in (rows, track))

@@ -1,9 +1,9 @@
-"""Exposure against coalition size and against rounds: who is determined, by linear algebra alone.
+"""Exposure by coalition size and by number of rounds: who is determined, by linear algebra alone.
 
-Nothing is trained here. Against coalitions: one round's certificates for random coalitions that
-include the server. Against rounds: the sums of groups that change from round to round, of updates
-that do not (the case in which differencing works; where updates change, sums of them do not
-subtract). A participant is exposed once its unit vector is in the row space of the sums.
+Nothing is trained. By coalition: certificates of one round for random coalitions that include the
+server. By round: groups change from round to round and updates do not, which is when differencing
+works; if updates change, their sums cannot be subtracted. A participant is exposed once its unit
+vector is in the row space of the sums.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ from ssddl_jax.privacy.messages import Adversary, Header
 
 
 class Exposure(NamedTuple):
-    """Shares of honest participants that are determined, by coalition size or by round."""
+    """Fractions of honest participants that are determined, by coalition size or by round."""
 
-    at: list[int]
+    at: list[int]  # coalition sizes, or rounds played
     mean: list[float]
     least: list[float]
     most: list[float]
 
 
 def full_header(size: int, neighbours: int, seed: int, round_: int = 0) -> Header:
-    """A round of n members without dropouts: complete if neighbours >= n - 1, else a ring of k."""
+    """A round of n members without dropouts: complete if neighbours >= n - 1, else a ring graph."""
     everybody = jnp.ones(size, bool)
     slots = jnp.arange(size, dtype=jnp.int32)
     if neighbours >= size - 1:
@@ -57,7 +57,7 @@ def full_header(size: int, neighbours: int, seed: int, round_: int = 0) -> Heade
 
 
 def by_coalition(size: int, neighbours: int, draws: int, seed: int) -> Exposure:
-    """Server and c random members, c = 0..n-1: share of the honest members that are determined."""
+    """The server with c random members, c = 0..n-1, in `draws` draws for each c."""
     rng = np.random.default_rng([seed, size, neighbours])
     found = []
     for colluders in range(size):
@@ -74,7 +74,7 @@ def by_coalition(size: int, neighbours: int, draws: int, seed: int) -> Exposure:
 def by_round(
     participants: int, size: int, selection: str, rounds: int, seeds: list[int]
 ) -> Exposure:
-    """The server alone, over rounds 1..R of changing groups and unchanging updates."""
+    """The server alone, after rounds 1..R in which groups change and updates do not."""
     runs = [
         list(determined_by_round(groups(participants, size, selection, rounds, seed), participants))
         for seed in seeds
@@ -97,10 +97,10 @@ def groups(
 
 
 def determined_by_round(chosen: list[np.ndarray], participants: int) -> Iterator[list[int]]:
-    """After each round the participants whose updates the sums so far determine.
+    """Yields, after each round, the participants whose updates the sums so far determine.
 
-    Over the rationals, for sums below the headroom are known as integers: eliminated modulo
-    2^31 - 1, which differs only if that prime divides a minor.
+    Sums below the headroom are known as integers, so the elimination is over the rationals. It runs
+    modulo 2^31 - 1, which differs only if that prime divides a minor.
     """
     known = np.zeros((0, participants), np.uint64)
     for group in chosen:

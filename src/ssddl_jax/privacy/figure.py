@@ -1,4 +1,4 @@
-"""The one picture of a study: what the attacker sees, and how leakage grows."""
+"""The picture of a study: what the attacker reconstructs, and how leakage grows."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from ssddl_jax.privacy.scoring import Score
 from ssddl_jax.privacy.study import Study
 
 _CLEAR = 3.0  # dB above the mean image
-_WHOLE = 34.0  # dB: an input within 0.02 a pixel, what ReLU rows give or do not
+_WHOLE = 34.0  # dB: every pixel within 0.02, the tolerance for ReLU rows
 _INK, _RED, _GREEN = "#222222", "#b2182b", "#1b7837"
 
 
 def draw(study: Study, path: Path) -> None:
-    """Rows of images (original, each surface), PSNR under each; exposure below. Writes a PNG."""
+    """Writes a PNG: images of the original and of each surface with their PSNR; exposure below."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -38,7 +38,7 @@ def draw(study: Study, path: Path) -> None:
             _image(axis, score.images[target], *_label(score, target))
     base = study.mean_image.psnr["mean"]
     top.suptitle(
-        f"What an attacker makes of one target: PSNR in dB (the mean image has {base:.1f} on "
+        f"What an attacker reconstructs of one target: PSNR in dB (mean image: {base:.1f} on "
         "average; red: a leak)",
         fontsize=10,
     )
@@ -58,11 +58,11 @@ def _label(score: Score, target: int) -> tuple[str, str]:
     psnr = float(score.each[target])
     leaks = psnr >= _WHOLE if score.attack == "relu rows" else score.above[target] >= _CLEAR
     text = "exact" if psnr >= 60 else f"{psnr:.1f}"
-    return text + ("" if score.own[target] else ", another's"), _RED if leaks else _GREEN
+    return text + ("" if score.own[target] else ", another member's"), _RED if leaks else _GREEN
 
 
 def _typical(scores: list[Score]) -> int:
-    """The target on whose plain update the attack does middling well."""
+    """The target with the median PSNR when its plain update is attacked."""
     return int(np.argsort(scores[0].each, kind="stable")[len(scores[0].each) // 2])
 
 
@@ -72,14 +72,14 @@ def _curves(figure: Any, study: Study) -> None:
         coalition.plot(found.at, found.mean, marker=".", label=name)
     size = max(found.at[-1] for found in study.coalitions.values()) + 1
     coalition.set(
-        xlabel=f"colluders beside the server, of a group of {size}",
+        xlabel=f"members that collude with the server, of a group of {size}",
         title="honest members determined in one round",
     )
     for name, found in study.rounds.items():
         rounds.plot(found.at, found.mean, label=f"selection {name}")
         rounds.fill_between(found.at, found.least, found.most, alpha=0.2)
     rounds.set(
-        xlabel="rounds, groups of 10 of 40, updates unchanged",
+        xlabel="rounds; groups of 10 of 40, updates unchanged",
         title="participants determined by sums (differencing)",
     )
     at = [leak.members for leak in study.leaks]
@@ -90,7 +90,7 @@ def _curves(figure: Any, study: Study) -> None:
     sums.set_xticks(at, [str(n) for n in at])
     sums.minorticks_off()
     batch = study.config.batch_size
-    sums.set(xlabel=f"members of the sum, batch {batch}", title="inputs that ReLU rows give")
+    sums.set(xlabel=f"members in the sum, batch {batch}", title="inputs recovered from ReLU rows")
     for axis in (coalition, rounds, sums):
         axis.set_ylim(-0.03, 1.03)
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")

@@ -1,10 +1,10 @@
-"""Who sees which messages of a round (docs/protocol.md, section 7): public facts alone, no words.
+"""Who sees which messages of a round (docs/protocol.md, section 7), from public facts alone.
 
     header = header_of(transcript)            who took part
     seen = visible(header, adversary)         the messages that this adversary sees
 
-Honest but curious parties; messages between participants are encrypted, so that whoever listens
-learns who wrote to whom, and how much.
+All parties are honest but curious. Messages between participants are encrypted: a listener learns
+who wrote to whom, and how much.
 """
 
 from typing import Any, NamedTuple
@@ -15,20 +15,22 @@ from jaxtyping import Bool, Int32
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.config.rules import RULES, Rule
 
-SERVER = -1  # stands for the server as a sender or receiver
+SERVER = -1  # the server as a sender or receiver
 
 
 class Adversary(NamedTuple):
-    """Who looks: any union of the server, some participants, and a listener on all links."""
+    """An adversary: any union of the server, some participants, and a listener on all links."""
 
     server: bool = False
     coalition: frozenset[int] = frozenset()  # participant ids
-    late: bool | frozenset[int] = False  # the vanished (or these) whose uploads still reach it
-    links: bool = False  # sees that messages travel, encrypted
+    late: bool | frozenset[int] = (
+        False  # the vanished members (or these) whose uploads still arrive
+    )
+    links: bool = False  # sees encrypted traffic
 
 
 class Header(NamedTuple):
-    """Who took part in a round: public to server and participants; slots are positions 0..n-1."""
+    """Who took part in a round. Known to the server and all members; slots are positions 0..n-1."""
 
     group: Int32[np.ndarray, " n"]  # global ids
     finite: Bool[np.ndarray, " n"]  # dealt shares in attempt 0
@@ -41,11 +43,11 @@ class Header(NamedTuple):
     void: bool
     engine: str
     transport: str
-    least_summed: int = 3  # updates that a sum must hold; if fewer could share, nothing was sent
+    least_summed: int = 3  # members that a sum needs; if fewer could share, nothing was sent
 
     @property
     def rule(self) -> Rule:
-        """The record of its dropout rule."""
+        """The record of the dropout rule."""
         return RULES[self.dropout_rule]
 
     def slot(self, participant: int) -> int:
@@ -54,42 +56,42 @@ class Header(NamedTuple):
 
     @property
     def sharers(self) -> list[int]:
-        """Ids of those who dealt shares in attempt 0."""
+        """Ids of the members that dealt shares in attempt 0."""
         return [int(i) for i in self.group[self.finite]]
 
     @property
     def survivors(self) -> list[int]:
-        """Ids of those who uploaded in the final attempt."""
+        """Ids of the members that uploaded in the final attempt."""
         return [int(i) for i in self.group[self.alive]]
 
     @property
     def vanished(self) -> list[int]:
-        """Ids of those who shared in attempt 0 and did not upload."""
+        """Ids of the members that shared in attempt 0 and did not upload."""
         return [int(i) for i in self.group[self.finite & ~self.alive]]
 
     @property
     def summed(self) -> list[int]:
-        """Ids of those whose updates the aggregate holds."""
+        """Ids of the members whose updates the aggregate holds."""
         return self.sharers if self.rule.holds_sharers else self.survivors
 
     def counted(self, attempt: int, participant: int) -> bool:
-        """Whether the member's upload of this attempt came in and was used."""
+        """Whether the member's upload of this attempt arrived and was used."""
         final = attempt == len(self.partners) - 1 and not self.void
         return final and bool(self.alive[self.slot(participant)])
 
 
 class Message(NamedTuple):
-    """One thing seen, by what it is; `kind` is
+    """One item of a view. `kind` is
 
     update     a member's own encoded update (sender = receiver)
     share      what the dealer (sender) gave the holder (receiver)
-    upload     what a member sent the server
-    opened     a share whose key the survivors opened to the server (rule reveal); in secagg the
+    upload     what a member sent to the server
+    opened     a share whose key the survivors sent to the server (rule reveal); in secagg the
                receiver's share of one of the sender's secrets
     seed, key  in secagg a colluder's own self-mask seed, or mask key
-    seed share, key share    and what the dealer (sender) gave the holder (receiver) of them
-    aggregate  the round's sum: the server's, and through the new parameters everybody's
-    parameters the model sent to a member: a listener's only
+    seed share, key share    the dealer's (sender's) share of it, held by the receiver
+    aggregate  the round's sum: known to the server and, through the new parameters, to all members
+    parameters the model sent to a member: only a listener's view holds it
     """
 
     kind: str
@@ -121,24 +123,29 @@ def header_of(transcript: dict[str, Any]) -> Header:
 
 
 def visible(header: Header, adversary: Adversary) -> list[Message]:
-    """The messages that an adversary sees. Raises `ConfigError` where there is none to be had.
+    """The messages that an adversary sees.
 
-    Of a void round the server has the survivors' uploads of attempt 0 if somebody vanished, which
-    was noticed only then; if too few could share in the first place nothing was sent. Under retry
-    it has the survivors' uploads of both attempts: a cautious reading. Engine ideal makes the
-    final attempt only.
+    In a void round the server holds the survivors' uploads of attempt 0 if a member vanished, since
+    that is noticed only afterwards. If too few members could share, nothing was sent. Under rule
+    retry it holds the survivors' uploads of both attempts, a conservative assumption. Engine ideal
+    computes the final attempt only.
+
+    Raises `ConfigError` if the view cannot be taken: the coalition is not in the group, engine
+    ideal has no shares to show, or a late member has not vanished.
     """
     strangers = sorted(adversary.coalition - {int(i) for i in header.group})
     if strangers:
-        remedy = "the coalition must be members of the round's group"
+        remedy = "all colluders must be members of the round's group"
         raise ConfigError("coalition", ", ".join(map(str, strangers)), remedy)
     if header.engine == "ideal" and (adversary.coalition or adversary.late or adversary.links):
-        remedy = "has no shares: only the server's view can be taken; use engine pairwise"
+        remedy = "has no shares, so only the server's view exists; use engine pairwise"
         raise ConfigError("engine", "ideal", remedy)
     late = late_ids(header, adversary)
     strangers = sorted(set(late) - set(header.vanished))
     if strangers or (late and not adversary.server):
-        remedy = "late uploads are of the vanished, and reach the server"
+        remedy = (
+            "late uploads come from vanished members, and the adversary must include the server"
+        )
         raise ConfigError("late", ", ".join(map(str, strangers or late)), remedy)
     sent = _anything_sent(header)
     seen = [Message("update", 0, i, i) for i in header.sharers if i in adversary.coalition]
@@ -156,10 +163,10 @@ def visible(header: Header, adversary: Adversary) -> list[Message]:
 
 
 def sealed(header: Header, late: list[int], width: int, dimension: int) -> dict[Message, int]:
-    """What travels on the links, encrypted: who writes to whom, and how many words.
+    """The encrypted messages on the links: who writes to whom, and how many words.
 
-    Shares travel under transport explicit, and where both ends cannot derive them (in secagg, of
-    both secrets).
+    Shares are sent under transport explicit, and whenever the two ends cannot derive them (in
+    secagg: a share of each of the two secrets).
     """
     found = {Message("parameters", 0, SERVER, int(i)): dimension for i in header.group}
     if not _anything_sent(header):
@@ -179,19 +186,19 @@ def sealed(header: Header, late: list[int], width: int, dimension: int) -> dict[
         alive = set(header.survivors)
         for message in _opened(header):
             by_holder = secrets or message.sender not in alive
-            told_by = message.receiver if by_holder else message.sender
-            key = Message("opened", 0, told_by, SERVER)
+            opener = message.receiver if by_holder else message.sender
+            key = Message("opened", 0, opener, SERVER)
             found[key] = found.get(key, 0) + 8
     return found
 
 
 def late_ids(header: Header, adversary: Adversary) -> list[int]:
-    """Whose uploads come too late."""
+    """Ids of the members whose uploads arrive too late."""
     return header.vanished if adversary.late is True else sorted(adversary.late or ())
 
 
 def uploads_sent(header: Header, late: list[int]) -> list[Message]:
-    """Uploads that reach the server; late ones are of attempt 0."""
+    """Uploads that reach the server; late ones belong to attempt 0."""
     last = len(header.partners) - 1
     attempts = [last] if header.engine == "ideal" else range(last + 1)
     seen = [Message("upload", a, i, SERVER) for a in attempts for i in header.survivors]
@@ -205,7 +212,7 @@ def _anything_sent(header: Header) -> bool:
 
 
 def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
-    """(dealer, holder) of every share of an attempt: ids."""
+    """(dealer, holder) of every share of an attempt, as ids."""
     if header.rule.field:
         return [(i, j) for i in header.sharers for j in header.sharers]
     table = header.partners[attempt]
@@ -219,7 +226,7 @@ def pairs(header: Header, attempt: int) -> list[tuple[int, int]]:
 
 
 def holders(header: Header) -> list[tuple[int, int]]:
-    """(owner, holder) of the shares of a member's secrets in secagg: its partners and itself."""
+    """(owner, holder) of every share of a secret in secagg; a member also holds one of its own."""
     sharers = set(header.sharers)
     return [
         (i, j)
@@ -247,9 +254,11 @@ def _shares_seen(header: Header, coalition: frozenset[int]) -> list[Message]:
 
 
 def _opened(header: Header) -> list[Message]:
-    """What the survivors open to the server: under reveal the shares between them and the vanished,
-    whose keys cancel them; in secagg what each of them holds of every member, of its self-mask's
-    seed or, if it vanished, of its mask key.
+    """What the survivors open to the server.
+
+    Under reveal: the shares between survivors and vanished members, whose keys cancel them. In
+    secagg: each survivor's shares of the other members' self-mask seeds, or of their mask keys if
+    they vanished.
     """
     gone, here = set(header.vanished), set(header.survivors)
     if header.rule.opens == "secrets":

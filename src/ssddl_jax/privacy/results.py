@@ -1,4 +1,4 @@
-"""A study as JSON, and as tables for people."""
+"""A study as JSON and as Markdown tables."""
 
 from functools import partial
 from pathlib import Path
@@ -12,23 +12,23 @@ from ssddl_jax.privacy.study import Study
 from ssddl_jax.running.environment import device_name, versions
 
 ROUNDS_NOTE = (
-    "One step of every member on its own batch; the server's update is left out, so that all "
-    "rounds start from the same parameters: the best case for the attacker. A simulation."
+    "Every member takes one step on its own batch. The server's update is skipped, so all rounds "
+    "start from the same parameters: the best case for the attacker. This is a simulation."
 )
 
 NEAREST_NOTE = (
-    "`relu rows` is scored against the member of the sum whose input it is nearest to, for "
-    "anybody's input is a leak, and so is the mean image beside it; all else against the target."
+    "`relu rows` and its mean image are scored against the member of the sum whose input is "
+    "nearest, because any member's input is a leak. Everything else is scored against the target."
 )
 
 MATCHING_NOTE = (
-    "`dlg` and `inverting gradients` look for one image: that they fail on sums is no evidence "
+    "`dlg` and `inverting gradients` search for one image: their failure on sums does not show "
     "that sums are safe (see the ReLU rows)."
 )
 
 
 def as_json(study: Study) -> dict[str, Any]:
-    """Every number of a study."""
+    """All numbers of a study, as `attack.json` holds them."""
     config = study.config
     return {
         "settings": {
@@ -65,7 +65,7 @@ def as_json(study: Study) -> dict[str, Any]:
 
 
 def score_json(score: Score) -> dict[str, Any]:
-    """One attack on one surface."""
+    """One attack on one surface, without its images."""
     kept = score._asdict()
     del kept["images"], kept["above"]
     return {
@@ -77,7 +77,7 @@ def score_json(score: Score) -> dict[str, Any]:
 
 
 def write(study: Study, directory: Path) -> dict[str, Any]:
-    """Writes attack.json, attack.md and attack.png into a folder; returns the JSON's content."""
+    """Writes attack.json, attack.md and attack.png into a folder; returns what the JSON holds."""
     from ssddl_jax.privacy.figure import draw
 
     found = as_json(study)
@@ -86,13 +86,13 @@ def write(study: Study, directory: Path) -> dict[str, Any]:
 
 
 def markdown(study: Study) -> str:
-    """Tables for people."""
+    """The tables of `attack.md`."""
     base = study.mean_image.psnr
     lines = [
         f"{len(study.truths)} targets, batch {study.config.batch_size}; PSNR in dB, mean (95 % "
-        f"interval); the mean image has {_spread(base)}",
+        f"interval); mean image: {_spread(base)}",
         "",
-        "| attack | on | the claim | PSNR | SSIM | label (iDLG) | better than the mean image |",
+        "| attack | surface | claim | PSNR | SSIM | label (iDLG) | beats the mean image |",
         "|---|---|---|---:|---:|---:|---|",
     ]
     for s in study.scores:
@@ -105,20 +105,22 @@ def markdown(study: Study) -> str:
     for found in study.recovered:
         lines.append(
             f"- {found.name}: {found.exact} of {found.targets} updates recovered exactly"
-            + (f", from {found.rounds} rounds' sums" if found.rounds > 1 else "")
+            + (f", from the sums of {found.rounds} rounds" if found.rounds > 1 else "")
         )
     if study.config.batch_size > 1:
-        lines.append("- differencing: left out; with batches its updates differ in the last bit")
+        lines.append(
+            "- differencing: not run; with batches a participant's updates differ in the last bit"
+        )
     return "\n".join([*lines, "", ROUNDS_NOTE, ""])
 
 
 def leak_table(leaks: list[Leak]) -> list[str]:
-    """Recovered share: one row a batch size, one column a group size."""
+    """The recovered share: a row per batch size, a column per group size."""
     sizes = sorted({leak.members for leak in leaks})
     at = {(leak.batch, leak.members): leak for leak in leaks}
     head = " | ".join(f"n = {size}" for size in sizes)
     lines = [
-        "Share of a sum's examples that its ReLU rows give, every pixel to 0.02:",
+        "Share of a sum's examples that its ReLU rows recover, every pixel within 0.02:",
         "",
         f"| batch | {head} |",
         "|---:|" + "---:|" * len(sizes),

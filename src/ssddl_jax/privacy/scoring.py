@@ -1,4 +1,4 @@
-"""Scores: how near an attacker's images are to the truth, beside the mean image, with intervals."""
+"""Scores: how close an attacker's images are to the true ones, compared with the mean image."""
 
 from typing import Any, NamedTuple
 
@@ -11,25 +11,25 @@ from ssddl_jax.privacy.attacks import images, linear_layer
 
 _LEVEL = 0.95
 
-# Of vectors [T, d] (mean updates) the attacker's images [T, 28, 28] and labels [T].
+# What an attack returns for vectors [T, d]: images [T, 28, 28] and labels [T].
 Guess = tuple[Float32[np.ndarray, "T 28 28"], Int32[np.ndarray, " T"]]
 
 
 class Score(NamedTuple):
-    """One attack on one surface, over all targets; intervals are of the mean, 95 %."""
+    """One attack on one surface, over all targets; intervals are 95 % intervals of the mean."""
 
     attack: str
     surface: str
     members: int
     claim: str
     mse: dict[str, float]
-    psnr: dict[str, float]  # dB; with the median
+    psnr: dict[str, float]  # dB
     ssim: dict[str, float]
     label_accuracy: dict[str, float]
-    over_mean_image: dict[str, float]  # dB above the mean image, pair by pair
+    over_mean_image: dict[str, float]  # dB above the mean image, target by target
     images: Float32[np.ndarray, "T 28 28"]
     each: Float32[np.ndarray, " T"]  # PSNR
-    above: Float32[np.ndarray, " T"]  # PSNR less the mean image's
+    above: Float32[np.ndarray, " T"]  # PSNR minus that of the mean image
     whose: Int32[np.ndarray, " T"]  # the participant that each image is scored against
 
     @property
@@ -39,12 +39,12 @@ class Score(NamedTuple):
 
     @property
     def beats_mean_image(self) -> bool:
-        """Whether the whole interval lies above the mean image; one value has no interval."""
+        """Whether the whole interval lies above the mean image; needs more than one value."""
         return self.over_mean_image["low"] > 0 and self.over_mean_image["count"] > 1
 
 
 class Leak(NamedTuple):
-    """Share of the examples in a sum that its ReLU rows give to within 0.02 a pixel."""
+    """The share of a sum's examples that its ReLU rows recover, every pixel within 0.02."""
 
     members: int
     batch: int
@@ -60,9 +60,11 @@ def score_of(
     average: np.ndarray,
     blind: np.ndarray | None = None,
 ) -> Score:
-    """Scores images against the nearest example of the participants in `whose`, and the mean
-    image against that of those in `blind`, by default the same; with `blind` it is sums that are
-    scored, each once.
+    """Scores each image against the nearest example of the participant in `whose` [T].
+
+    `average` f32 [28, 28] is the mean image. It is scored against the nearest example of the
+    participant in `blind` [T], by default the same as `whose`. With `blind` every distinct sum is
+    scored once, not every target.
     """
     shown = np.clip(np.asarray(guess[0]), 0, 1)
     truths = _nearest_example(shown, whose, played)
@@ -90,7 +92,7 @@ def score_of(
 
 
 def nearest(shown: np.ndarray, surface: Surface, played: Played) -> np.ndarray:
-    """The member of each sum whose example an image is nearest to: anybody's input is a leak."""
+    """For each sum, the member whose example is nearest to the image: any member's is a leak."""
     found = []
     for image, members in zip(shown, surface.groups, strict=True):
         apart = np.mean(np.square(played.images[members] - image[None, None]), axis=(2, 3))
@@ -99,14 +101,14 @@ def nearest(shown: np.ndarray, surface: Surface, played: Played) -> np.ndarray:
 
 
 def _nearest_example(shown: np.ndarray, whose: np.ndarray, played: Played) -> np.ndarray:
-    """Of each participant's own examples the one that an image is nearest to."""
+    """The participant's own example nearest to each image, f32 [T, 28, 28]."""
     own = played.images[whose]
     apart = np.mean(np.square(own - shown[:, None]), axis=(2, 3))
     return np.asarray(own[np.arange(len(whose)), np.argmin(apart, axis=1)])
 
 
 def leak_of(played: Played, surface: Surface, batch: int) -> Leak:
-    """How many of a sum's examples its rows give, by sum, with an interval over sums."""
+    """The share of examples that ReLU rows recover, with an interval over distinct sums."""
     kernel, bias = linear_layer.first_layer(jnp.asarray(surface.vectors), played.params)
     candidates = linear_layer.row_candidates(kernel, bias)
     shares = []
@@ -118,7 +120,7 @@ def leak_of(played: Played, surface: Surface, batch: int) -> Leak:
 
 
 def distinct(surface: Surface) -> list[int]:
-    """Positions of the first of each group: targets of one sum are one observation of it."""
+    """The first position of each group: targets with the same sum are one observation."""
     first: dict[tuple[int, ...], int] = {}
     for at, members in enumerate(surface.groups):
         first.setdefault(tuple(sorted(members)), at)
@@ -126,7 +128,7 @@ def distinct(surface: Surface) -> list[int]:
 
 
 def interval(values: Any) -> dict[str, float]:
-    """Mean, median, count, and the 95 % interval of the mean: bootstrap, fixed generator."""
+    """Mean, median, count, and the 95 % bootstrap interval of the mean, from a fixed generator."""
     values = np.asarray(values, np.float64)
     mean = float(values.mean())
     low = high = mean

@@ -1,12 +1,11 @@
-"""SecAgg's secrets in a view: which of them its shares open, and the masks that they give.
+"""SecAgg's secrets in a view: which of them its shares reconstruct, and the masks they expand to.
 
-    known = known_masks(header, seen)       from public facts alone: (attempt, i, j) of every mask
-    words = SecretShares(transcript, header)    shares, uploads and masks, word by word
+    known = known_masks(header, seen)           (attempt, i, j) of every known mask
+    words = SecretShares(transcript, header)    the words of shares, uploads and masks
 
-Whoever has t shares of a secret has the secret: the coalition's own shares count, and those that
-the survivors opened to the server. A self-mask's seed gives that mask, (0, u, u); a mask key gives
-the member's masks with all its partners, (0, i, j) with i < j. This is to be learnt before anything
-else is asked of a view.
+An adversary with t shares of a secret knows it: its coalition's shares count, and so do those that
+the survivors opened to the server. A self-mask seed gives the mask (0, u, u); a mask key gives the
+member's masks with all its partners, (0, i, j) with i < j. The certificate needs these masks first.
 """
 
 from collections.abc import Iterable
@@ -25,11 +24,11 @@ from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, elements
 
 _TAGS = {"seed": (SELF_MASK, b"SELF"), "key": (MASK_KEY, b"MKEY")}
 Words = UInt32[np.ndarray, " W"]
-Secret = tuple[str, int]  # seed or key, and whose
+Secret = tuple[str, int]  # "seed" or "key", and its owner
 
 
 def secret_of(header: Header, message: Message) -> Secret:
-    """The secret that a share is of; survivors open the seeds of survivors, the others' keys."""
+    """The secret that a share belongs to. Opened: a survivor's seed, a vanished member's key."""
     kind = message.kind.removesuffix(" share")
     if kind == "opened":
         kind = "seed" if header.alive[header.slot(message.sender)] else "key"
@@ -37,7 +36,7 @@ def secret_of(header: Header, message: Message) -> Secret:
 
 
 def known_secrets(header: Header, seen: Iterable[Message]) -> dict[Secret, list[Message]]:
-    """Every secret that the messages give, and those that give it: itself, or t of its shares."""
+    """Every known secret, and the messages that give it: the secret itself, or t of its shares."""
     own: dict[Secret, list[Message]] = {}
     shares: dict[Secret, dict[int, Message]] = {}
     for message in seen:
@@ -55,7 +54,7 @@ def known_secrets(header: Header, seen: Iterable[Message]) -> dict[Secret, list[
 
 
 def known_masks(header: Header, seen: Iterable[Message]) -> set[tuple[int, int, int]]:
-    """(0, i, j) of every mask that the messages give; i = j: the member's own."""
+    """(0, i, j) of every mask that the messages give; i = j is member i's self-mask."""
     secrets = known_secrets(header, seen)
     own = {(0, i, i) for kind, i in secrets if kind == "seed"}
     ends = {i for kind, i in secrets if kind == "key"}
@@ -63,7 +62,7 @@ def known_masks(header: Header, seen: Iterable[Message]) -> set[tuple[int, int, 
 
 
 class SecretShares:
-    """The words of a secagg round's shares, uploads and masks, made again from its chain."""
+    """The words of a secagg round's shares, uploads and masks, recomputed from its chain."""
 
     def __init__(self, transcript: dict[str, Any], header: Header) -> None:
         self._header = header
@@ -78,10 +77,10 @@ class SecretShares:
         self._coefficients: dict[Secret, list[list[int]]] = {}
 
     def expect(self, messages: Iterable[Message]) -> None:
-        """Nothing: secrets are short, and masks are made where they are asked for."""
+        """Does nothing: secrets are short, and masks are computed on demand."""
 
     def words(self, message: Message) -> Words:
-        """Of a secret, or a share of one: eight elements of F_p; or of an upload."""
+        """The words of an upload u32 [W], or of a secret or its share: eight elements of F_p."""
         if message.kind == "upload":
             return self.upload(message.sender)
         secret = secret_of(self._header, message)
@@ -99,8 +98,9 @@ class SecretShares:
         return np.array(share, np.uint32)
 
     def opened(self, words: dict[Message, Words]) -> dict[Message, Words]:
-        """The masks that a view's shares give: `Message("mask", 0, i, j)`, from their words alone
-        and what stands for the partners' public keys.
+        """The masks that a view's shares give, as `Message("mask", 0, i, j)`.
+
+        Computed from the words of the shares and from what replaces the partners' public keys.
         """
         secrets = {}
         for secret, messages in known_secrets(self._header, words).items():
@@ -112,7 +112,7 @@ class SecretShares:
         return self._masks(secrets, known_masks(self._header, words))
 
     def upload(self, sender: int) -> Words:
-        """What a member sent, or would have sent."""
+        """The words that a member sent, or would have sent."""
         around = [(0, i, j) for i, j in pairs(self._header, 0) if sender in (i, j)]
         ring = RINGS[self._header.ring_bits]
         sent = jnp.asarray(self._encoded[self._header.slot(sender)])
@@ -124,7 +124,7 @@ class SecretShares:
     def _masks(
         self, secrets: dict[Secret, list[int]], masks: Iterable[tuple[int, int, int]]
     ) -> dict[Message, Words]:
-        """PRG(b_i), PRG(K_ij): the higher id adds it, the lower takes it away."""
+        """PRG(b_i) and PRG(K_ij); the higher id adds K_ij's, the lower subtracts it."""
         wanted = sorted(masks)
         keys = [self._key(secrets, i, j) for _, i, j in wanted]
         if not keys:

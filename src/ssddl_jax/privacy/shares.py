@@ -1,4 +1,4 @@
-"""A round's shares made again, one by one, from its transcript: for views of them."""
+"""A round's shares, recomputed one by one from its transcript, for adversaries' views."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from ssddl_jax.core.sharing.schedules.kernels import lanes_of, written
 from ssddl_jax.planning.plan import load_prg
 from ssddl_jax.privacy.messages import Header, Message, pairs
 
-_AT_ONCE = 64  # keys expanded side by side
+_AT_ONCE = 64  # keys expanded in one call
 Words = UInt32[np.ndarray, " W"]
 
 
@@ -38,7 +38,7 @@ def _expander(prg: PRG, width: int, nonce_word: int) -> Callable[[jax.Array], ja
 def streams(
     prg: PRG, keys: UInt32[np.ndarray, "K 8"], width: int, nonce_word: int = 0
 ) -> UInt32[np.ndarray, "K W"]:
-    """The first `width` words under every key."""
+    """The first `width` words of the PRG under every key."""
     expand = _expander(prg, width, nonce_word)
     padded = np.concatenate([keys, np.zeros((-len(keys) % _AT_ONCE, 8), np.uint32)])
     made = [
@@ -50,7 +50,7 @@ def streams(
 def _keys(
     derive: Callable[..., jax.Array], chain: jax.Array, attempt: int, first: Any, second: Any
 ) -> UInt32[np.ndarray, "K 8"]:
-    """Keys of pairs (first, second), in batches of one size: compiled once."""
+    """Keys of pairs (first, second), derived in batches of one size so that it compiles once."""
     pairs = np.stack([np.asarray(first, np.uint32), np.asarray(second, np.uint32)], axis=1)
     padded = np.concatenate([pairs, np.zeros((-len(pairs) % _AT_ONCE, 2), np.uint32)])
     made = [
@@ -64,7 +64,7 @@ _pair_keys, _coefficient_keys = jax.jit(pair_keys), jax.jit(coefficient_keys)
 
 
 class _Shares:
-    """Shares of a round: those `expect`ed are made together, once."""
+    """Shares of a round. Those that `expect` announces are computed together, once."""
 
     def __init__(self, transcript: dict[str, Any], header: Header) -> None:
         self._header = header
@@ -73,27 +73,27 @@ class _Shares:
         self._prg = load_prg(str(transcript["prg"]))
 
     def words(self, message: Message) -> Words:
-        """Of a share, or of an upload."""
+        """The words of a share or of an upload."""
         _, attempt, sender, receiver = message
         if message.kind == "upload":
             return self.upload(attempt, sender)
         return self.share(attempt, sender, receiver)
 
     def opened(self, words: dict[Message, Words]) -> dict[Message, Words]:
-        """What else the words give: nothing, they are the masks."""
+        """Masks that the words reveal in addition: none, the shares are the masks."""
         return {}
 
     def share(self, attempt: int, dealer: int, holder: int) -> Words:
-        """What a dealer gave a holder."""
+        """The words that a dealer gave a holder."""
         raise NotImplementedError
 
     def upload(self, attempt: int, sender: int) -> Words:
-        """What a member sent, or would have sent, in an attempt."""
+        """The words that a member sent, or would have sent, in an attempt."""
         raise NotImplementedError
 
 
 class PairShares(_Shares):
-    """Pads of pairs, in the ring."""
+    """Pairwise pads, in the ring."""
 
     def __init__(self, transcript: dict[str, Any], header: Header) -> None:
         super().__init__(transcript, header)
@@ -101,7 +101,7 @@ class PairShares(_Shares):
         self._pads: dict[tuple[int, int, int], Words] = {}
 
     def expect(self, messages: Iterable[Message]) -> None:
-        """Makes what these messages need."""
+        """Computes the pads that these messages need."""
         needed = set()
         for kind, attempt, sender, receiver in messages:
             if kind in ("share", "opened"):
@@ -120,11 +120,11 @@ class PairShares(_Shares):
                 self._pads[a, i, j] = words
 
     def share(self, attempt: int, dealer: int, holder: int) -> Words:
-        """s_{dealer -> holder}."""
+        """The pad s_{dealer -> holder}."""
         return self._pads[attempt, dealer, holder]
 
     def upload(self, attempt: int, sender: int) -> Words:
-        """The message, and what it holds less what it dealt."""
+        """The encoded update, plus the pads that it holds, minus those that it dealt."""
         sent = jnp.asarray(self._encoded[self._header.slot(sender)])
         for i, j in pairs(self._header, attempt):
             if sender in (i, j):
@@ -134,14 +134,14 @@ class PairShares(_Shares):
 
 
 class FieldShares(_Shares):
-    """Values of every dealer's polynomial, residues mod p."""
+    """Shamir shares: values of every dealer's polynomial, residues mod p."""
 
     def __init__(self, transcript: dict[str, Any], header: Header) -> None:
         super().__init__(transcript, header)
         self._coefficients: dict[int, np.ndarray] = {}
 
     def expect(self, messages: Iterable[Message]) -> None:
-        """Makes the coefficients of degree 1..t-1 of every dealer, u32 [t-1, W], if needed."""
+        """Computes every dealer's coefficients of degree 1..t-1, u32 [t-1, W], if needed."""
         if not any(message.kind in ("share", "upload") for message in messages):
             return
         dealers = self._header.sharers
@@ -159,7 +159,7 @@ class FieldShares(_Shares):
         self._coefficients = dict(zip(dealers, shaped, strict=True))
 
     def share(self, attempt: int, dealer: int, holder: int) -> Words:
-        """f_dealer at the holder's point."""
+        """The dealer's polynomial at the holder's point."""
         words = self._encoded[self._header.slot(dealer)]
         value = words.view(np.int32).astype(np.int64) % P
         point = self._header.slot(holder) + 1
@@ -168,6 +168,6 @@ class FieldShares(_Shares):
         return value.astype(np.uint32)
 
     def upload(self, attempt: int, sender: int) -> Words:
-        """The sum of what it holds."""
+        """The sum of the shares that the sender holds."""
         held = [self.share(0, i, sender).astype(np.uint64) for i in self._header.sharers]
         return (np.sum(held, axis=0) % np.uint64(P)).astype(np.uint32)

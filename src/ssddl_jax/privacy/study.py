@@ -1,8 +1,8 @@
-"""`ssddl attack`: every attack on every surface, over many targets, beside the mean image.
+"""`ssddl attack`: every attack on every surface, over many targets, compared with the mean image.
 
-A study plays real rounds twice (`surfaces`): with the `mlp`, whose first dense layer leaks its
-input, and with the net that gradient matching is shown on. What is attacked comes from views; the
-truth serves only to score. Every number has an interval over the targets.
+A study plays real rounds twice (`attack_inputs`): with the `mlp`, whose first dense layer leaks its
+input, and with the network that gradient matching was published on. Attacks receive only what views
+hold; the true images serve only to score them. Every score has an interval over the targets.
 """
 
 import time
@@ -28,15 +28,15 @@ from ssddl_jax.privacy.scoring import Guess, Leak, Score, leak_of, nearest, scor
 from ssddl_jax.simulation.build import build_simulation
 
 DLG_STEPS, DLG_RESTARTS, INVERSION_STEPS = 150, 2, 500
-_DIFFERENCING = 1.3  # rounds for each participant, at least: then sums determine everybody
+_DIFFERENCING = 1.3  # rounds per participant, at least: their sums determine everybody
 
 
 class Study(NamedTuple):
-    """All that a study found."""
+    """The results of a study."""
 
     config: Config
     truths: Float32[np.ndarray, "T 28 28"]
-    mean_image: Score  # beside the targets themselves
+    mean_image: Score  # against the targets
     scores: list[Score]
     leaks: list[Leak]
     recovered: list[across_rounds.Recovered]
@@ -46,16 +46,21 @@ class Study(NamedTuple):
 
 
 def study(
-    config: Config, targets: int, sizes: list[int], tell: Callable[[str], None] = lambda _: None
+    config: Config, targets: int, sizes: list[int], progress: Callable[[str], None] = lambda _: None
 ) -> Study:
-    """Plays, attacks, scores. `config` as `attack_config` makes it; targets are ids 0..T-1."""
+    """Plays the rounds, attacks the targets and scores the results.
+
+    `config`: as `attack_config` makes it. `targets`: how many; they are participants 0..T-1.
+    `sizes`: group sizes of the sums. `progress` is called with a line before each part. Raises
+    `ConfigError`.
+    """
     check_study(config, targets, sizes)
     begin = time.perf_counter()
     data = load_data(config)
     check_images(config, data)
-    build_simulation(config, None, data)  # what cannot be played is refused here
+    build_simulation(config, None, data)  # refuses what cannot be played
     ids = list(range(targets))
-    tell(f"rounds of {config.group} of {config.participants} participants, mlp")
+    progress(f"rounds of {config.group} of {config.participants} participants, mlp")
     played = play(config, "mlp", data, least=int(_DIFFERENCING * config.participants))
     dense = surfaces_of(played, ids, sizes, config.seed)
     truths, average = played.images[ids, 0], _mean_image(data)
@@ -63,49 +68,38 @@ def study(
     commonest = np.full(targets, np.bincount(data.labels).argmax(), np.int32)
     guess = (np.broadcast_to(average, truths.shape), commonest)
     base = score_of("mean image", middle, guess, np.array(ids), played, average)
-    scores = []
-    for surface in dense:
-        guess = _dense_guess(linear_layer.input_of, surface, played, data.classes)
-        scores.append(score_of("linear layer", surface, guess, np.array(ids), played, average))
-    for surface in dense:
-        guess = _dense_guess(linear_layer.presented, surface, played, data.classes)
-        whose = nearest(guess[0], surface, played)
-        blind = nearest(np.broadcast_to(average, truths.shape), surface, played)
-        scores.append(score_of("relu rows", surface, guess, whose, played, average, blind))
-    tell("rounds with the net of DLG")
+    scores = _layer_scores(dense, played, np.array(ids), average, data.classes)
+    progress("rounds with the network of DLG")
     deep = play(replace(config, selection="rotate"), LENET, data)
     small = surfaces_of(deep, ids, sizes, config.seed)
     for name, match in (("dlg", _dlg), ("inverting gradients", _invert)):
-        tell(f"{name}: {targets} targets, {len(small)} surfaces")
+        progress(f"{name}: {targets} targets, {len(small)} surfaces")
         for surface, guess in zip(small, _matched(match, small, deep, config), strict=True):
             scores.append(score_of(name, surface, guess, np.array(ids), deep, average))
-    tell("differencing, late uploads, exposure")
-    # Of several examples a gradient's rounding depends on their order: rounds would not repeat.
+    progress("differencing, late uploads, exposure")
+    # With several examples rounding depends on their order: updates would differ between rounds.
     recovered = [across_rounds.differencing(played, ids)] if config.batch_size == 1 else []
     exposing = [name for name in CHOICES if not RULES[name].late_covered]
     recovered += [across_rounds.late_upload(config, data, rule) for rule in exposing]
     coalitions, rounds = exposures(config)
+    sums = [surface for surface in dense if surface.name.startswith("sum")]
     return Study(
-        config,
-        truths,
-        base,
-        scores,
-        [
-            leak_of(played, surface, config.batch_size)
-            for surface in dense
-            if surface.name.startswith("sum")
-        ],
-        recovered,
-        coalitions,
-        rounds,
-        time.perf_counter() - begin,
+        config=config,
+        truths=truths,
+        mean_image=base,
+        scores=scores,
+        leaks=[leak_of(played, surface, config.batch_size) for surface in sums],
+        recovered=recovered,
+        coalitions=coalitions,
+        rounds=rounds,
+        seconds=time.perf_counter() - begin,
     )
 
 
 def exposures(
     config: Config,
 ) -> tuple[dict[str, exposure.Exposure], dict[str, exposure.Exposure]]:
-    """Who is determined against coalition size (n = 25), and against rounds (N = 40, n = 10)."""
+    """Who is determined by coalition size (n = 25), and by number of rounds (N = 40, n = 10)."""
     size, people = 25, 40
     coalitions = {
         "complete graph": exposure.by_coalition(size, size - 1, 5, config.seed),
@@ -125,6 +119,22 @@ def _mean_image(data: Data) -> np.ndarray:
     return np.asarray(data.images.mean(axis=0) / scale, np.float32)
 
 
+def _layer_scores(
+    surfaces: list[Surface], played: Played, ids: np.ndarray, average: np.ndarray, classes: int
+) -> list[Score]:
+    """The linear-layer leak on every surface, then the ReLU rows on every surface."""
+    scores = []
+    for surface in surfaces:
+        guess = _dense_guess(linear_layer.input_of, surface, played, classes)
+        scores.append(score_of("linear layer", surface, guess, ids, played, average))
+    for surface in surfaces:
+        guess = _dense_guess(linear_layer.presented, surface, played, classes)
+        whose = nearest(guess[0], surface, played)
+        blind = nearest(np.broadcast_to(average, guess[0].shape), surface, played)
+        scores.append(score_of("relu rows", surface, guess, whose, played, average, blind))
+    return scores
+
+
 def _dense_guess(
     attack: Callable[..., jax.Array], surface: Surface, played: Played, classes: int
 ) -> Guess:
@@ -137,7 +147,7 @@ def _dense_guess(
 def _matched(
     match: Callable[..., jax.Array], surfaces: list[Surface], deep: Played, config: Config
 ) -> list[Guess]:
-    """A call for each surface, of one compiled program; gradients are -update / learning rate."""
+    """One compiled program, called for each surface; a gradient is -update / learning rate."""
     found = []
     for surface in surfaces:
         gradients = jnp.asarray(surface.vectors) / jnp.float32(-config.learning_rate)

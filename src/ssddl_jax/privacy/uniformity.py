@@ -1,8 +1,8 @@
 """Whether views look uniform and independent, as p-values (docs/design.md, section 8).
 
-Views are words of Z_2^32, of a small ring or of the field, [views, members, words]. Every test has
-a null distribution that is known exactly or in the limit of many views, so its p-value is uniform
-for a healthy scheme. Nothing here is compiled: NumPy and SciPy in float64, on the host.
+Views are words of Z_2^32, of a small ring or of the field, [views, members, words]. The null
+distribution of every test is known, exactly or in the limit of many views, so its p-value is
+uniform for a correct scheme. Nothing is compiled: NumPy and SciPy in float64, on the host.
 """
 
 from typing import NamedTuple
@@ -13,32 +13,36 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 _BINS = 256
-_DITHER = 20240229  # seed of the positions inside a word; of no views
+_DITHER = 20240229  # seed of the positions inside a word's interval; independent of the views
 
 
 class Uniformity(NamedTuple):
-    """P-values; each is already corrected for the number of tests that it stands for.
+    """P-values, each already corrected for the number of tests behind it.
 
-    A healthy scheme rejects at level p with probability p (about, for chi-square in few views).
+    A correct scheme is rejected at level p with probability p (approximately, for chi-square with
+    few views).
     """
 
-    values: float  # chi-square: 256 bins of every word and, if 256^b words exist, every byte lane
-    position: float  # the same at each member's each word by itself: catches what stays the same
-    distribution: float  # Kolmogorov-Smirnov of all words against the uniform
+    values: (
+        float  # chi-square: 256 bins of all words, and all lower bytes if the ring has whole bytes
+    )
+    position: float  # the same at every position [member, word]: catches constant words
+    distribution: float  # Kolmogorov-Smirnov: all words against the uniform distribution
     serial: float  # correlation of neighbouring words, and of neighbouring views
-    members: float  # correlation between members, same word, all pairs
-    combined: float  # Sidak's minimum of the five
-    tests: int  # single tests behind `combined`
+    members: float  # correlation between the same word of two members, all pairs
+    combined: float  # Sidak's correction of the smallest of the five
+    tests: int  # how many tests `combined` covers
 
 
 def uniformity(rows: ArrayLike, modulus: int = 2**32) -> Uniformity:
     """Tests u32 [views, members, words], each word below `modulus`, against independent uniforms.
 
-    Any two members and any two words must be independent: of members whose sum is fixed, as
-    uploads are, three or more are; of two, test one. A wide ring's limbs are words of 2^32. At
-    least 5 * 256 views, or chi-square at single positions is not yet a chi-square.
+    Any two members and any two words must be independent. Uploads have a fixed sum: any two of
+    three or more members are still independent; of two members, pass one. The limbs of a wide ring
+    are words of 2^32. At least 5 * 256 views are needed: with fewer, the statistic at a single
+    position does not follow a chi-square distribution.
 
-    Raises `ValueError` for other shapes, too few views, words outside.
+    Raises `ValueError` for other shapes, too few views, or words outside the modulus.
     """
     words = np.asarray(rows)
     if words.ndim != 3:
@@ -69,7 +73,7 @@ def uniformity(rows: ArrayLike, modulus: int = 2**32) -> Uniformity:
 
 
 def least(p_values: Float64[np.ndarray, " m"]) -> float:
-    """Sidak's p-value of the smallest of m: 1 - (1 - min p)^m; 1 if there are none."""
+    """Sidak's p-value of the smallest of m p-values: 1 - (1 - min p)^m; 1 if there are none."""
     if p_values.size == 0:
         return 1.0
     smallest = min(float(p_values.min()), 1.0 - 1e-16)
@@ -77,17 +81,17 @@ def least(p_values: Float64[np.ndarray, " m"]) -> float:
 
 
 def _spread(words: UInt32[np.ndarray, "v m w"], modulus: int) -> Float64[np.ndarray, "v m w"]:
-    """Words as points of [0, 1): each at a random place of its own interval 1 / modulus wide.
+    """Words as points of [0, 1): each at a random position in its interval of width 1 / modulus.
 
-    So that a ring of 256 values can be tested by what assumes a density, exactly.
+    Tests that assume a density are then exact even for a ring of 256 values.
     """
     inside = np.random.default_rng(_DITHER).random(words.shape)
     return np.minimum((words + inside) / modulus, np.nextafter(1.0, 0.0))
 
 
 def _lanes(words: np.ndarray, points: np.ndarray, modulus: int) -> list[np.ndarray]:
-    """u8 [views, members, words]: the bin of every word, then its lower bytes where these are
-    uniform too (the upper byte is the bin).
+    """u8 [views, members, words]: the bin of every word, then its lower bytes if these are uniform
+    too. The highest byte is the bin.
     """
     lanes = [(points * _BINS).astype(np.uint8)]
     bits = modulus.bit_length() - 1
@@ -97,7 +101,7 @@ def _lanes(words: np.ndarray, points: np.ndarray, modulus: int) -> list[np.ndarr
 
 
 def _counts(lane: np.ndarray) -> np.ndarray:
-    """How often each of 256 values occurs."""
+    """How often each of the 256 values occurs."""
     return np.bincount(lane.reshape(-1), minlength=_BINS)
 
 
@@ -107,7 +111,7 @@ def _chi_square(counts: np.ndarray) -> float:
 
 
 def _chi_square_each(lane: np.ndarray) -> np.ndarray:
-    """p-values at every member's every word."""
+    """The p-value at every position [member, word]."""
     views = lane.shape[0]
     columns = lane.reshape(views, -1).astype(np.int64)
     count = columns.shape[1]
@@ -123,7 +127,7 @@ def _serial(centred: np.ndarray) -> list[np.ndarray]:
 
 
 def _between_members(centred: np.ndarray) -> np.ndarray:
-    """z of the correlation between two members' same words, all pairs."""
+    """z of the correlation between the same word of two members, all pairs."""
     views, members, words = centred.shape
     flat = np.moveaxis(centred, 1, 0).reshape(members, -1)
     first, second = np.triu_indices(members, 1)
@@ -131,7 +135,7 @@ def _between_members(centred: np.ndarray) -> np.ndarray:
 
 
 def _z(products: np.ndarray, count: int) -> np.ndarray:
-    """A sum of `count` products of centred uniforms, each of variance 1 / 144, as a normal."""
+    """The z of a sum of `count` products of centred uniforms, each of variance 1 / 144."""
     return products * 12.0 / np.sqrt(count)
 
 

@@ -1,9 +1,9 @@
-"""Views: exactly what an adversary of a round sees, with its words, and nothing else.
+"""Views: exactly what an adversary of a round sees, and nothing else.
 
     view = view_of(transcript, adversary)
 
-What a view determines (`certificate`) and what coalitions know is computed from a `View` or a
-`Header`, never from the transcript, which is the simulator's own and shows everything.
+What a view determines (`certificate`) is computed from a `View` or a `Header`, never from the
+transcript, which belongs to the simulator and shows everything.
 """
 
 from typing import Any, NamedTuple
@@ -24,22 +24,22 @@ from ssddl_jax.privacy.messages import (
 
 
 class View(NamedTuple):
-    """What an adversary has after a round: public facts, and words of the messages it saw."""
+    """What an adversary has after a round: public facts, and the words of the messages it saw."""
 
     header: Header
     adversary: Adversary
     words: dict[Message, UInt32[np.ndarray, " W"]]  # as sent; secagg's secrets and shares: [8]
-    sealed: dict[Message, int]  # encrypted messages on links: how many words
-    params: Float32[np.ndarray, " d"] | None  # the round's parameters; None on the links alone
+    sealed: dict[Message, int]  # encrypted messages on the links, and how many words each has
+    params: Float32[np.ndarray, " d"] | None  # the round's parameters; None for a listener alone
     fraction_bits: int
 
 
 def view_of(transcript: dict[str, Any], adversary: Adversary) -> View:
-    """The view of an adversary of the round of a transcript.
+    """An adversary's view of the round of a transcript.
 
-    Words are the transcript's where it holds them (updates, uploads, aggregate); shares, and
-    uploads that came to nothing, are made again from the round's chain. In secagg it also holds the
-    masks that its shares give, as `Message("mask", 0, i, j)`.
+    Updates, used uploads and the aggregate are the transcript's words. Shares and unused uploads
+    are recomputed from the round's chain. In secagg the view also holds the masks that its shares
+    give, as `Message("mask", 0, i, j)`. Raises `ConfigError` as `messages.visible` does.
     """
     header = header_of(transcript)
     seen = visible(header, adversary)

@@ -1,1 +1,1 @@
-"""SSDDL and its rivals on the same data, model and seeds: accuracy, work, bytes, leakage."""
+"""SSDDL and its rivals on the same data, model and seeds: accuracy, computation, bytes, leakage."""

@@ -1,7 +1,7 @@
-"""`ssddl compare`: every row trained on the same data, model and seeds, its work measured by role.
+"""`ssddl compare`: trains every row on the same data, model and seeds, and measures its costs.
 
-Accuracy is a mean over seeds with its interval, every seed a row of one program (`run_seeds`);
-bytes are what the counters of a run say; seconds are this machine's (`compare/work.py`).
+Accuracy is the mean over seeds with its interval; one program trains all seeds (`run_seeds`). Bytes
+are those that a run counts. Seconds are measured on this machine, by role (`compare/work.py`).
 """
 
 import time
@@ -31,30 +31,31 @@ from ssddl_jax.simulation.build import build_simulation
 from ssddl_jax.simulation.seeds import SeedsResult, run_seeds
 from ssddl_jax.simulation.transcript import transcript
 
-_LENS = 6  # members of the round that the privacy lens is held over
+_LENS = 6  # members of the round that the privacy lens examines
 
 
 class Curve(NamedTuple):
-    """One row's training and its costs."""
+    """One row's training result and its costs."""
 
     row: Contender
     plan: Plan
-    ahead: Forecast
+    predicted: Forecast
     work: Work
     result: SeedsResult
     seconds: float  # of a simulated round, one seed
 
 
 def compare(
-    rows: Sequence[Contender], seeds: int, tell: Callable[[str], None] = lambda text: None
+    rows: Sequence[Contender], seeds: int, progress: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
     """Trains and measures every row; returns what `compare.json` holds. Writes nothing.
 
-    A row whose extra is not installed is left out, and says why. Raises `ConfigError`.
+    A row whose extra is not installed is left out, with the reason. `progress` is called with a
+    line before every row. Raises `ConfigError`.
     """
     begin, found = time.perf_counter(), []
     for number, row in enumerate(rows, start=1):
-        tell(f"{number} of {len(rows)}: {row.name}")
+        progress(f"{number} of {len(rows)}: {row.name}")
         why = left_out(row)
         found.append({"name": row.name, "left_out": why} if why else as_json(_one(row, seeds)))
     config = rows[0].config
@@ -89,13 +90,13 @@ def _one(row: Contender, seeds: int) -> Curve:
     result = run_seeds(config, range(seeds))
     seconds = time.perf_counter() - begin - result.compile_seconds
     work = measure(config, simulation, data)
-    ahead = forecast(config, simulation.plan)
-    return Curve(row, simulation.plan, ahead, work, result, seconds / (seeds * config.rounds))
+    predicted = forecast(config, simulation.plan)
+    return Curve(row, simulation.plan, predicted, work, result, seconds / (seeds * config.rounds))
 
 
 def as_json(trained: Curve) -> dict[str, Any]:
-    """One row's numbers. Bytes are of one member and round, but for `bytes_once`, all together."""
-    row, plan, ahead, work, result, seconds = trained
+    """One row of `compare.json`. Bytes are per member and round, `bytes_once` for all together."""
+    row, plan, predicted, work, result, seconds = trained
     config, secure = row.config, row.config.sums_securely
     mean, half = result.band()
     protocol = protocol_of(config)
@@ -114,9 +115,9 @@ def as_json(trained: Curve) -> dict[str, Any]:
         "updates_left_out": int(np.sum(result.nonfinite)),
         "rounds_in_all": int(result.exact.size),
         "ciphertexts_exact": work.exact,
-        "bytes_up": ahead.each(ahead.up, size),
-        "bytes_down": ahead.each(ahead.down, size),
-        "bytes_peers": ahead.each(ahead.peers, size),
+        "bytes_up": predicted.each(predicted.up, size),
+        "bytes_down": predicted.each(predicted.down, size),
+        "bytes_peers": predicted.each(predicted.peers, size),
         "bytes_once": resolve(protocol.once)(*_examples(config)) if protocol.once else 0,
         "key_agreement": keys.as_json(plan.participants, size),
         "parameters": plan.dimension,
@@ -143,7 +144,7 @@ def as_json(trained: Curve) -> dict[str, Any]:
 
 
 def _survives(config: Config, plan: Plan) -> str:
-    """Dropouts that a round survives."""
+    """How many dropouts a round tolerates, in words."""
     protocol, spare = protocol_of(config), f"{plan.size - plan.least_alive} of {plan.size}"
     if not protocol.secure:
         return spare if protocol.quorum else protocol.survives
@@ -152,15 +153,16 @@ def _survives(config: Config, plan: Plan) -> str:
 
 
 def _examples(config: Config) -> tuple[int, int]:
-    """(examples of everybody, bytes of one with its label)."""
+    """(examples of all participants, bytes of one example with its label)."""
     data: Data = load_data(config)
     each = int(np.prod(data.shape)) * data.images.dtype.itemsize + 1
     return int(np.sum(data.counts)), each
 
 
 def lens(config: Config) -> list[dict[str, Any]]:
-    """What the privacy lens says of one round of SSDDL with a few members: how many honest updates
-    the server determines by itself, with all but two members, with all but one.
+    """The privacy lens: how many honest updates the server determines in one small SSDDL round.
+
+    It works alone, with all but two members, and with all but one.
     """
     size = min(_LENS, config.group)
     small = replace(
@@ -177,16 +179,16 @@ def lens(config: Config) -> list[dict[str, Any]]:
         devices=1,
     )
     header = header_of(transcript(small, 0))
-    told = []
+    found = []
     for colluders in (0, size - 2, size - 1):
         coalition = frozenset(int(i) for i in header.group[:colluders])
-        found = certificate(header, Adversary(server=True, coalition=coalition))
-        told.append(
+        known = certificate(header, Adversary(server=True, coalition=coalition))
+        found.append(
             {
                 "members": size,
                 "colluders": colluders,
-                "honest": len(found.honest),
-                "determined": len(found.determined),
+                "honest": len(known.honest),
+                "determined": len(known.determined),
             }
         )
-    return told
+    return found

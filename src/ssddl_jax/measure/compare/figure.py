@@ -12,7 +12,7 @@ _BAND = [protocol.name for protocol in PROTOCOLS.values() if protocol.reference]
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Two panels with logarithmic axes; the references are the band. Writes a PNG."""
+    """Writes a PNG: two panels with logarithmic axes; the grey band lies between the references."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -43,10 +43,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
     figure.legend(handles, labels, loc="outside right center", fontsize=9)
     figure.suptitle(
         f"{result['model']} on {result['data']}, {result['participants']:,} participants, "
-        f"{result['group_size']:,} a round, {result['rounds']} rounds, {result['seeds']} seeds "
+        f"{result['group_size']:,} per round, {result['rounds']} rounds, {result['seeds']} seeds "
         "(bars: 95 %)",
         fontsize=11,
-        parse_math=False,  # a dollar sign in a name is one
+        parse_math=False,  # a dollar sign in a name is literal
     )
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -1,7 +1,7 @@
-"""Which rows a comparison has: a protocol, and what tells it from the config's.
+"""The rows of a comparison: a protocol, and optionally a variant of it.
 
-A row is written NAME or NAME:VARIANT, which sets the field that the protocol's record names: of
-ssddl its dropout rule, of dssgd its theta_u.
+A row is written NAME or NAME:VARIANT. The variant sets the field that the protocol's record names:
+the dropout rule for ssddl, theta_u for dssgd.
 """
 
 from dataclasses import replace
@@ -22,17 +22,17 @@ DEFAULT = ",".join(
 
 
 class Contender(NamedTuple):
-    """A line of the table to be."""
+    """One row of a comparison, before it is trained."""
 
     name: str
     config: Config
 
 
 def read_rows(text: str, config: Config) -> list[Contender]:
-    """The rows of a list with commas, each checked. Raises `ConfigError`."""
+    """The rows of a comma-separated list, each checked. Raises `ConfigError`."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len(set(names)) != len(names):
-        raise ConfigError("protocols", text, "must be different rows, at least one")
+        raise ConfigError("protocols", text, "must be at least one row, each named once")
     return [Contender(name, _row(name, config)) for name in names]
 
 
@@ -43,12 +43,12 @@ def left_out(row: Contender) -> str | None:
 
 
 def variants() -> list[str]:
-    """How a row may be written besides its protocol's name."""
+    """All rows with a variant, as NAME:VARIANT."""
     return [f"{p.name}:{word}" for p in PROTOCOLS.values() if p.variant for word in _words(p)]
 
 
 def _words(protocol: Protocol) -> list[str]:
-    """What may stand for a variant: each choice of its field, or the name of a number."""
+    """The variants of a protocol: the choices of its field, or a word for a number."""
     parts = alternatives(get_type_hints(Config)[protocol.variant])
     choices = [str(value) for part in parts for value in choice_of(part)]
     return choices or [protocol.variant.removeprefix(f"{protocol.name}_").upper()]
@@ -69,5 +69,5 @@ def _row(name: str, config: Config) -> Config:
         word, usual = _words(PROTOCOLS[protocol])[0], getattr(Config, field)
         remedy = f"must be {protocol}:{word}, such as {protocol}:{usual:g}"
     else:
-        remedy = f"has no variant {variant}; there are {', '.join(variants())}"
+        remedy = f"has no variant {variant}; use one of {', '.join(variants())}"
     raise ConfigError("protocols", name, remedy)

@@ -1,18 +1,18 @@
-"""A comparison for people: Markdown, which the terminal shows, too."""
+"""A comparison as Markdown, for `compare.md` and the terminal."""
 
 from typing import Any
 
 from ssddl_jax.common.text import literal
 
 _GIVES = (
-    "| protocol | accuracy | exact | up kB | down kB | keys kB | keys kB a round | messages "
-    "| dropouts survived |"
+    "| protocol | accuracy | exact | up kB | down kB | keys kB | keys kB per round | messages "
+    "| dropouts tolerated |"
 )
 _WORK = (
-    "| protocol | member s | of it training | server s | in turn | round s "
+    "| protocol | member s | of it training s | server s | in sequence | round s "
     "| PRG words, member + server | multiplications |"
 )
-_LEAKS = "| protocol | the server learns | a participant learns | with colluders |"
+_LEAKS = "| protocol | the server learns | a participant learns | colluders |"
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -20,11 +20,11 @@ def markdown(result: dict[str, Any]) -> str:
     made = [row for row in result["rows"] if "left_out" not in row]
     parameters = f", {made[0]['parameters']:,} parameters" if made else ""
     lines = [
-        f"{result['participants']:,} participants, {result['group_size']:,} a round, "
+        f"{result['participants']:,} participants, {result['group_size']:,} per round, "
         f"{result['rounds']} rounds; {literal(result['model'])}{parameters} on "
         f"{literal(result['data'])} "
         f"({result['partition']}); dropout {result['dropout']:g}; "
-        f"accuracy: mean of {result['seeds']} seeds, +- half the 95 % interval.",
+        f"accuracy: mean of {result['seeds']} seeds, +- half the width of its 95 % interval.",
         "",
         _GIVES,
         "|---|---:|---|---:|---:|---:|---:|---:|---|",
@@ -47,7 +47,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def _gives(row: dict[str, Any]) -> str:
-    """Accuracy, and what it takes on the network."""
+    """Accuracy and network costs of a row."""
     if "left_out" in row:
         return f"| {row['name']} | left out: {literal(row['left_out'])} | | | | | | | |"
     half, keys = row["half_width_95"], row["key_agreement"]
@@ -67,7 +67,7 @@ def _gives(row: dict[str, Any]) -> str:
 
 
 def _work(row: dict[str, Any]) -> str:
-    """Computation by role."""
+    """Computation of a row, by role."""
     member, server = row["participant"], row["server"]
     words = [count(role["prg_words"]) for role in (member, server)]
     operations = member["operations"] + server["operations"]
@@ -94,36 +94,39 @@ def _exact(row: dict[str, Any]) -> str:
 
 def _leak(row: dict[str, Any]) -> str:
     most = row["max_colluders"]
-    colluders = "" if most is None else f"the same up to {most}"
+    colluders = "" if most is None else f"the same with up to {most}"
     return f"| {row['name']} | {row['server_learns']} | {row['participant_learns']} | {colluders} |"
 
 
 def _reading(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "- Seconds: real computation of one round on this machine, by role: one participant, and "
-        "the server; `round s` = in turn x member + server, without the network; under Phong's "
-        "protocols one member's new encryption of the model, too. In central and standalone nobody "
-        "waits for another participant.",
-        "- Bytes: of a member and round, without keys. `keys kB`: of a participant in its keys' "
-        "life, which is one round for SecAgg and the run for others; `a round`: the same spread "
-        "over the rounds that a member takes part in. `messages`: each after the one before. "
-        "`exact`: rounds (of all seeds) whose sum was right word for word; slice: ciphertexts of a "
-        "slice decrypted to the exact sum.",
+        "- Seconds: measured computation of one round on this machine, for one member and for the "
+        "server. `round s` = in sequence x member + server, without the network; Phong's protocols "
+        "add one member's new encryption of the model. In central and standalone no participant "
+        "waits for another.",
+        "- Bytes: per member and round, without keys. `keys kB`: per participant over the lifetime "
+        "of its keys, which is one round for SecAgg and the whole run for others. `keys kB per "
+        "round`: the same, spread over the rounds that a member takes part in. `messages`: how "
+        "many follow one another in a round. `exact`: rounds (of all seeds) whose sum was correct "
+        "word for word; slice: ciphertexts of a slice decrypted to the exact sum.",
     ]
     if any(row["serial_depth"] > 1 for row in rows):
         lines.append(
-            "- `in turn`: members train one after another, each from what the last one left, so a "
-            "round is as many steps of SGD as members; where it is 1 they train side by side and a "
-            "round is one mean step. Accuracy after equal rounds compares these as they are."
+            "- `in sequence`: how many members train one after another, each from the weights that "
+            "the previous one left; a round then takes one step of SGD per member. If it is 1, "
+            "members train in parallel and a round takes one averaged step. Accuracies after equal "
+            "numbers of rounds are not corrected for this."
         )
     once = [f"{row['name']} {row['bytes_once'] / 1e6:,.1f} MB" for row in rows if row["bytes_once"]]
     if once:
-        lines.append(f"- Moved once, by all together, and not in the table: {', '.join(once)}.")
+        lines.append(
+            f"- Sent once by all participants together, not in the table: {', '.join(once)}."
+        )
     for row in rows:
         if row["rounds_void"]:
             lines.append(
                 f"- {row['name']}: {row['rounds_void']:,} of {row['rounds_in_all']:,} rounds were "
-                "void: fewer members stayed than it needs, so they changed nothing."
+                "void: fewer members remained than it needs, so they changed nothing."
             )
         if row["updates_left_out"]:
             lines.append(
@@ -137,18 +140,18 @@ def _reading(rows: list[dict[str, Any]]) -> list[str]:
 def _lens(found: dict[str, Any]) -> str:
     whose = f"{found['determined']} of {found['honest']} honest updates"
     return (
-        f"- Privacy lens, ssddl, {found['members']} members: the server with {found['colluders']} "
-        f"of them determines {whose}."
+        f"- Privacy lens, ssddl, {found['members']} members: the server colluding with "
+        f"{found['colluders']} of them determines {whose}."
     )
 
 
 def seconds(value: float) -> str:
-    """Seconds in three digits."""
+    """Seconds to three significant digits; "-" for none."""
     return "-" if not value else f"{value:.3g}" if value >= 1e-3 else f"{value:.1e}"
 
 
 def count(value: int) -> str:
-    """A large number in few digits."""
+    """A number to three significant digits, with k, M or G."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if value >= size:
             return f"{value / size:.3g} {unit}"

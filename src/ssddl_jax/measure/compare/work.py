@@ -1,9 +1,9 @@
-"""What a round costs each role: seconds of the real computation here, words, operations, waiting.
+"""What a round costs each role: measured seconds, PRG words, operations, sequential messages.
 
-A participant's and the server's parts are run by themselves, each as the code of the round does it,
-on one participant's sizes, compiled, warm, and timed; where a part is too large to run whole, a
-slice is run and scaled, and the row says so. Nothing is quoted from a paper. Secure sums are
-measured here; a rival brings a function of its own (`baselines/work.py`).
+The parts of one participant and of the server are timed separately, with the code of the round, at
+one participant's sizes, compiled and warm. If a part is too large to run whole, a slice is timed
+and scaled, and the row says so. No number comes from a paper. Secure sums are measured here; a
+rival has its own function (`baselines/work.py`).
 """
 
 from functools import partial
@@ -28,8 +28,9 @@ from ssddl_jax.simulation.build import Simulation, place
 
 
 def measure(config: Config, simulation: Simulation, data: Data) -> Work:
-    """One round's work under this config's protocol. Raises `ConfigError` where an extra that the
-    protocol needs is not installed.
+    """The work of one round under the config's protocol.
+
+    Raises `ConfigError` if an extra that the protocol needs is not installed.
     """
     train = _training(simulation, data)
     own = protocol_of(config).own
@@ -39,7 +40,7 @@ def measure(config: Config, simulation: Simulation, data: Data) -> Work:
 
 
 def in_order(config: Config, work: Work) -> Work:
-    """A rival's work with how many participants, and messages, wait for one another."""
+    """A rival's work with `depth` and `exchanges`, which follow from its record."""
     depth = config.group if protocol_of(config).in_turn else 1
     exchanges = depth * messages(config, lost=False) + (1 if work.renewal else 0)
     return work._replace(depth=depth, exchanges=exchanges)
@@ -54,7 +55,7 @@ def _training(simulation: Simulation, data: Data) -> float:
 
 
 def _masks(scheme: Scheme, count: int) -> float:
-    """Seconds of making and adding so many masks."""
+    """Seconds to expand and add `count` masks."""
     if not count:
         return 0.0
     some = min(count, 1024)
@@ -68,15 +69,15 @@ def _encoding(scheme: Scheme) -> float:
 
 
 def _adding(scheme: Scheme, count: int) -> float:
-    """Seconds of adding so many uploads, and of decoding their sum."""
+    """Seconds to add `count` uploads and decode their sum."""
     rows = jnp.zeros((min(count, ROWS), scheme.width), jnp.uint32)
     add = timed(scheme.ring.sum, rows) * count / len(rows)
     return add + timed(lambda total: decode_words(total, scheme.encoding), rows[0])
 
 
 def _secure(config: Config, simulation: Simulation, train: float) -> Work:
-    """Secure sums: masks at the members; sums, and what dropouts cost, at the server."""
-    scheme = simulation.recipe.scheme._replace(prg=simulation.plan.prg)  # its form for many words
+    """Secure sums: members expand masks; the server adds uploads and handles dropouts."""
+    scheme = simulation.recipe.scheme._replace(prg=simulation.plan.prg)  # the form for many words
     member, server = resolve(config.rule_in_force.work)(config, simulation.plan, scheme)
     protect = member.protect_seconds + _encoding(scheme)
     member = member._replace(train_seconds=train, protect_seconds=protect)
@@ -84,7 +85,7 @@ def _secure(config: Config, simulation: Simulation, train: float) -> Work:
 
 
 def pair_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]:
-    """What pads of pairs cost a member, its encoding left out, and the server."""
+    """Costs of pairwise pads for a member, without its encoding, and for the server."""
     rule, gone, alive = config.rule_in_force, plan.vanishing, plan.size - plan.vanishing
     ends = 1 if config.paired else 2
     per_attempt = ends * plan.neighbours if config.engine != "ideal" else 1
@@ -97,7 +98,7 @@ def pair_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]:
 
 
 def field_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]:
-    """The same of Shamir's shares of the update itself."""
+    """The same for Shamir shares of the update itself."""
     t, width = plan.threshold, plan.width
     seconds, operations = _dealing(scheme)
     uploads = jnp.zeros((min(ROWS, t), width), jnp.uint32)
@@ -106,7 +107,7 @@ def field_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]:
 
 
 def secagg_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]:
-    """The same of SecAgg's masks and shared secrets."""
+    """The same for SecAgg's masks and shared secrets."""
     k, t, gone, alive = plan.neighbours, plan.threshold, plan.vanishing, plan.size - plan.vanishing
     masks, lost = k + 1, gone * min(k, alive)
     dealing, recovering = _secrets(scheme, gone)
@@ -117,7 +118,7 @@ def secagg_work(config: Config, plan: Plan, scheme: Scheme) -> tuple[Cost, Cost]
 
 
 def _dealing(scheme: Scheme) -> tuple[float, int]:
-    """Seconds of dealing Shamir shares of one update to everybody, timed at some of the points."""
+    """(seconds, multiplications) to deal Shamir shares of one update; timed on some points."""
     points = min(scheme.size, ROWS)
     at = jnp.arange(1, points + 1, dtype=jnp.uint32)[:, None, None]
 
@@ -143,8 +144,10 @@ def _interpolating(scheme: Scheme, uploads: jax.Array) -> jax.Array:
 
 
 def _secrets(scheme: Scheme, gone: int) -> tuple[float, float]:
-    """Seconds of one member's dealing shares of its two secrets to all its holders, from the time
-    of those that are opened; and of the server's interpolating one secret of every member.
+    """(seconds for a member to share its two secrets, seconds for the server to interpolate).
+
+    The first is scaled from the time of the shares that are opened. The server interpolates one
+    secret of every member.
     """
     slots = jnp.arange(scheme.size, dtype=jnp.int32)
     attempt = Attempt(

@@ -1,1 +1,1 @@
-"""Published attacks that turn a gradient back into the example it came from."""
+"""Published attacks that reconstruct training examples from gradients."""

@@ -1,6 +1,6 @@
 """How close an image is to the true one: MSE, PSNR, SSIM.
 
-All take images f32 [T, 28, 28] with pixels in [0, 1] and give one f32 number for each target.
+All take images f32 [T, 28, 28] with pixels in [0, 1] and return f32 [T], one value per target.
 """
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Float32
 Images = Float32[jax.Array, "T 28 28"]
 Scores = Float32[jax.Array, " T"]
 
-MOST_PSNR = 100.0  # decibels: what an exact match is given
+MOST_PSNR = 100.0  # decibels: the score of an exact match
 _RADIUS, _SIGMA = 5, 1.5  # the window of Wang et al.: 11 x 11
 _C1, _C2 = 0.01**2, 0.03**2
 
@@ -34,8 +34,8 @@ def psnr(images: Images, truths: Images) -> Scores:
 def ssim(images: Images, truths: Images) -> Scores:
     """Structural similarity (Wang et al. 2004): 1 if and only if the images are equal.
 
-    Gaussian window 11 x 11 of deviation 1.5, constants 0.01 and 0.03, population moments; the mean
-    over the positions where the window lies inside the image.
+    Gaussian window of 11 x 11 and standard deviation 1.5, constants 0.01 and 0.03, population
+    moments; the mean over all positions where the window lies inside the image.
     """
     blur = jnp.asarray(_window_matrix(images.shape[1]))
 

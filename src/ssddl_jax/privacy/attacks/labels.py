@@ -1,4 +1,4 @@
-"""iDLG (Zhao et al. 2020): the label, read off the gradient of the last bias.
+"""iDLG (Zhao et al. 2020): the label, read from the gradient of the last bias.
 
 With softmax and cross entropy, dL/db = softmax(logits) - onehot(label): for one example the entry
 of its label is the only negative one.
@@ -18,7 +18,7 @@ from ssddl_jax.core.learning.models import Params
 def label_of(bias_gradient: Float32[jax.Array, "T classes"]) -> Int32[jax.Array, " T"]:
     """The class whose entry of the last bias's gradient is the most negative.
 
-    Exact for one example. Give a gradient, so -update / lr: an update has the other sign.
+    Exact for one example. Pass a gradient, that is -update / lr: an update has the opposite sign.
     """
     return jnp.argmin(bias_gradient, axis=1).astype(jnp.int32)
 
@@ -28,7 +28,7 @@ def last_bias(
 ) -> Float32[jax.Array, "T classes"]:
     """The part of each vector that belongs to the last bias: the last leaf of shape [classes].
 
-    `vectors` are in `ravel_pytree` order of `params`. Raises ValueError if no leaf has that shape.
+    `vectors` are in `ravel_pytree` order of `params`. Raises `ValueError` if there is none.
     """
     shapes: Sequence[tuple[int, ...]] = [leaf.shape for leaf in jax.tree.leaves(params)]
     found = [at for at, shape in enumerate(shapes) if shape == (classes,)]

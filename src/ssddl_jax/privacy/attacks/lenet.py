@@ -1,7 +1,7 @@
-"""The net that DLG is shown on (Zhu et al. 2019): LeNet-like, sigmoids, no pooling.
+"""The network that DLG was published on (Zhu et al. 2019): LeNet-like, sigmoids, no pooling.
 
-Sigmoids because the attack differentiates twice; weights far from zero because that is where
-gradients tell most. 28 x 28 -> 14 x 14 x 12 -> 7 x 7 x 12 -> 7 x 7 x 12 -> 588 -> 10.
+It uses sigmoids because the attack differentiates twice, and large initial weights because their
+gradients reveal most. 28 x 28 -> 14 x 14 x 12 -> 7 x 7 x 12 -> 7 x 7 x 12 -> 588 -> 10.
 """
 
 import jax
@@ -16,7 +16,7 @@ _SIDES = (28, 14, 7, 7)
 
 
 def init(key: jax.Array, example: jax.Array) -> Params:
-    """Weights and biases uniform in (-0.5, 0.5); example f32 [1, 28, 28] only names the shape."""
+    """Weights and biases uniform in (-0.5, 0.5); example f32 [1, 28, 28] only gives the shape."""
     if example.shape[1:] != (28, 28):
         raise ValueError(f"lenet takes images of 28 x 28, not {example.shape[1:]}")
     channels = (1, _FEATURES, _FEATURES)
@@ -37,7 +37,7 @@ def init(key: jax.Array, example: jax.Array) -> Params:
 def apply(
     params: Params, x: Float32[jax.Array, "batch 28 28"]
 ) -> Float32[jax.Array, "batch classes"]:
-    """Logits."""
+    """Logits f32 [batch, 10]."""
     x = x[..., None]
     for at, stride in enumerate(_STRIDES):
         layer = params[f"conv_{at}"]
@@ -55,7 +55,7 @@ def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _patches(x: Float32[jax.Array, "batch side side channels"], stride: int) -> jax.Array:
-    """f32 [batch, out, out, 25 channels]: the window before each output, zeros beyond the edge.
+    """f32 [batch, out, out, 25 channels]: the input window of each output, zeros beyond the edge.
 
     Slices along rows, then along columns. Under vmap with shared weights, the second derivative of
     patches times a matrix takes a fifth of the time of a convolution's.

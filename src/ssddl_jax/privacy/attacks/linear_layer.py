@@ -2,8 +2,8 @@
 
 A dense layer y = W x + b gives dL/dW = dL/db x^T, so any row with dL/db != 0 yields the input as a
 ratio: exactly for one example. Summed over members, a row whose ReLU is active for only one of them
-still gives that member's input exactly. A ratio has neither sign nor scale: updates, gradients and
-sums of either serve alike.
+still gives that member's input exactly. The ratio depends on neither sign nor scale, so updates,
+gradients and sums of either work equally well.
 """
 
 import jax
@@ -17,8 +17,8 @@ from ssddl_jax.core.learning.models import Params
 Kernel = Float32[jax.Array, "T rows inputs"]
 Bias = Float32[jax.Array, "T rows"]
 
-# Greatest pixel error that passes for exact: five grey levels in 256. Sums of quantised updates
-# carry about 0.01; other images differ from a member's by far more (about 1.0).
+# Largest pixel error that counts as exact: five grey levels of 256. Quantisation of sums causes
+# about 0.01; another image differs from a member's by far more (about 1.0).
 EXACT_TO_THE_EYE = 0.02
 _AGREE = 0.005
 
@@ -53,10 +53,10 @@ def input_of(kernel: Kernel, bias: Bias) -> Float32[jax.Array, "T inputs"]:
 def plausible(
     candidates: Float32[jax.Array, "*T rows inputs"], tolerance: float = EXACT_TO_THE_EYE
 ) -> Bool[jax.Array, "*T rows"]:
-    """Which rows could be an image, as the attacker itself can see: in [0, 1] and not blank.
+    """Which rows could be an image, judged without the truth: in [0, 1] and not blank.
 
-    Necessary for an exact input, not sufficient: a row that several members activate may mix them
-    convexly.
+    This is necessary for an exact input but not sufficient: a row that several members activate
+    may be a convex combination of their inputs.
     """
     inside = (candidates >= -tolerance) & (candidates <= 1 + tolerance)
     return jnp.all(inside, axis=-1) & jnp.any(jnp.abs(candidates) > tolerance, axis=-1)
@@ -64,11 +64,12 @@ def plausible(
 
 @jax.jit
 def presented(kernel: Kernel, bias: Bias) -> Float32[jax.Array, "T inputs"]:
-    """The one input that the attacker would show from a sum, chosen without knowing the truth.
+    """The single input that an attacker would report for a sum, chosen without the truth.
 
-    A plausible row of the largest set that agree (root mean square difference within 0.005): rows
-    of one member agree, rows that mix several mix them differently. Ties go to the largest |dL/db|,
-    which rounding hurts least; without a plausible row that alone decides.
+    It is a plausible row from the largest set of rows that agree (root mean square difference
+    within 0.005): rows of one member agree, and rows that mix members mix them differently. Ties go
+    to the largest |dL/db|, where rounding matters least. If no row is plausible, the largest
+    |dL/db| decides.
     """
     candidates = row_candidates(kernel, bias)
     able = plausible(candidates)
@@ -89,7 +90,7 @@ def recovered(
     truths: Float32[jax.Array, "m inputs"],
     tolerance: float = EXACT_TO_THE_EYE,
 ) -> Bool[jax.Array, " m"]:
-    """Which members' inputs some row gives, every pixel within the tolerance."""
+    """Which of the true inputs some row equals, every pixel within the tolerance."""
 
     def found(truth: jax.Array) -> jax.Array:
         return jnp.any(jnp.max(jnp.abs(candidates - truth[None]), axis=1) <= tolerance)

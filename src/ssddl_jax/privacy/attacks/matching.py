@@ -1,8 +1,8 @@
-"""Gradient matching: look for the image whose gradient is the one that was seen.
+"""Gradient matching: search for the image whose gradient equals the observed one.
 
-Two published attacks on one example's gradient, each one program for all targets. Axes: T targets,
-d parameters. Both keep the best image among those whose loss is finite, so whatever they are given
-(the noise that a masked upload decodes to, say) they give a finite image in [0, 1].
+Two published attacks on one example's gradient; each is one program for all targets. Axes: T
+targets, d parameters. Both keep the image with the least finite loss, so they return a finite image
+in [0, 1] for any input, such as the noise that a masked upload decodes to.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jaxtyping import Float32, Int32
 from ssddl_jax.core.learning.models import Model, Params
 
 _SHAPE = (28, 28)
-_TINY, _HUGE = 1e-18, 1e15  # so that squares, and sums of them, stay finite
+_TINY, _HUGE = 1e-18, 1e15  # bounds that keep squares and their sums finite
 
 Image = Float32[jax.Array, "28 28"]
 Gradient = Float32[jax.Array, " d"]
@@ -46,15 +46,16 @@ def dlg(
     steps: int = 200,
     restarts: int = 2,
 ) -> tuple[Float32[jax.Array, "T 28 28"], Float32[jax.Array, " T"]]:
-    """Deep leakage from gradients (Zhu et al. 2019), labels known by iDLG (Zhao et al. 2020).
+    """Deep leakage from gradients (Zhu et al. 2019), with labels from iDLG (Zhao et al. 2020).
 
-    From `restarts` random images for each target, `steps` of L-BFGS on the squared distance between
-    the image's gradient and the one observed, over the latter's squared norm. `gradients` are
-    -update / lr in `ravel_pytree` order. Gives the images of least loss, and that loss.
+    For each target it starts from `restarts` random images and takes `steps` steps of L-BFGS. The
+    loss is the squared distance between the image's gradient and the observed one, over the squared
+    norm of the observed one. `gradients` are -update / lr in `ravel_pytree` order. Returns the
+    images of least loss, and that loss.
     """
 
     def one(observed: Gradient, label: jax.Array, key: jax.Array) -> _Best:
-        observed = _sound(observed)
+        observed = _bounded(observed)
         size = _norm_of(observed)
 
         def loss(image: Image) -> jax.Array:
@@ -87,13 +88,14 @@ def invert(
 ) -> Float32[jax.Array, "T 28 28"]:
     """Inverting gradients (Geiping et al. 2020): the image whose gradient has the same direction.
 
-    `steps` of Adam on the sign of the gradient of 1 - cosine similarity + `smoothness` x total
-    variation, its rate a tenth after 3/8, 5/8 and 7/8 of them, the image clipped to [0, 1] after
-    each. The direction alone: neither lr nor the number of examples need be known.
+    It takes `steps` steps of Adam on the sign of the gradient of 1 - cosine similarity +
+    `smoothness` x total variation. The rate drops to a tenth after 3/8, 5/8 and 7/8 of the steps,
+    and the image is clipped to [0, 1] after each. Only the direction matters: the attacker needs
+    neither lr nor the number of examples.
     """
 
     def one(observed: Gradient, label: jax.Array, key: jax.Array) -> _Best:
-        observed = _sound(observed)
+        observed = _bounded(observed)
         target = observed / _norm_of(observed)
 
         def loss(image: Image) -> jax.Array:
@@ -107,7 +109,7 @@ def invert(
 
 
 def _lbfgs(loss: Loss, start: Image, steps: int) -> _Best:
-    # Halving from the whole step costs one gradient where a search for curvature costs many.
+    # Backtracking from a full step costs one gradient; a search on curvature costs many.
     search = optax.scale_by_backtracking_linesearch(
         max_backtracking_steps=10, decrease_factor=0.5, increase_factor=2.0, store_grad=True
     )
@@ -169,13 +171,13 @@ def _norm_of(vector: Gradient) -> jax.Array:
     return jnp.where(norm > _TINY, norm, jnp.float32(1))
 
 
-def _sound(vector: Gradient) -> Gradient:
-    """The vector, each entry brought to where its square is finite; NaN as 0."""
+def _bounded(vector: Gradient) -> Gradient:
+    """The vector with every entry clipped so that its square is finite; NaN becomes 0."""
     return jnp.clip(jnp.nan_to_num(vector, nan=0.0), -_HUGE, _HUGE)
 
 
 def _total_variation(image: Image) -> jax.Array:
-    """Mean absolute difference of neighbours, down and across."""
+    """Mean absolute difference of neighbouring pixels, vertical plus horizontal."""
     down, across = jnp.diff(image, axis=0), jnp.diff(image, axis=1)
     return jnp.mean(jnp.abs(down)) + jnp.mean(jnp.abs(across))
 
