@@ -222,7 +222,7 @@ def test_two_writers_of_one_run_are_refused(command, whole, tmp_path):
             )
             assert other.returncode == 2
             assert other.stderr.splitlines()[-1].startswith(
-                "error: directory = run: is being written by another process"
+                "error: directory = run: is in use by another process"
             )
     finally:
         run.send_signal(signal.SIGCONT)

@@ -10,7 +10,7 @@ from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.arithmetic.headroom import Headroom, capacity_kind, headroom
 from ssddl_jax.data.partition import validate_partition
 from ssddl_jax.data.places import check_dataset
-from ssddl_jax.planning.standing import standing_of
+from ssddl_jax.planning.guarantees import guarantees_of
 
 
 def check(config: Config) -> None:
@@ -21,7 +21,7 @@ def check(config: Config) -> None:
     validate_partition(config.partition, None, None, config.participants)
     if config.weighting == "uniform":
         room(config, 1)
-    standing_of(config)
+    guarantees_of(config)
     if config.dropout_schedule is not None:
         read_schedule(config)
 

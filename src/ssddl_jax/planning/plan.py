@@ -28,7 +28,7 @@ from ssddl_jax.core.devices import own_schedule, platform_of
 from ssddl_jax.core.learning.models import Model, count_parameters
 from ssddl_jax.core.sharing.base import Scheme
 from ssddl_jax.planning.checks import room
-from ssddl_jax.planning.standing import Standing, standing_of
+from ssddl_jax.planning.guarantees import Guarantees, guarantees_of
 
 WORD = 4  # bytes
 
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     scheme: Scheme
     headroom: Headroom
     weight_max: int  # m_max
-    standing: Standing
+    guarantees: Guarantees
     tile_size: int
 
     @property
@@ -91,7 +91,7 @@ class Plan(NamedTuple):
     @property
     def max_colluders(self) -> int:
         """With the server, in every round that stands."""
-        return self.standing.max_colluders
+        return self.guarantees.max_colluders
 
 
 class Traffic(NamedTuple):
@@ -135,14 +135,14 @@ def make_plan(
     if encoding.words(dimension) > MOST_WORDS:
         remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
         raise ConfigError("model", config.model, remedy)
-    standing, rule = standing_of(config), config.rule_in_force
+    guarantees, rule = guarantees_of(config), config.rule_in_force
     schedule = schedule_on(config, platform_of(mesh))
     scheme = Scheme(
         size=config.group,
         dimension=dimension,
-        neighbours=standing.neighbours,
-        threshold=standing.threshold,
-        least_alive=standing.least_alive,
+        neighbours=guarantees.neighbours,
+        threshold=guarantees.threshold,
+        least_alive=guarantees.least_alive,
         vanishing=_vanishing(config),
         shares="paired" if config.paired else "directed",
         encoding=encoding,
@@ -157,7 +157,7 @@ def make_plan(
         scheme=scheme,
         headroom=fits,
         weight_max=weight_max,
-        standing=standing,
+        guarantees=guarantees,
         tile_size=tile_size(config, schedule, dimension),
     )
 

@@ -109,7 +109,7 @@ def _facts(config: Config, plan: Plan) -> dict[str, Any]:
         "neighbours": plan.neighbours,
         "threshold": plan.threshold,
         "max_colluders": plan.max_colluders,
-        "max_colluders_failure": plan.standing.failure,
+        "max_colluders_failure": plan.guarantees.failure,
         "least_alive": plan.least_alive,
         "fraction_bits": plan.encoding.fraction_bits,
         "headroom_bits": plan.headroom.bits,

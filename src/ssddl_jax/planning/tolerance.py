@@ -44,10 +44,10 @@ def _collusion(config: Config, plan: Plan) -> str:
             f"others vanish ({setting}); neighbours auto, or more of them, would."
         )
     fixed, odds = "", "whatever the draw"
-    if plan.standing.failure:
+    if plan.guarantees.failure:
         fixed = ", fixed before the draw,"
         odds = (
-            f"except with probability {plan.standing.odds(config.rounds)}: then the honest "
+            f"except with probability {plan.guarantees.odds(config.rounds)}: then the honest "
             "survivors fall apart"
         )
     opens = f"; {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
@@ -68,7 +68,7 @@ def _opens(config: Config, plan: Plan) -> str:
 
 
 def _dropouts(config: Config, plan: Plan) -> str:
-    least, sharers = plan.least_alive, plan.standing.least_summed
+    least, sharers = plan.least_alive, plan.guarantees.least_summed
     more = f", of {sharers} who shared" if sharers > least else ""
     return (
         f"A round needs {least} of {plan.size} uploads{more}: {plan.size - least} may vanish; with "

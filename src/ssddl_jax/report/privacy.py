@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ssddl_jax.common.lazily import resolve
 from ssddl_jax.config.protocols import protocol_of, server_learns
-from ssddl_jax.planning.standing import standing_of
+from ssddl_jax.planning.guarantees import guarantees_of
 from ssddl_jax.report.files import Run
 from ssddl_jax.report.html import Html, paragraph, plural, table, text
 
@@ -107,7 +107,7 @@ def _engine(run: Run) -> list[str]:
 
 def colluders(run: Run) -> int:
     """How many members with the server the claim covers: never more than the run stated."""
-    stated, most = run.summary.get("max_colluders"), standing_of(run.config).max_colluders
+    stated, most = run.summary.get("max_colluders"), guarantees_of(run.config).max_colluders
     return most if stated is None else min(most, int(stated))
 
 
@@ -152,7 +152,7 @@ def _ssddl(run: Run) -> list[Observer]:
 
 def _odds(run: Run) -> str:
     """What is to be said of a sparse graph, which is drawn anew for every attempt."""
-    found = standing_of(run.config)
+    found = guarantees_of(run.config)
     if not found.failure:
         return ""
     return (
@@ -162,7 +162,7 @@ def _odds(run: Run) -> str:
 
 
 def _coalitions(run: Run) -> list[Observer]:
-    size, most, found = run.size, colluders(run), standing_of(run.config)
+    size, most, found = run.size, colluders(run), guarantees_of(run.config)
     shares = run.config.rule_in_force.needs_threshold
     learns = (
         "The sum of the other members' updates, and nothing else about them. Every sum that is "

@@ -18,7 +18,7 @@ from ssddl_jax.planning import graph_search
 
 
 @dataclass(frozen=True)
-class Standing:
+class Guarantees:
     """The sharing graph of a config, when its rounds are void, and how many may collude."""
 
     neighbours: int  # k; n - 1 if complete
@@ -43,14 +43,14 @@ class Standing:
         return f"at most 2^-{power:.1f} for the run of {rounds:,} rounds{tries} (union bound)"
 
 
-def standing_of(config: Config) -> Standing:
+def guarantees_of(config: Config) -> Guarantees:
     """Raises `ConfigError` for a graph or a threshold that cannot be."""
     rule, size = config.rule_in_force, config.group
     neighbours, threshold = _graph(config)
     sparse = neighbours < size - 1
     if not config.sums_securely:
         least = fewest_survivors(config) if protocol_of(config).quorum else 1
-        return Standing(neighbours, threshold, least, least, 0, 1, -inf)
+        return Guarantees(neighbours, threshold, least, least, 0, 1, -inf)
     least = max(3, rule.least(size, fewest_survivors(config), sparse))
     if rule.needs_threshold:
         least = max(least, threshold)
@@ -59,7 +59,7 @@ def standing_of(config: Config) -> Standing:
     if sparse:
         most, chance = _connected(config, neighbours, most)
     tries = config.rounds * rule.attempts
-    return Standing(
+    return Guarantees(
         neighbours=neighbours,
         threshold=threshold,
         least_alive=threshold if rule.holds_sharers else least,
