@@ -266,7 +266,7 @@ def change(directory, **fields):
         ({"prg": "chacha8"}, "prg = chacha20, here it is chacha8"),
         ({"tile_size": 4}, "tile_size = 2, here it is 4"),
         ({"model": "mlp"}, "model = linear, here it is mlp"),
-        ({"rounds": 8}, "rounds = 8: 9 rounds are done already"),
+        ({"rounds": 8}, "rounds = 8: must be at least 9, already done"),
     ],
 )
 def test_another_config_is_refused_and_named(copy, fields, needle):
@@ -293,7 +293,9 @@ def test_another_dataset_is_refused_and_named(copy, tmp_path):
     np.savez(tmp_path / "other.npz", **arrays)
     change(copy, data=str(tmp_path / "other.npz"))
     shutil.rmtree(copy / "checkpoints")  # also where nothing but config.toml remembers it
-    with pytest.raises(sd.ConfigError, match=r"other\.npz.*not what the run began with"):
+    with pytest.raises(
+        sd.ConfigError, match=r"other\.npz.*differs from the data that the run started with"
+    ):
         sd.resume(copy)
 
 
@@ -559,7 +561,7 @@ def test_a_full_disk_ends_the_run_at_once(run, tmp_path, monkeypatch, capsys):
     assert main(["run", "--config", str(tmp_path / "c.toml"), "--out", str(out)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
-        f"error: out = {out}: No space left on device; mend that; go on with: ssddl resume {out}"
+        f"error: out = {out}: No space left on device; fix that; continue with: ssddl resume {out}"
     )
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
     assert not any((out / "checkpoints").iterdir())
@@ -605,7 +607,7 @@ def test_a_run_of_the_orbax_format_is_refused_whole(run, copy, capsys):
     assert main(["resume", str(copy)]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    for needle in ("orbax", "the version that began it", "ssddl run --config", "--out ANOTHER"):
+    for needle in ("orbax", "the version that started it", "ssddl run --config", "--out ANOTHER"):
         assert needle in line
     assert {path: (copy / path).read_bytes() for path in files_of(copy)} == before
     shutil.copy(run.directory / "summary.json", copy)

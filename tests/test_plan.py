@@ -246,7 +246,9 @@ def test_tolerance_carries_the_numbers(config_of):
     assert "any t = 6 shares (as many" in secagg["tolerance"][0]
     assert "tolerates the most colluders" in secagg["tolerance"][0]
     assert "as many" not in told(protocol="secagg", threshold=6)
-    assert "2 of 9 uploads, and at least 3 members who shared" in told(dropout_rule="shamir", threshold=2)
+    assert "2 of 9 uploads, and at least 3 members who shared" in told(
+        dropout_rule="shamir", threshold=2
+    )
     assert "falls apart" in told(neighbours=4, dropout_rule="reveal")
 
 

@@ -149,8 +149,7 @@ def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[
     notes = protocols.notes(config, config.rounds, plan.dimension)
     if ahead.replayed is not None:
         notes.append(
-            "opened keys and void rounds are extrapolated from the first "
-            f"{ahead.replayed:,} rounds"
+            f"opened keys and void rounds are extrapolated from the first {ahead.replayed:,} rounds"
         )
     if ahead.void:
         notes.append(

@@ -231,8 +231,8 @@ def _plain() -> list[Observer]:
         ),
         Observer(
             "An eavesdropper",
-            "Who talks to whom, when, and how many bytes, if links are encrypted (which is assumed, "
-            "not simulated); otherwise every update.",
+            "Who talks to whom, when, and how many bytes, if links are encrypted (assumed, not "
+            "simulated); otherwise every update.",
             ASSUMED,
         ),
         Observer("The server, receiving a late upload", "One more update in the clear.", NO),
