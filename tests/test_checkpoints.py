@@ -196,7 +196,7 @@ def test_whole_checkpoints_swapped_renamed_or_foreign(run, foreign, copy):
     assert (found, len(told)) == (run.good[3], 2)
     shutil.rmtree(copy / "checkpoints")
     shutil.copytree(foreign.directory / "checkpoints", copy / "checkpoints")
-    with pytest.raises(sd.CheckpointError, match="seed = 4, here it is 3"):
+    with pytest.raises(sd.CheckpointError, match="seed = 4, but here it is 3"):
         run.read(copy)
 
 
@@ -259,13 +259,13 @@ def change(directory, **fields):
 @pytest.mark.parametrize(
     ("fields", "needle"),
     [
-        ({"learning_rate": 0.2}, "learning_rate = 0.1, here it is 0.2"),
-        ({"seed": 7}, "seed = 3, here it is 7"),
-        ({"dropout": 0.4}, "dropout = 0.2, here it is 0.4"),
-        ({"group_size": 6}, "group_size = 5, here it is 6"),
-        ({"prg": "chacha8"}, "prg = chacha20, here it is chacha8"),
-        ({"tile_size": 4}, "tile_size = 2, here it is 4"),
-        ({"model": "mlp"}, "model = linear, here it is mlp"),
+        ({"learning_rate": 0.2}, "learning_rate = 0.1, but here it is 0.2"),
+        ({"seed": 7}, "seed = 3, but here it is 7"),
+        ({"dropout": 0.4}, "dropout = 0.2, but here it is 0.4"),
+        ({"group_size": 6}, "group_size = 5, but here it is 6"),
+        ({"prg": "chacha8"}, "prg = chacha20, but here it is chacha8"),
+        ({"tile_size": 4}, "tile_size = 2, but here it is 4"),
+        ({"model": "mlp"}, "model = linear, but here it is mlp"),
         ({"rounds": 8}, "rounds = 8: must be at least 9, already done"),
     ],
 )
@@ -283,7 +283,7 @@ def test_another_version_is_refused_and_named(run, copy):
         rewritten(at(copy, step), recipe=run.recipe | {"version of jax": "0.9.1"})
     with pytest.raises(sd.CheckpointError) as caught:
         sd.resume(copy)
-    assert "version of jax = 0.9.1, here it is" in str(caught.value)
+    assert "version of jax = 0.9.1, but here it is" in str(caught.value)
 
 
 def test_another_dataset_is_refused_and_named(copy, tmp_path):

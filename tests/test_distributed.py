@@ -177,7 +177,7 @@ def test_a_killed_process_ends_the_run_with_one_line(tmp_path, lost):
     _, error = run.communicate(timeout=SECONDS)
     assert run.returncode == 1
     last = error.strip().splitlines()[-1]
-    assert last.startswith(f"error: process {lost} of 2 here was killed by SIGKILL")
+    assert last.startswith(f"error: process {lost} of 2 on this host was killed by SIGKILL")
     assert "Traceback" not in error
     assert not (tmp_path / "out" / "summary.json").exists()
     for pid in workers:

@@ -197,7 +197,7 @@ def load_sinks(names: str | None) -> list[Sink]:
 def _reopened(
     path: Path, write: Callable[[IO[str], MetricsRow], None], rows: Sequence[MetricsRow]
 ) -> IO[str]:
-    """The file with exactly these rows, open for more; the old file is kept until it is replaced."""
+    """The file with exactly these rows, open for more; the old one is kept until it is replaced."""
     with beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         for row in rows:
             write(file, row)
