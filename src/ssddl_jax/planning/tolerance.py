@@ -33,9 +33,10 @@ def _collusion(config: Config, plan: Plan) -> str:
     if plan.neighbours >= size - 1:
         opens = f": {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
         return f"The server with at most {most} of the {size} members {learns}{opens}."
-    graph = f"Each of the {size} members shares with k = {plan.neighbours} others, drawn anew"
+    partners = f"k = {plan.neighbours} random others"
+    graph = f"In every attempt, each of the {size} members shares with {partners}"
     if config.graph == "auto":
-        graph += f"; SecAgg+'s search also gives the threshold t = {t} among them"
+        graph += f", and SecAgg+'s search gives the threshold t = {t}"
     if not most and config.max_corrupt * size < 1:
         return (
             f"{graph}. This guarantees nothing against collusion: max_corrupt of {size} members is "

@@ -134,7 +134,7 @@ def _anew(directory: Path) -> str:
 
 
 def _sealed(about: Mapping[str, Any], leaves: Sequence[np.ndarray]) -> bytes:
-    """The file's bytes. Leaves of dtypes unknown to NumPy, such as bfloat16, are stored as bytes."""
+    """The file's bytes. Leaves of dtypes NumPy lacks, such as bfloat16, are stored as bytes."""
     file = BytesIO()
     raw = (x if x.dtype.isbuiltin == 1 else np.frombuffer(x.tobytes(), np.uint8) for x in leaves)
     np.savez(file, *raw)
