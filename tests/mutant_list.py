@@ -1185,15 +1185,15 @@ FILES = (
     _mutant(
         "a-group-of-two",
         "files",
-        '"members n of a round\'s group, or all", 3)',
-        '"members n of a round\'s group, or all", 2)',
+        '"members n of each round\'s group, or all", 3)',
+        '"members n of each round\'s group, or all", 2)',
         f"{_MISTAKE}[group of two]",
     ),
     _mutant(
         "seeds-of-65-bits",
         "files",
-        '"0 <= seed < 2^64; replays everything", 0, 2**64 - 1)',
-        '"0 <= seed < 2^64; replays everything", 0, 2**64)',
+        '"0 <= seed < 2^64; the same seed replays the whole run", 0, 2**64 - 1)',
+        '"0 <= seed < 2^64; the same seed replays the whole run", 0, 2**64)',
         "test_config.py::test_the_impossible_is_refused_by_name",
     ),
     Mutant(

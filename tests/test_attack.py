@@ -142,7 +142,7 @@ def test_the_command_writes_numbers_tables_and_a_picture(tmp_path, capsys, monke
     arguments += ["--config", str(tmp_path / "mine.toml")]
     assert main([*arguments, "--out", str(out), "--json"]) == 0
     told = capsys.readouterr()
-    assert "not used of" in told.err
+    assert "the study sets these fields" in told.err
     assert "model" in told.err
     shown = json.loads(told.out)
     assert shown["settings"]["learning_rate"] == 0.05

@@ -196,7 +196,7 @@ def test_whole_checkpoints_swapped_renamed_or_foreign(run, foreign, copy):
     assert (found, len(told)) == (run.good[3], 2)
     shutil.rmtree(copy / "checkpoints")
     shutil.copytree(foreign.directory / "checkpoints", copy / "checkpoints")
-    with pytest.raises(sd.CheckpointError, match="seed = 4, here it is 3"):
+    with pytest.raises(sd.CheckpointError, match="seed = 4, but here it is 3"):
         run.read(copy)
 
 
@@ -259,14 +259,14 @@ def change(directory, **fields):
 @pytest.mark.parametrize(
     ("fields", "needle"),
     [
-        ({"learning_rate": 0.2}, "learning_rate = 0.1, here it is 0.2"),
-        ({"seed": 7}, "seed = 3, here it is 7"),
-        ({"dropout": 0.4}, "dropout = 0.2, here it is 0.4"),
-        ({"group_size": 6}, "group_size = 5, here it is 6"),
-        ({"prg": "chacha8"}, "prg = chacha20, here it is chacha8"),
-        ({"tile_size": 4}, "tile_size = 2, here it is 4"),
-        ({"model": "mlp"}, "model = linear, here it is mlp"),
-        ({"rounds": 8}, "rounds = 8: 9 rounds are done already"),
+        ({"learning_rate": 0.2}, "learning_rate = 0.1, but here it is 0.2"),
+        ({"seed": 7}, "seed = 3, but here it is 7"),
+        ({"dropout": 0.4}, "dropout = 0.2, but here it is 0.4"),
+        ({"group_size": 6}, "group_size = 5, but here it is 6"),
+        ({"prg": "chacha8"}, "prg = chacha20, but here it is chacha8"),
+        ({"tile_size": 4}, "tile_size = 2, but here it is 4"),
+        ({"model": "mlp"}, "model = linear, but here it is mlp"),
+        ({"rounds": 8}, "rounds = 8: must be at least 9, already done"),
     ],
 )
 def test_another_config_is_refused_and_named(copy, fields, needle):
@@ -283,7 +283,7 @@ def test_another_version_is_refused_and_named(run, copy):
         rewritten(at(copy, step), recipe=run.recipe | {"version of jax": "0.9.1"})
     with pytest.raises(sd.CheckpointError) as caught:
         sd.resume(copy)
-    assert "version of jax = 0.9.1, here it is" in str(caught.value)
+    assert "version of jax = 0.9.1, but here it is" in str(caught.value)
 
 
 def test_another_dataset_is_refused_and_named(copy, tmp_path):
@@ -293,7 +293,9 @@ def test_another_dataset_is_refused_and_named(copy, tmp_path):
     np.savez(tmp_path / "other.npz", **arrays)
     change(copy, data=str(tmp_path / "other.npz"))
     shutil.rmtree(copy / "checkpoints")  # also where nothing but config.toml remembers it
-    with pytest.raises(sd.ConfigError, match=r"other\.npz.*not what the run began with"):
+    with pytest.raises(
+        sd.ConfigError, match=r"other\.npz.*differs from the data that the run started with"
+    ):
         sd.resume(copy)
 
 
@@ -559,7 +561,7 @@ def test_a_full_disk_ends_the_run_at_once(run, tmp_path, monkeypatch, capsys):
     assert main(["run", "--config", str(tmp_path / "c.toml"), "--out", str(out)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
-        f"error: out = {out}: No space left on device; mend that; go on with: ssddl resume {out}"
+        f"error: out = {out}: No space left on device; fix that; continue with: ssddl resume {out}"
     )
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
     assert not any((out / "checkpoints").iterdir())
@@ -605,7 +607,7 @@ def test_a_run_of_the_orbax_format_is_refused_whole(run, copy, capsys):
     assert main(["resume", str(copy)]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    for needle in ("orbax", "the version that began it", "ssddl run --config", "--out ANOTHER"):
+    for needle in ("orbax", "the version that started it", "ssddl run --config", "--out ANOTHER"):
         assert needle in line
     assert {path: (copy / path).read_bytes() for path in files_of(copy)} == before
     shutil.copy(run.directory / "summary.json", copy)

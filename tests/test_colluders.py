@@ -15,7 +15,7 @@ import layers
 import ssddl_jax as sd
 from layers import Layer
 from ssddl_jax.planning.graph_search import log2_cut
-from ssddl_jax.planning.standing import standing_of
+from ssddl_jax.planning.guarantees import guarantees_of
 from ssddl_jax.privacy.certificate import certificate
 from ssddl_jax.privacy.exposure import full_header
 from ssddl_jax.privacy.messages import Adversary
@@ -23,13 +23,13 @@ from ssddl_jax.privacy.messages import Adversary
 DROPOUTS = (0.0, 0.1, 0.25, 0.34, 0.5, 0.75, 0.9)
 
 
-def standing(n, rule="retry", **fields):
+def guarantees(n, rule="retry", **fields):
     """What the package says of everybody's round."""
     if rule == "secagg":
         protocol = {"protocol": "secagg+" if "neighbours" in fields else "secagg"}
     else:
         protocol = {"dropout_rule": rule}
-    return standing_of(sd.Config(participants=n, group_size="all", **protocol, **fields))
+    return guarantees_of(sd.Config(participants=n, group_size="all", **protocol, **fields))
 
 
 def left_of(n, dropout):
@@ -69,7 +69,7 @@ def test_complete_graphs_by_every_round(n, rule):
     last = {"shamir": n, "secagg": n - 1}.get(rule, 2)
     for t, dropout in itertools.product(range(2, last + 1), DROPOUTS):
         fields = {"threshold": t} if rule in ("shamir", "secagg") else {}
-        found = standing(n, rule, max_dropout=dropout, **fields)
+        found = guarantees(n, rule, max_dropout=dropout, **fields)
         assert found.max_colluders == withstood(rule, n, t, dropout), (t, dropout)
         assert found.failure == 0
         assert stands(rule, n, t, dropout, n - found.least_summed, 0)
@@ -122,7 +122,7 @@ def test_complete_graphs_by_the_certificate(n, rule):
     dropout = 0.34
     for t in range(2, n) if rule in ("shamir", "secagg") else [2]:
         fields = {"threshold": t} if rule in ("shamir", "secagg") else {}
-        found = standing(n, rule, max_dropout=dropout, **fields)
+        found = guarantees(n, rule, max_dropout=dropout, **fields)
         exposed = []
         for excluded, vanished in itertools.product(range(n + 1), repeat=2):
             if excluded + vanished > n:
@@ -145,7 +145,7 @@ def test_a_threshold_of_its_own_is_the_best():
     leaves can recover; and the asked-for dropouts stand.
     """
     for n, dropout in itertools.product((5, 8, 10, 25), (0.0, 0.1, 0.25, 0.5)):
-        found, left = standing(n, "secagg", max_dropout=dropout), left_of(n, dropout)
+        found, left = guarantees(n, "secagg", max_dropout=dropout), left_of(n, dropout)
         others = range(2, min(left, n - 1) + 1)
         best = max(withstood("secagg", n, t, dropout) for t in others)
         assert found.max_colluders == best
@@ -194,7 +194,7 @@ def test_sparse_graphs_never_claim_more(n, k, rule):
         if rule != "secagg" and t > 2:
             continue
         fields = {"threshold": t} if rule == "secagg" else {}
-        found = standing(n, rule, neighbours=k, max_corrupt=0.5, max_dropout=dropout, **fields)
+        found = guarantees(n, rule, neighbours=k, max_corrupt=0.5, max_dropout=dropout, **fields)
         assert found.failure == 0  # few members: nothing but certainty is below 2^-40
         claimed = max(claimed, found.max_colluders)
         for members, alive, graph in rounds_of(rule, n, k, t, dropout, 1 if n < 8 else 0):
@@ -217,9 +217,9 @@ def test_more_than_max_dropout_vanish_from_a_ring():
     assert min(len({u, *graph[u]} & alive) for u in graph) == 2
     assert not connected(graph, alive - {2})
     ring = {"neighbours": 4, "threshold": 2, "max_corrupt": 0.5}
-    found = standing(8, "secagg", max_dropout=0.2, **ring)
+    found = guarantees(8, "secagg", max_dropout=0.2, **ring)
     assert (found.max_colluders, found.least_alive) == (1, 7)
-    found = standing(8, "secagg", max_dropout=0.5, **ring)
+    found = guarantees(8, "secagg", max_dropout=0.5, **ring)
     assert (found.max_colluders, found.least_alive) == (0, 4)
 
 
@@ -248,7 +248,7 @@ def test_the_chance_is_of_the_whole_run():
     """Rounds times attempts, whatever one attempt's is; in words, rounded up."""
     fields = {"neighbours": 20, "max_corrupt": 0.1, "max_dropout": 0.1, "rounds": 40}
     for rule, attempts in (("retry", 2), ("reveal", 1)):
-        found = standing(200, rule, **fields)
+        found = guarantees(200, rule, **fields)
         bad = found.max_colluders + 20
         one = Fraction(200 * 179 * perm(bad, 20), 2 * perm(200, 20))
         assert found.failure == pytest.approx(float(40 * attempts * one), rel=1e-9)
@@ -258,7 +258,7 @@ def test_the_chance_is_of_the_whole_run():
         assert "for the run of 40 rounds" in found.odds(40)
         assert ("up to 2 attempts each" in found.odds(40)) == (rule == "retry")
     many = fields | {"rounds": 2**31 - 1, "sigma": 1, "max_corrupt": 0.5}
-    many = standing(200, "reveal", **many)
+    many = guarantees(200, "reveal", **many)
     assert many.failure == 1.0
 
 

@@ -20,8 +20,8 @@ from ssddl_jax import reference
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.planning.forecast import forecast
+from ssddl_jax.planning.guarantees import guarantees_of
 from ssddl_jax.planning.plan import make_plan
-from ssddl_jax.planning.standing import standing_of
 from ssddl_jax.privacy.certificate import certificate, known_sums, recover
 from ssddl_jax.privacy.exposure import full_header
 from ssddl_jax.privacy.messages import Adversary, header_of, visible
@@ -32,7 +32,7 @@ from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, elements, recoverabl
 
 def figure(**fields):
     """`max_colluders` of everybody's round."""
-    return standing_of(sd.Config(group_size="all", **fields)).max_colluders
+    return guarantees_of(sd.Config(group_size="all", **fields)).max_colluders
 
 
 def seen_by(shown, slots, late=False):

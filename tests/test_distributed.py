@@ -157,7 +157,7 @@ def test_processes_of_other_pools_are_refused(tmp_path):
     assert [task.returncode for task in tasks] == [2, 2], told
     said = [error.strip().splitlines()[-1] for _, error in told]
     assert all(line.startswith("error: threads = ") for line in said[:1]), told
-    assert "is not the same in processes 0 and 1" in said[0]
+    assert "differs between processes 0 and 1" in said[0]
     assert not (tmp_path / "two").exists()
 
 
@@ -177,7 +177,7 @@ def test_a_killed_process_ends_the_run_with_one_line(tmp_path, lost):
     _, error = run.communicate(timeout=SECONDS)
     assert run.returncode == 1
     last = error.strip().splitlines()[-1]
-    assert last.startswith(f"error: process {lost} of 2 here was killed by SIGKILL")
+    assert last.startswith(f"error: process {lost} of 2 on this host was killed by SIGKILL")
     assert "Traceback" not in error
     assert not (tmp_path / "out" / "summary.json").exists()
     for pid in workers:

@@ -137,7 +137,7 @@ def test_shamir_polynomials(tiny_file):
     first, second = (rows[f"a_{i}"] for i in ids[:2])
     zero = [(2 * a - b) % p for a, b in zip(first, second, strict=True)]
     signed = [z - p if z > p // 2 else z for z in zero]
-    assert rows["f(0) by points 1, 2"] == signed
+    assert rows["f(0) from points 1, 2"] == signed
     assert rows["A"] == [z % 2**32 for z in signed]
     check_update(text, rows, f, 2**32)
 
@@ -152,7 +152,7 @@ def test_plain_has_no_shares(tiny_file):
     np.testing.assert_allclose(rows["mean"], mean, rtol=1e-6)
     after = np.array(rows["params before"], np.float32) + np.array(rows["mean"], np.float32)
     np.testing.assert_array_equal(np.array(rows["params after"], np.float32), after)
-    assert "sees every update" in text
+    assert "sees every clipped update" in text
 
 
 def test_the_numbers_are_those_of_the_run(tiny_file):

@@ -275,7 +275,7 @@ def test_a_config_file_makes_no_run_directory(theirs, capsys):
     before = everything(theirs)
     for command in ("resume", "verify", "report"):
         assert main([command, "."]) == 2
-        assert "no run of ours made it" in capsys.readouterr().err
+        assert "no ssddl run made it" in capsys.readouterr().err
     assert everything(theirs) == before
 
 

@@ -152,7 +152,7 @@ def test_empty_paths_are_refused(capsys):
 
 def test_names_that_are_no_utf8_are_refused():
     for name in (os.fsdecode(b"\xff.npz"), "\ud800.npz"):
-        with pytest.raises(sd.ConfigError, match="is no UTF-8"):
+        with pytest.raises(sd.ConfigError, match="is not UTF-8"):
             user_path("data", name)
     assert user_path("out", "gr\u00fcn") == user_path("out", b"gr\xc3\xbcn") == "gr\u00fcn"
 

@@ -58,7 +58,7 @@ def check(command, capsys, line):
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.splitlines()[-1] == line
-    assert told.err.count("go on with") == 1
+    assert told.err.count("continue with") == 1
 
 
 ONE_AND_TWO = pytest.mark.parametrize("numbers", [{INT}, {INT, TERM}])
@@ -67,7 +67,7 @@ ONE_AND_TWO = pytest.mark.parametrize("numbers", [{INT}, {INT, TERM}])
 @ONE_AND_TWO
 def test_before_the_first_round(command, capsys, monkeypatch, numbers):
     arrive(monkeypatch, runner, "compile_loop", numbers)
-    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+    check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
 
 @ONE_AND_TWO
@@ -85,7 +85,7 @@ def test_where_python_drops_exceptions(command, capsys, monkeypatch, numbers):
         return original(*arguments, **more)
 
     monkeypatch.setattr(runner, "compile_loop", interrupted)
-    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+    check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
 
 def test_what_c_code_makes_of_one(command, capsys, monkeypatch):
@@ -95,14 +95,14 @@ def test_what_c_code_makes_of_one(command, capsys, monkeypatch):
         raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
 
     monkeypatch.setattr(runner, "compile_loop", confused)
-    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+    check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
 
 @ONE_AND_TWO
 def test_in_a_round(command, capsys, monkeypatch, numbers):
     arrive(monkeypatch, runner.RunFiles, "round", numbers)
     where = "at once" if len(numbers) == 2 else "after 2 of 4 rounds"
-    check(command, capsys, f"stopped {where}; go on with: ssddl resume run")
+    check(command, capsys, f"stopped {where}; continue with: ssddl resume run")
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -132,21 +132,21 @@ MORE = pytest.mark.parametrize("more", [{TERM}, {INT, TERM}])
 def test_one_before_the_first_round_and_more_as_it_ends(command, capsys, monkeypatch, more):
     arrive(monkeypatch, runner, "compile_loop", {TERM})
     arrive(monkeypatch, interrupts, "go_on", more)
-    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+    check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
 
 @MORE
 def test_one_in_a_round_and_more_as_it_ends(command, capsys, monkeypatch, more):
     arrive(monkeypatch, runner.RunFiles, "round", {INT})
     arrive(monkeypatch, JsonLines, "close", more)
-    check(command, capsys, "stopped at once; go on with: ssddl resume run")
+    check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
 
 @MORE
 def test_one_in_a_round_and_more_before_it_is_told(command, capsys, monkeypatch, more):
     arrive(monkeypatch, runner.RunFiles, "round", {INT})
     arrive(monkeypatch, cli, "say", more)
-    check(command, capsys, "stopped after 2 of 4 rounds; go on with: ssddl resume run")
+    check(command, capsys, "stopped after 2 of 4 rounds; continue with: ssddl resume run")
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,10 @@ def test_what_is_refused(tmp_path):
         (tmp_path / "empty").mkdir(exist_ok=True)
         check_output(tmp_path / "empty", overwrite)
         fill(tmp_path / "foreign", ["config.toml", "summary.json", "checkpoints/a"])
-        with pytest.raises(sd.ConfigError, match="no command of ours made it"):
+        with pytest.raises(sd.ConfigError, match="no ssddl command made it"):
             check_output(tmp_path / "foreign", overwrite)
     (tmp_path / "foreign" / "config.toml").write_text('[environment]\nos = "mine"\n')
-    with pytest.raises(sd.ConfigError, match="no command of ours made it"):
+    with pytest.raises(sd.ConfigError, match="no ssddl command made it"):
         check_output(tmp_path / "foreign", overwrite=True)
     for name in ("marked", "one"):
         fill(tmp_path / name, OURS)
@@ -100,7 +100,7 @@ def test_what_is_refused(tmp_path):
             check_output(tmp_path / name, overwrite=False)
         check_output(tmp_path / name, overwrite=True)
     fill(tmp_path / "one", ["checkpoints/000030.npz/mine"])
-    with pytest.raises(sd.ConfigError, match=r"000030\.npz is not a checkpoint of ours"):
+    with pytest.raises(sd.ConfigError, match=r"000030\.npz is named like a checkpoint"):
         check_output(tmp_path / "one", overwrite=True)
 
 

@@ -85,7 +85,7 @@ def test_models_that_keep_more_than_parameters(tiny):
 
 def test_dropout(tiny):
     said = refused(tiny, model=net(lambda: nn.Dropout(0.5, deterministic=False)))
-    assert "draws at random (a Dropout that is on?)" in said
+    assert "draws random numbers (an active Dropout?)" in said
     idle = built(tiny, model=net(lambda: nn.Dropout(0.5, deterministic=True)))
     assert idle.notes == ("the model has a Dropout that is never switched on: it does nothing",)
 
@@ -123,7 +123,7 @@ def test_numpy_where_jax_belongs(tiny):
     def apply(params, x):
         return np.asarray(x).reshape(len(x), -1) @ params
 
-    assert "its apply uses NumPy on values that are traced" in refused(tiny, model=(init, apply))
+    assert "its apply uses NumPy on traced values" in refused(tiny, model=(init, apply))
 
     def drawn(key, x):
         return jnp.asarray(np.random.default_rng().normal(size=(x[0].size, 10)))
@@ -221,4 +221,4 @@ def test_a_schedule_is_said_to_start_anew(tiny):
 def test_help_says_that_the_local_optimizer_starts_anew(capsys):
     """Where one reads of the option, not only once the run has begun."""
     assert main(["run", "--help"]) == 0
-    assert "its schedule, starts anew in every round" in " ".join(capsys.readouterr().out.split())
+    assert "its schedule restart in every round" in " ".join(capsys.readouterr().out.split())

@@ -238,16 +238,18 @@ def test_tolerance_carries_the_numbers(config_of):
     report = plan_report(config_of(**sparse, neighbours="auto", dropout_rule="reveal"))
     assert 0 < report["max_colluders_failure"] < 2**-39  # two rounds
     assert "for the run of 2 rounds (union bound)" in report["tolerance"][0]
-    assert "whatever the draw" in told(neighbours=6, max_dropout=0.0, max_corrupt=0.3)
-    assert "promise" in told(**sparse, neighbours=2)
-    assert "max_corrupt of them is nobody" in told(neighbours=4, max_corrupt=0.1)
+    assert "for every draw" in told(neighbours=6, max_dropout=0.0, max_corrupt=0.3)
+    assert "too few to guarantee" in told(**sparse, neighbours=2)
+    assert "less than one member" in told(neighbours=4, max_corrupt=0.1)
     secagg = plan_report(config_of(protocol="secagg"))  # 3 of 9 may vanish
     assert (secagg["threshold"], secagg["max_colluders"]) == (6, 4)
-    assert "any t = 6 shares (all" in secagg["tolerance"][0]
-    assert "so that most may collude" in secagg["tolerance"][0]
-    assert "so that" not in told(protocol="secagg", threshold=6)
-    assert "2 of 9 uploads, of 3 who shared" in told(dropout_rule="shamir", threshold=2)
-    assert "two parts" in told(neighbours=4, dropout_rule="reveal")
+    assert "any t = 6 shares (as many" in secagg["tolerance"][0]
+    assert "tolerates the most colluders" in secagg["tolerance"][0]
+    assert "as many" not in told(protocol="secagg", threshold=6)
+    assert "2 of 9 uploads, and at least 3 members who shared" in told(
+        dropout_rule="shamir", threshold=2
+    )
+    assert "falls apart" in told(neighbours=4, dropout_rule="reveal")
 
 
 def test_void_rounds_are_foretold(config_of):
@@ -433,5 +435,5 @@ def test_a_prg_of_the_users_own_gives_what_it_says(monkeypatch):
     assert load_prg("own_prg:parts") == parts
     assert load_prg("own_prg:whole") == whole
     for name in wrong:
-        with pytest.raises(sd.ConfigError, match=r"its block must give .* of uint32"):
+        with pytest.raises(sd.ConfigError, match=r"its block must return .* of uint32"):
             load_prg(f"own_prg:{name}")

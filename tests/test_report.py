@@ -221,7 +221,7 @@ def test_who_vanished_is_not_guessed(tmp_path):
 def test_plain(tmp_path):
     page = page_of(write_run(tmp_path / "run", protocol="plain"))
     assert "Every update in the clear" in page.text
-    assert "no pair shares" in page.text
+    assert "no SSDDL pair shares" in page.text
     assert "no sums to check" in page.text
     assert 'class="verdict yes"' not in page.html
 
@@ -238,7 +238,7 @@ def test_late_uploads_by_rule(tmp_path, rule):
     page = page_of(write_run(tmp_path / "run", dropout_rule=rule, threshold=3))
     said = {"retry": "differ by exactly", "reveal": "opened pads", "shamir": "Nothing more"}
     assert [kind for kind, words in said.items() if words in page.text] == [rule]
-    assert ("The server and 3 members or more" in page.text) == (rule == "shamir")
+    assert ("The server and 3 or more members" in page.text) == (rule == "shamir")
 
 
 def test_a_sparse_graph_claims_no_more_colluders_than_it_carries(tmp_path):
@@ -266,7 +266,7 @@ def test_fewer_where_fewer_may_be_left(tmp_path):
     """Four of eight may vanish: two of four are honest."""
     page = page_of(write_run(tmp_path / "run", max_dropout=0.5))
     assert "The server and up to 2 members" in page.text
-    assert "Every sum that is opened holds at least 4" in page.text
+    assert "Every opened sum holds at least 4" in page.text
     assert "The server and more than 2 members" in page.text
 
 
@@ -283,7 +283,7 @@ def test_the_chance_of_a_sparse_graph_is_of_the_run(tmp_path):
 
 def test_weights_are_in_the_sum(tmp_path):
     page = page_of(write_run(tmp_path / "run", weighting="examples"))
-    assert "The sum counts the members' examples, too." in page.text
+    assert "The sum also counts the members' examples." in page.text
 
 
 def test_one_round_and_many(tmp_path):

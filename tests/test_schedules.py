@@ -93,7 +93,7 @@ def test_what_is_seldom_meant_is_said(tmp_path):
     assert "up to round 900" in note
     assert "39" in note
     (note,) = schedule_notes(config, [])
-    assert "lists nobody" in note
+    assert "has no entries" in note
     assert schedule_notes(sd.Config(), []) == []
 
 

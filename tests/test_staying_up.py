@@ -100,7 +100,7 @@ def test_a_signal_between_rounds_leaves_a_checkpoint_of_that_round(command, whol
     status, out, line = ended(run, tmp_path)
     assert (status, out) == (1, "")
     done = rounds_done(tmp_path)
-    assert line == f"stopped after {done} of {ROUNDS} rounds; go on with: ssddl resume run"
+    assert line == f"stopped after {done} of {ROUNDS} rounds; continue with: ssddl resume run"
     assert (tmp_path / "run" / "checkpoints" / f"{done:06d}.npz").is_file()
     assert check_goes_on(tmp_path, whole)["resumed_from"] == [done]
 
@@ -113,7 +113,7 @@ def test_a_signal_while_it_compiles_says_how_to_go_on(command, whole, tmp_path):
     status, out, line = ended(run, tmp_path)
     assert (status, out) == (1, "")
     assert line.startswith("stopped ")
-    assert line.endswith("go on with: ssddl resume run")
+    assert line.endswith("continue with: ssddl resume run")
     check_goes_on(tmp_path, whole)
 
 
@@ -126,7 +126,7 @@ def test_two_signals_in_the_rounds(command, whole, tmp_path):
     status, _, line = ended(run, tmp_path)
     assert status == 1
     assert line.startswith("stopped ")
-    assert line.endswith("go on with: ssddl resume run")
+    assert line.endswith("continue with: ssddl resume run")
     check_goes_on(tmp_path, whole)
 
 
@@ -143,7 +143,7 @@ def test_two_processes_stopped_and_gone_on_with_by_one_or_two(command, whole, tm
             os.kill(int(file.read().split()[1]), signal.SIGKILL)
     status, out, line = ended(run, tmp_path)
     assert (status, out) == (1, "")
-    assert "go on with: ssddl resume run" in line
+    assert "continue with: ssddl resume run" in line
     flags = ["--processes", "2"] if on == 2 else []
     assert check_goes_on(tmp_path, whole, *flags)["resumed_from"] != [0]
 
@@ -162,12 +162,12 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(command, whole, tmp_path, l
 
     status, out, line = ended(start(command, tmp_path, preexec_fn=starve), tmp_path)
     assert (status, out) == (1, "")
-    assert line.startswith("error: out = run: File too large; mend that; ")
+    assert line.startswith("error: out = run: File too large; fix that; ")
     if limit == 600:
-        assert line.endswith("nothing was written: run it again")
+        assert line.endswith("nothing was written; run the command again")
         assert not any((tmp_path / "run").iterdir())
     else:
-        assert line.endswith("go on with: ssddl resume run")
+        assert line.endswith("continue with: ssddl resume run")
         resumed = check_goes_on(tmp_path, whole)["resumed_from"]
         assert (resumed != [0]) == (limit > 10_000)
 
@@ -185,7 +185,7 @@ def test_a_folder_that_is_taken_away_is_one_line(command, whole, tmp_path):
     status, _, line = ended(run, tmp_path)
     assert status == 1
     assert line.startswith("error: out = run: ")
-    assert line.endswith("mend that; go on with: ssddl resume run")
+    assert line.endswith("fix that; continue with: ssddl resume run")
     folder.unlink()
     (tmp_path / "kept").rename(folder)
     check_goes_on(tmp_path, whole)
@@ -201,7 +201,7 @@ def test_a_folder_made_read_only_is_one_line(command, whole, tmp_path):
     status, _, line = ended(run, tmp_path)
     folder.chmod(0o700)
     assert status == 1
-    assert line.endswith("mend that; go on with: ssddl resume run")
+    assert line.endswith("fix that; continue with: ssddl resume run")
     check_goes_on(tmp_path, whole)
 
 
@@ -222,7 +222,7 @@ def test_two_writers_of_one_run_are_refused(command, whole, tmp_path):
             )
             assert other.returncode == 2
             assert other.stderr.splitlines()[-1].startswith(
-                "error: directory = run: is being written by another process"
+                "error: directory = run: is in use by another process"
             )
     finally:
         run.send_signal(signal.SIGCONT)

@@ -108,7 +108,7 @@ def test_commands_to_go_on_with_are_what_a_shell_takes(name, told, tmp_path, mon
     assert shlex.split(resume_command(Path(name))) == ["ssddl", "resume", name]
     Path(name).mkdir(parents=True)
     (Path(name) / "config.toml").write_text("\ufeffprg = 'yours:prg'", encoding="utf-8")
-    assert go_on(Path(name)) == f"go on with: ssddl resume {told} --trust"
+    assert go_on(Path(name)) == f"continue with: ssddl resume {told} --trust"
 
 
 def test_a_plan_is_printed_as_it_is(tiny_file, tmp_path, capsys):
@@ -192,7 +192,7 @@ def test_nothing_is_cut_where_there_is_no_terminal(capsys):
 def test_a_command_to_go_on_with_is_not_cut():
     """A long value of an error is; half of a path in the command would be another path."""
     path = "/" + "/".join(["folder"] * 500)
-    line = _line(sd.RunError(f"out = {path}: no space is left; go on with: ssddl resume {path}"))
+    line = _line(sd.RunError(f"out = {path}: no space is left; continue with: ssddl resume {path}"))
     assert line.endswith(f" ssddl resume {path}")
     assert len(str(sd.ConfigError("data", path, "is not here"))) < 300
 

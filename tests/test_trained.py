@@ -76,5 +76,5 @@ def test_a_model_from_python_is_given_again(finished, tmp_path, make_tiny_data):
     with pytest.raises(sd.ConfigError, match="not those of this model"):
         sd.load_model(tmp_path / "r", model=(lambda key, x: {"k": np.zeros((1, 4), "f")}, other))
     (tmp_path / "r" / "model" / "params.npz").write_bytes(b"PK")
-    with pytest.raises(sd.ConfigError, match="holds no trained model"):
+    with pytest.raises(sd.ConfigError, match="has no trained model"):
         sd.load_model(tmp_path / "r", model=(start, linear))

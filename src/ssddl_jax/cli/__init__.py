@@ -1,10 +1,12 @@
-"""The command `ssddl`: parses, checks, then imports what is heavy and does it.
+"""The command `ssddl`: parses and checks its arguments, and imports JAX only after that.
 
-Exit status: 0 done; 2 impossible or malformed, one line on stderr, nothing compiled or written; 1
-anything else. With --json, stdout is exactly one JSON object; all else goes to stderr.
+Exit status: 0 for success; 2 for a request that is impossible or malformed (one line on stderr,
+nothing compiled or written); 1 for anything else. With --json, stdout is exactly one JSON object;
+everything else goes to stderr.
 """
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -24,21 +26,21 @@ from ssddl_jax.running import processes
 from ssddl_jax.running.interrupts import Interrupted, end_on_signals, is_interrupt, words
 from ssddl_jax.simulation.jax_settings import missing_device, refused_variable
 
-_COMMANDS = 20_000  # characters of a line that names a command to go on with: paths are not cut
+_LONGEST = 20_000  # characters of a line that gives a command to resume with: paths stay whole
 
 COMMANDS: dict[str, tuple[Command, str]] = {
-    "run": (training.run, "trains, with progress; writes a run directory; prints a summary"),
-    "transcript": (training.transcript, "writes one round's messages to a file"),
-    "resume": (run_directories.resume, "goes on with a run from its last good checkpoint"),
+    "run": (training.run, "trains a model, writes a run directory, prints a summary"),
+    "transcript": (training.transcript, "writes the messages of one round to a file"),
+    "resume": (run_directories.resume, "continues a run from its last good checkpoint"),
     "verify": (run_directories.verify, "replays a finished run and compares hashes"),
-    "report": (run_directories.report, "makes the report.html of a finished run again"),
-    "plan": (planning.plan, "a run before it runs: headroom, bytes, memory, tolerance, time"),
-    "bench": (measuring.bench, "one timed measurement: bench share, bench round"),
-    "scale": (measuring.scale, "participant-count sweep: seconds, memory, bytes; table and plot"),
-    "compare": (comparing.compare, "SSDDL beside its rivals: accuracy, seconds, bytes, what leaks"),
-    "attack": (attacking.attack, "what each adversary can do to what it really sees"),
-    "compile": (measuring.compile_, "compiles the round for devices that are not here"),
-    "data": (training.data, "which datasets are here, how to get the others"),
+    "report": (run_directories.report, "rewrites the report.html of a finished run"),
+    "plan": (planning.plan, "reports what a run needs and which failures it tolerates"),
+    "bench": (measuring.bench, "times one thing: bench share, bench round"),
+    "scale": (measuring.scale, "times rounds at growing numbers of participants; table and plot"),
+    "compare": (comparing.compare, "compares SSDDL with its rivals: accuracy, cost, leakage"),
+    "attack": (attacking.attack, "attacks what each adversary really sees; table and pictures"),
+    "compile": (measuring.compile_, "compiles the round for devices that this machine lacks"),
+    "data": (training.data, "lists the datasets found here, and how to get the others"),
 }
 
 
@@ -76,7 +78,7 @@ def _main(arguments: list[str]) -> int:
             return 2
         if os.environ.get("SSDDL_DEBUG"):
             raise
-        if not (processes.is_worker() and processes.is_lost_contact(error)):  # its parent tells
+        if not (processes.is_worker() and processes.is_lost_contact(error)):  # the parent reports
             say(f"error: {_line(error)}")
         return 1
 
@@ -84,10 +86,10 @@ def _main(arguments: list[str]) -> int:
 def _line(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, RunError):
-        return one_line(error, _COMMANDS)
+        return one_line(error, _LONGEST)
     text = one_line(error, 500)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-        remedy = "a smaller group_size, tile_size, batch_size or model needs less; see ssddl plan"
+        remedy = "use a smaller group_size, tile_size, batch_size or model; see ssddl plan"
         return f"out of memory: {text + '; ' if text else ''}{remedy}"
     if isinstance(error, OSError | FloatingPointError):
         return text
@@ -101,7 +103,7 @@ def _dispatch(arguments: list[str]) -> int:
         usage="ssddl COMMAND [options]",
         description="Simulates privacy-preserving distributed deep learning based on secret "
         "sharing (SSDDL):\nN participants train one model; the server learns only sums.",
-        epilog="commands:\n" + "\n".join(lines) + "\n\nssddl COMMAND --help tells more.",
+        epilog="commands:\n" + "\n".join(lines) + "\n\nssddl COMMAND --help lists its options.",
     )
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -109,5 +111,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        raise ConfigError("command", name, f"is unknown; there are {', '.join(COMMANDS)}")
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
+        raise ConfigError("command", name, f"is not a command; {hint}")
     return COMMANDS[name][0](rest)

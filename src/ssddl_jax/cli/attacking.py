@@ -18,7 +18,7 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.config.toml_files import read_toml
 from ssddl_jax.planning.requests import SIZES, attack_config, check_study
 
-# Fields that an attack's rounds take from the user; the others are the study's own.
+# Fields that an attack's rounds take from the user; the study sets the others.
 _TAKEN = ("data", "participants", "group_size", "shares", "prg", "clip", "learning_rate", "seed")
 _GROUP, _TARGETS = 5, 8
 
@@ -27,18 +27,18 @@ def attack(arguments: list[str]) -> int:
     """`ssddl attack`."""
     parser = Parser(
         prog="ssddl attack",
-        description="What each adversary can do with what it really sees: plays rounds, takes the "
-        "views,\nand tries published attacks on them. Writes a table and a picture.",
+        description="Shows what each adversary can do with what it really sees: runs rounds, "
+        "records each view,\nand tries published attacks on it. Writes a table and a picture.",
     )
     add = parser.add_argument
-    add("--targets", metavar="T", help=f"participants attacked [{_TARGETS}, or all if fewer]")
-    add("--batch", default="1", metavar="B", help="examples of a member's one step [%(default)s]")
-    add("--sizes", metavar="N,N,...", help="members of the sums attacked [2,3,5,10,25,50,100, as "
-        "far as participants go]")  # fmt: skip
+    add("--targets", metavar="T", help=f"participants to attack [{_TARGETS}, or all if fewer]")
+    add("--batch", default="1", metavar="B", help="examples in a member's one step [%(default)s]")
+    add("--sizes", metavar="N,N,...", help="numbers of members in the sums to attack "
+        "[2,3,5,10,25,50,100, up to participants]")  # fmt: skip
     add("--group-size", metavar="N", default=argparse.SUPPRESS, help="members of a round; in the "
-        f"last surfaces all but one or two collude [{_GROUP}]")  # fmt: skip
-    add("--out", metavar="DIR", help="folder for attack.json, .md, .png; by default a new one")
-    add("--overwrite", action="store_true", help="an `out` that exists is reused")
+        f"last surfaces, all but one or two collude [{_GROUP}]")  # fmt: skip
+    add("--out", metavar="DIR", help="folder for attack.json, .md, .png [a new one in runs/]")
+    add("--overwrite", action="store_true", help="replace the results in an existing `out`")
     json_flag(parser)
     hidden = [
         f.name for f in dataclasses.fields(Config) if f.name not in _TAKEN or f.name == "group_size"
@@ -56,10 +56,10 @@ def attack(arguments: list[str]) -> int:
 
     out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite
-    told = read_toml(options.config) if options.config is not None else {}
-    if "group_size" not in {**told, **vars(options)}:
+    from_file = read_toml(options.config) if options.config is not None else {}
+    if "group_size" not in {**from_file, **vars(options)}:
         options.group_size = str(_GROUP)
-    passed_over = sorted(set(told) - {*_TAKEN, "out"})
+    ignored = sorted(set(from_file) - {*_TAKEN, "out"})
     given = read_config(options)
     kept = {name: getattr(given, name) for name in _TAKEN}
     config = attack_config(Config(**kept), batch)
@@ -69,10 +69,10 @@ def attack(arguments: list[str]) -> int:
     from ssddl_jax.planning.checks import check
 
     check(config)
-    first = [f"not used of {options.config}, a study has its own: {', '.join(passed_over)}"]
+    first = [f"note: the study sets these fields of {options.config} itself: {', '.join(ignored)}"]
 
-    def tell(text: str) -> None:
-        if passed_over and first:
+    def report(text: str) -> None:
+        if ignored and first:
             say(first.pop())
         say(text)
 
@@ -80,7 +80,7 @@ def attack(arguments: list[str]) -> int:
         from ssddl_jax.privacy import results
         from ssddl_jax.privacy.study import study
 
-        found = study(config, targets, sizes, tell)
+        found = study(config, targets, sizes, report)
         numbers = results.write(found, directory)
     if options.json:
         print_json(numbers)

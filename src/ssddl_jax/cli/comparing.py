@@ -26,16 +26,16 @@ def compare(arguments: list[str]) -> int:
 
     parser = Parser(
         prog="ssddl compare",
-        description="SSDDL and its rivals on the same data, model and seeds: accuracy with its "
-        "interval, seconds\nof real computation by role, bytes, dropouts survived, who learns "
-        "what. Writes a table and a picture.",
+        description="Compares SSDDL with its rivals on the same data, model and seeds: accuracy "
+        "with its interval,\nseconds of real computation by role, bytes, dropouts survived, who "
+        "learns what.\nWrites a table and a picture.",
     )
     add = parser.add_argument
     add("--protocols", default=DEFAULT, metavar="ROW,ROW,...",
         help=f"rows of the table; also {', '.join(variants())} [%(default)s]")  # fmt: skip
-    add("--seeds", default=str(_SEEDS), metavar="S", help="seeds 0..S-1 [%(default)s]")
-    add("--out", metavar="DIR", help="folder for compare.json, .md, .png; by default a new one")
-    add("--overwrite", action="store_true", help="an `out` that exists is reused")
+    add("--seeds", default=str(_SEEDS), metavar="S", help="train from seeds 0..S-1 [%(default)s]")
+    add("--out", metavar="DIR", help="folder for compare.json, .md, .png [a new one in runs/]")
+    add("--overwrite", action="store_true", help="replace the results in an existing `out`")
     json_flag(parser)
     add_config_flags(parser, hidden=_HIDDEN)
     options = parse(parser, arguments)
@@ -71,7 +71,7 @@ def compare(arguments: list[str]) -> int:
 
 
 def _print(text: str) -> None:
-    """Markdown laid out for a terminal; elsewhere as it is, and never cut."""
+    """Prints Markdown, laid out on a terminal and unchanged elsewhere; nothing is cut."""
     from rich.markdown import Markdown
 
     from ssddl_jax.cli.console import make_console

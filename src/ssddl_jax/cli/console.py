@@ -1,8 +1,8 @@
-"""What a person sees in the terminal: progress on stderr, closing tables on stdout.
+"""Terminal output: progress on stderr, closing tables on stdout.
 
-The library `rich` is imported with the first thing that is shown: not for a run that is refused.
-No text is taken for rich's markup: it may come from users, files and the system. Where the output
-is no terminal nothing is wrapped or cut.
+The library `rich` is imported with the first output, so a run that is refused never loads it. Text
+may come from users, files and the system, so none of it is read as rich's markup. Where the output
+is not a terminal, nothing is wrapped or cut.
 """
 
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from ssddl_jax.simulation.build import Simulation
 
 _LINES = 20  # lines of progress where there is no terminal
-_SENTENCE = 160  # characters of a value that stands below its table
-_WIDEST = 100_000  # characters of a line there
+_SENTENCE = 160  # a longer value is printed below its table, characters
+_WIDEST = 100_000  # characters of a line where there is no terminal
 
 
 class Progress:
-    """Live progress of a run: a bar on a terminal, some lines elsewhere; always on stderr, and
-    only in the process that is `shown`. The bar is there from the first word on, until the end of
-    the `with` block.
+    """Live progress of a run on stderr: a bar on a terminal, a few lines elsewhere. A process that
+    is not `shown` prints nothing. The bar appears with the first message and stays until the `with`
+    block ends.
     """
 
     def __init__(self, config: Config, shown: bool = True) -> None:
@@ -48,12 +48,12 @@ class Progress:
 
     @cached_property
     def console(self) -> "Console":
-        """Where it is shown."""
+        """The console on stderr."""
         return make_console(stderr=True, quiet=not self.shown)
 
     @cached_property
     def bar(self) -> "Bar":
-        """The bar, started; its one task are the rounds."""
+        """The bar, already started. Its one task counts rounds."""
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
@@ -61,41 +61,41 @@ class Progress:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}", markup=False),
+            TextColumn("{task.fields[message]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        bar.add_task("rounds", total=self.config.rounds, told="compiling ...")
+        bar.add_task("rounds", total=self.config.rounds, message="compiling ...")
         bar.start()
         return bar
 
     def show(self, **fields: Any) -> None:
-        """Shows the bar, with these fields of its task changed."""
+        """Shows the bar after updating these fields of its task."""
         self.bar.update(self.bar.task_ids[0], **fields)
 
     @property
     def watch(self) -> "Watch":
-        """What `run` and `resume` tell."""
+        """The callbacks for `run` and `resume`."""
         from ssddl_jax.running.runner import Watch
 
         return Watch(self.start, self.round, self.warn)
 
     def warn(self, text: str) -> None:
-        """A line on what was found amiss."""
+        """Prints a note."""
         self.console.print(printable(f"note: {text}"), highlight=False, soft_wrap=True)
 
     def start(self, simulation: "Simulation", done: int) -> None:
-        """Says what is about to run."""
-        from ssddl_jax.planning.standing import fewest_survivors
+        """Prints what is about to run."""
+        from ssddl_jax.planning.guarantees import fewest_survivors
 
         self.show(completed=done)
         if done:
-            self.warn(f"going on after {done} of {self.config.rounds} rounds")
+            self.warn(f"continuing after {done} of {self.config.rounds} rounds")
         for note in simulation.notes:
             self.warn(note)
         plan, config = simulation.plan, self.config
-        sharing = f"protocol {config.protocol}, no secure sum"
+        sharing = f"protocol {config.protocol}, no secure aggregation"
         if config.sums_securely:
             sharing = sharing_words(config, plan)
         self.console.print(
@@ -116,34 +116,36 @@ class Progress:
             )
 
     def round(self, row: dict[str, Any]) -> None:
-        """Takes one line of the metrics."""
+        """Shows one round, given its line of metrics."""
         self.bytes += row["bytes_up"] + row["bytes_down"]
         accuracy, loss = row["test_accuracy"], row["loss"]
-        told = (
+        message = (
             f"accuracy {accuracy:.4f}  " if accuracy is not None else ""
         ) + f"loss {'-' if loss is None else f'{loss:.4f}'}  {row['seconds']:.3f} s"
-        told += f"  {megabytes(self.bytes)}"
+        message += f"  {megabytes(self.bytes)}"
         if row["nonfinite"]:
-            told += f"  {row['nonfinite']:,} left out"
+            message += f"  {row['nonfinite']:,} left out"
         if row["void"]:
-            told += "  VOID"
-        self.show(advance=1, told=told)
+            message += "  VOID"
+        self.show(advance=1, message=message)
         number = row["round"] + 1
         if not self.console.is_terminal and (number % self.every == 0 or number == 1):
             self.console.print(
-                f"round {number:>4}/{self.config.rounds}  {told}", highlight=False, soft_wrap=True
+                f"round {number:>4}/{self.config.rounds}  {message}",
+                highlight=False,
+                soft_wrap=True,
             )
 
 
 def sharing_words(config: Config, plan: Any) -> str:
-    """The sharing in a few words."""
+    """The engine, the sharing graph and the PRG in a few words."""
     graph = "complete graph" if plan.neighbours >= plan.size - 1 else f"{plan.neighbours} partners"
     how = f"engine {config.engine}" if protocol_of(config).pair_shares else config.protocol
     return f"{how}, {graph}, {config.prg}"
 
 
 def megabytes(count: float) -> str:
-    """Bytes for people."""
+    """A number of bytes, as text for people."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
@@ -155,12 +157,14 @@ def print_summary(config: Config, result: "RunResult") -> None:
     table.add_row("test accuracy", "-" if accuracy is None else f"{accuracy:.4f}")
     if config.sums_securely:
         exact = f"{summary['rounds_exact']} of {summary['rounds']} rounds exact"
-        table.add_row("aggregate == sum of the updates", exact)
+        table.add_row("aggregate equals the sum of updates", exact)
         least, most = (pick(row["alive"] for row in result.metrics) for pick in (min, max))
         each = f"{most}" if least == most else f"{least} to {most}"
         table.add_row("the server saw", f"{each} masked uploads a round, and their sum")
-        table.add_row("withstands colluders", f"{summary['max_colluders']} with the server")
-        table.add_row("error of the mean, at most", f"{summary['error_bound']:.2g} a coordinate")
+        colluders = f"up to {summary['max_colluders']} with the server"
+        table.add_row("colluding members tolerated", colluders)
+        error = f"at most {summary['error_bound']:.2g} per coordinate"
+        table.add_row("encoding error of the mean", error)
     else:
         table.add_row("the server learns", server_learns(config))
     for what, name in (("rounds shared again", "rounds_retried"), ("void rounds", "rounds_void")):
@@ -169,7 +173,7 @@ def print_summary(config: Config, result: "RunResult") -> None:
     if summary["nonfinite"]:
         left = f"{summary['nonfinite']:,} (NaN or inf), over all rounds"
         table.add_row("updates left out", left)
-    if summary.get("inputs"):  # version one did not say
+    if summary.get("inputs"):  # version one does not record them
         table.add_row("inputs", printable(summary["inputs"]))
     table.add_row("clipped coordinates", f"{summary['clipped']:,}")
     for column in columns(config):
@@ -177,10 +181,10 @@ def print_summary(config: Config, result: "RunResult") -> None:
         value = "-" if found is None else f"{found:.4g} ({column.over} over the rounds)"
         table.add_row(column.title, value)
     up, down = summary["bytes_up_per_participant"], summary["bytes_down_per_participant"]
-    table.add_row("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down")
-    table.add_row("seconds a round (median)", f"{summary['seconds_per_round_median']:.3f}")
+    table.add_row("bytes per member and round", f"{megabytes(up)} up, {megabytes(down)} down")
+    table.add_row("seconds per round (median)", f"{summary['seconds_per_round_median']:.3f}")
     total = f"{summary['seconds_total']:.1f} ({summary['compile_seconds']:.1f} compiling, "
-    table.add_row("seconds in all", total + f"{summary['compilations']} compilation)")
+    table.add_row("seconds in total", total + f"{summary['compilations']} compilation)")
     table.add_row("peak memory", f"{summary['peak_memory_mb']:,.0f} MB")
     table.add_row("run_sha256", summary["run_sha256"])
     table.add_row("written to", printable(result.directory))
@@ -188,7 +192,7 @@ def print_summary(config: Config, result: "RunResult") -> None:
 
 
 def print_table(title: str, values: dict[str, Any]) -> None:
-    """A record as a table, what stands inside it row by row; sentences follow it."""
+    """Prints a record as a table, with a row for each value inside it; long texts follow it."""
     table, sentences = what_and_value(title), []
     for name, value in _rows(values):
         if isinstance(value, str) and " " in value and len(value) > _SENTENCE:
@@ -213,7 +217,7 @@ def _rows(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def what_and_value(title: str) -> "Table":
-    """A table of two columns; what is too wide for a terminal goes on in the next line."""
+    """A table of two columns; text too wide for the terminal wraps."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -223,7 +227,7 @@ def what_and_value(title: str) -> "Table":
 
 
 def show(table: "Table", *sentences: str) -> None:
-    """A table and what is to be said of it, on stdout."""
+    """Prints a table, then sentences about it, on stdout."""
     stdout = make_console()
     stdout.print(table)
     for sentence in sentences:
@@ -231,7 +235,7 @@ def show(table: "Table", *sentences: str) -> None:
 
 
 def make_console(**options: Any) -> "Console":
-    """Where all is printed that rich lays out."""
+    """A rich console, without markup, that never wraps where there is no terminal."""
     from rich.console import Console
 
     made = Console(markup=False, emoji=False, **options)

@@ -36,13 +36,13 @@ from ssddl_jax.running import processes
 if TYPE_CHECKING:
     from ssddl_jax.measure.scaling import Training
 
-# Fields that a measurement sets itself.
+# Fields that the measurement sets.
 _SET = ["participants", "group_size", "data", "partition", "out", "rounds", "eval_every"]
 _SET += ["checkpoint_every", "local_epochs"]
 _ROUND_FLAGS = [
-    ("--participants", "N", "all of them members [1000]"),
-    ("--examples", "E", "rows of the pool that each has [20]"),
-    ("--local-steps", "S", "steps that each does [1]"),
+    ("--participants", "N", "participants, all in the group [1000]"),
+    ("--examples", "E", "examples of each participant [20]"),
+    ("--local-steps", "S", "local steps of each participant [1]"),
     ("--batch-size", "B", "examples in a step [20]"),
     ("--repeats", "R", "timed repetitions [5]"),
 ]
@@ -54,9 +54,9 @@ def bench(arguments: list[str]) -> int:
         Parser(
             prog="ssddl bench",
             usage="ssddl bench share|round [options]",
-            description="One timed measurement. share: ParaShare and the server's sum alone; "
-            "round: whole rounds.",
-            epilog="ssddl bench share --help and ssddl bench round --help tell more.",
+            description="Takes one timed measurement. share: ParaShare and the server's sum "
+            "alone; round: whole rounds.",
+            epilog="ssddl bench share --help and ssddl bench round --help list the options.",
         ).print_help()
         return 0
     if not arguments or arguments[0] not in BENCHES:
@@ -69,7 +69,7 @@ def _share(arguments: list[str]) -> int:
         prog="ssddl bench share",
         description="Times ParaShare and the server's sum alone, on random updates.",
     )
-    parser.add_argument("--group-size", default="64", metavar="n", help="members, all of N [64]")
+    parser.add_argument("--group-size", default="64", metavar="n", help="members of the group [64]")
     parser.add_argument("--dimension", default="50890", metavar="d", help="parameters [50890]")
     parser.add_argument("--repeats", default="5", metavar="R", help="timed repetitions [5]")
     json_flag(parser)
@@ -96,8 +96,8 @@ def _share(arguments: list[str]) -> int:
 def _round(arguments: list[str]) -> int:
     parser = Parser(
         prog="ssddl bench round",
-        description="Times whole rounds of N participants, all of them in the group, over a fixed "
-        "pool of\nrandom images: each does S steps of batch B over its E examples.",
+        description="Times whole rounds of N participants, all in the group, over a fixed pool of "
+        "random\nimages. Each participant takes S steps of batch B over its E examples.",
     )
     for flag, metavar, text in _ROUND_FLAGS:
         parser.add_argument(flag, metavar=metavar, help=text)
@@ -137,7 +137,7 @@ BENCHES: dict[str, Command] = {"share": _share, "round": _round}
 
 
 def _show(title: str, result: dict[str, Any], options: Namespace) -> int:
-    """A flat record as JSON or as a table; of many processes one shows it."""
+    """Prints a flat record as JSON or as a table, in process 0 only."""
     from ssddl_jax.cli.console import print_table
 
     if processes.is_leader():
@@ -153,19 +153,19 @@ def scale(arguments: list[str]) -> int:
     parser = Parser(
         prog="ssddl scale",
         description="Times whole rounds at growing numbers of participants, with and without "
-        "sharing;\neach row is an `ssddl bench round` in a process of its own.",
+        "sharing.\nEach row is one `ssddl bench round` in its own process.",
     )
     add = parser.add_argument
     add("--participants", default="10,100,1000,10000", metavar="N,N,...", help="rows [%(default)s]")
-    add("--curves", default="plain,ideal,auto", metavar="NAME,...", help="what is compared: "
+    add("--curves", default="plain,ideal,auto", metavar="NAME,...", help="curves to compare: "
         "plain, ideal, auto (sparse graph), complete [%(default)s]")  # fmt: skip
-    add("--budget", default="600", metavar="SECONDS", help="rows that would take longer are left "
-        "out [%(default)s]")  # fmt: skip
-    add("--out", metavar="DIR", help="folder for scale.json, .md, .png; by default a new one")
-    add("--overwrite", action="store_true", help="an `out` of an older sweep is reused")
+    add("--budget", default="600", metavar="SECONDS", help="skip rows that would take longer "
+        "[%(default)s]")  # fmt: skip
+    add("--out", metavar="DIR", help="folder for scale.json, .md, .png [a new one in runs/]")
+    add("--overwrite", action="store_true", help="replace the sweep in an existing `out`")
     add("--seeds", metavar="S", help="also train from seeds 0..S-1, for accuracy and its interval")
-    add("--rounds", default="20", metavar="R", help="rounds of that training [%(default)s]")
-    add("--data", default="mnist-small", metavar="TEXT", help="its dataset [%(default)s]")
+    add("--rounds", default="20", metavar="R", help="with --seeds: rounds to train [%(default)s]")
+    add("--data", default="mnist-small", metavar="TEXT", help="with --seeds: dataset [%(default)s]")
     for flag, metavar, text in _ROUND_FLAGS[1:]:
         add(flag, metavar=metavar, help=text)
     json_flag(parser)
@@ -201,12 +201,12 @@ def scale(arguments: list[str]) -> int:
 
         check(training.config)
 
-    def tell(at: scaling.SweepProgress) -> None:
+    def progress(at: scaling.SweepProgress) -> None:
         left = "" if at.seconds_left is None else f"; about {at.seconds_left:,.0f} s left"
         say(f"{at.done + 1} of {at.total}: {at.curve}, {at.participants:,} participants{left}")
 
     with output(options.out, "scale", overwrite=options.overwrite) as directory:
-        result = scaling.scale(sweep._replace(flags=flags), directory, tell, training)
+        result = scaling.scale(sweep._replace(flags=flags), directory, progress, training)
     if options.json:
         print_json(result)
     elif result.get("rows"):
@@ -219,7 +219,7 @@ def scale(arguments: list[str]) -> int:
 
 
 def _training(options: Namespace) -> "Training":
-    """What `ssddl scale --seeds` trains: E rows each, B in a batch, whole epochs."""
+    """What `ssddl scale --seeds` trains: E examples each, batches of B, whole epochs."""
     from ssddl_jax.measure.scaling import Training
 
     seeds = whole("seeds", options.seeds)
@@ -242,8 +242,8 @@ def compile_(arguments: list[str]) -> int:
     """`ssddl compile`."""
     parser = Parser(
         prog="ssddl compile",
-        description="Compiles the round ahead of time for devices that are not here, and reports "
-        "memory,\ncollectives and operations. Nothing runs; no time is measured.",
+        description="Compiles the round ahead of time for devices that this machine lacks, and "
+        "reports memory,\ncollectives and operations. Nothing runs; no time is measured.",
     )
     text = "tpu:VERSION:SHAPE, such as tpu:v5e:16x16 (extra tpu), or cuda (StableHLO only)"
     parser.add_argument("--target", default="tpu:v5e:2x2", metavar="NAME", help=text)
@@ -263,10 +263,10 @@ def compile_(arguments: list[str]) -> int:
 
 
 def _on_cpu() -> None:
-    """JAX on the CPU alone, unless the user says otherwise: the TPU's compiler is here, no TPU.
+    """Restricts JAX to the CPU unless the user chose a platform: the TPU compiler needs no TPU.
 
-    JAX reads JAX_PLATFORMS when it is imported, which it has been where a Python program calls
-    `main`; from then on its own setting counts, until it first looks for devices.
+    JAX reads JAX_PLATFORMS at import. Where a Python program that has imported it calls `main`, the
+    setting in `jax.config` counts instead, until JAX first looks for devices.
     """
     if "jax" not in sys.modules:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -1,7 +1,7 @@
-"""Command-line flags from `Config`: one flag a field, checked by `Config` itself.
+"""Command-line flags from `Config`: one flag for each field, checked by `Config` itself.
 
-The standard library's argparse, with one change: every error is one line that names the flag, the
-value and what would work.
+This is the standard library's argparse with one change: every error is one line that names the
+flag, the value and what would work.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from ssddl_jax.config.toml_files import read_config_file
 from ssddl_jax.running.host_devices import start_pool
 from ssddl_jax.running.processes import LAUNCHERS, Cluster, checked
 
-_PATHS = ("config", "out", "directory")  # options; a config's own fields see to themselves
+_PATHS = ("config", "out", "directory")  # options that are paths; `Config` handles its own fields
 
 Command = Callable[[list[str]], int]  # arguments -> exit status
 
@@ -36,14 +36,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        """Raises what the command line reports in one line, with exit status 2."""
+        """Raises `ConfigError`, which becomes one line and exit status 2."""
         raise ConfigError(self.prog, None, f"{message}; see {self.prog} --help")
 
 
 def add_config_flags(parser: argparse.ArgumentParser, hidden: Sequence[str] = ()) -> None:
-    """One flag for each field of `Config`, but for the hidden ones; and --config."""
-    group = parser.add_argument_group("configuration (each is a key of --config's TOML file, too)")
-    group.add_argument("--config", metavar="FILE", help="TOML file of fields; flags win over it")
+    """Adds --config and a flag for each field of `Config` except the hidden ones."""
+    group = parser.add_argument_group("configuration (each field is also a key in the TOML file)")
+    group.add_argument("--config", metavar="FILE", help="TOML file of fields; flags override it")
     hints = typing.get_type_hints(Config)
     for field in dataclasses.fields(Config):
         if field.name in hidden:
@@ -64,7 +64,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     options = parser.parse_args(arguments)
     for name, value in vars(options).items():
         if isinstance(value, list):  # argparse makes one of --flag=--
-            raise ConfigError(name, "--", "is no value; see --help")
+            raise ConfigError(name, "--", "is not a value; see --help")
         if name in _PATHS and isinstance(value, str):
             setattr(options, name, user_path(name, value))
     return options
@@ -72,13 +72,13 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
 
 def profile_flag(parser: argparse.ArgumentParser) -> None:
     """--profile."""
-    text = "a new folder for a trace of some rounds, and the seconds of each module"
+    text = "new folder for a trace of up to three rounds and the seconds of each module"
     parser.add_argument("--profile", metavar="DIR", help=text)
 
 
 def json_flag(parser: argparse.ArgumentParser) -> None:
     """--json."""
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def whole(name: str, text: str) -> int:
@@ -98,27 +98,27 @@ def number(name: str, text: str) -> float:
 
 
 def say(text: str) -> None:
-    """A line for people: stderr."""
+    """Prints a line for people on stderr."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """The one JSON object of --json: stdout."""
+    """Prints the one JSON object of --json on stdout."""
     print(json.dumps(result), flush=True)
 
 
 def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of a run over many processes."""
-    group = parser.add_argument_group("many processes (results do not depend on them)")
+    """Adds the flags of a run over many processes."""
+    group = parser.add_argument_group("multiple processes (results do not depend on them)")
     add = group.add_argument
-    add("--processes", metavar="P", help="join P processes; alone: start all of them here")
-    add("--process-index", metavar="I", help="which of them this is, 0..P-1")
-    add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    add("--launcher", metavar="NAME", help=f"who started them: {', '.join(LAUNCHERS)}")
+    add("--processes", metavar="P", help="run P processes; without the next two, all on this host")
+    add("--process-index", metavar="I", help="index of this process, 0..P-1")
+    add("--coordinator", metavar="HOST:PORT", help="address on which process 0 listens")
+    add("--launcher", metavar="NAME", help=f"what started them: {', '.join(LAUNCHERS)}")
 
 
 def read_cluster(options: argparse.Namespace) -> Cluster:
-    """What was said of processes, checked."""
+    """The process options, checked."""
     processes, index = options.processes, options.process_index
     return checked(
         Cluster(
@@ -131,7 +131,7 @@ def read_cluster(options: argparse.Namespace) -> Cluster:
 
 
 def flag_of(name: str) -> str:
-    """--field-name of field_name."""
+    """The flag of a field: --field-name for field_name."""
     return "--" + name.replace("_", "-")
 
 
@@ -148,7 +148,7 @@ def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
 
 
 def check_flags(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Refuses an unknown flag with the nearest known one, before argparse complains of less."""
+    """Refuses an unknown flag and names the nearest known one, before argparse reports less."""
     known = [option for action in parser._actions for option in action.option_strings]
     for argument in arguments:
         name = argument.split("=", 1)[0]

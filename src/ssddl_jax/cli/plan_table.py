@@ -1,4 +1,4 @@
-"""What `ssddl plan` shows to people: a table in groups, then sentences."""
+"""The table that `ssddl plan` prints, in sections, and the sentences after it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Lines = list[tuple[str, str]]
 
 
 def print_plan(report: dict[str, Any]) -> None:
-    """The plan, on stdout."""
+    """Prints the plan on stdout."""
     table = what_and_value("plan")
     for rows in (_sharing(report), _numbers(report), _bytes(report), _cost(report)):
         for row in rows:
@@ -23,7 +23,7 @@ def print_plan(report: dict[str, Any]) -> None:
 def _sharing(report: dict[str, Any]) -> Lines:
     size, neighbours = report["group_size"], report["neighbours"]
     rows = [
-        ("participants, a round", f"{report['participants']:,}, {size:,}"),
+        ("participants, per round", f"{report['participants']:,}, {size:,}"),
         ("model, parameters", f"{report['model']}, {report['parameters']:,}"),
     ]
     protocol = PROTOCOLS[report["protocol"]]
@@ -33,12 +33,12 @@ def _sharing(report: dict[str, Any]) -> Lines:
     how = f"engine {report['engine']}" if protocol.pair_shares else protocol.name
     rows.append(("sharing", f"{how}, {graph}, {report['prg']}"))
     if RULES[report["dropout_rule"]].needs_threshold:
-        rows.append(("threshold t, shares needed", f"{report['threshold']:,}"))
+        rows.append(("threshold t (shares needed)", f"{report['threshold']:,}"))
     failure = report["max_colluders_failure"]
     return [
         *rows,
-        ("colluders with the server, at most", f"{report['max_colluders']:,}"),
-        *([("  but for a chance, in the run, of", f"{failure:.1e}")] if failure else []),
+        ("colluding members tolerated, with the server", f"{report['max_colluders']:,}"),
+        *([("  except with probability, per run", f"{failure:.1e}")] if failure else []),
         ("uploads needed", f"{report['least_alive']:,} of {size:,}"),
     ]
 
@@ -49,8 +49,8 @@ def _numbers(report: dict[str, Any]) -> Lines:
     return [
         ("fraction bits", str(report["fraction_bits"])),
         ("headroom left, bits", f"{report['headroom_bits']:.2f}"),
-        ("error of the mean, at most", f"{report['error_bound']:.2g} a coordinate"),
-        ("PRG words of an attempt, all parties", f"{report['share_words']:,}"),
+        ("encoding error of the mean", f"at most {report['error_bound']:.2g} per coordinate"),
+        ("PRG words per attempt, all parties", f"{report['share_words']:,}"),
     ]
 
 
@@ -58,16 +58,18 @@ def _bytes(report: dict[str, Any]) -> Lines:
     up, down = report["bytes_up_per_participant"], report["bytes_down_per_participant"]
     into, out = report["bytes_server_in"], report["bytes_server_out"]
     rows = [
-        ("bytes a member and round", f"{megabytes(up)} up, {megabytes(down)} down"),
-        ("the server, a round", f"{megabytes(into)} in, {megabytes(out)} out"),
-        ("all links together, a round", megabytes(report["bytes_total"])),
+        ("bytes per member and round", f"{megabytes(up)} up, {megabytes(down)} down"),
+        ("bytes of the server per round", f"{megabytes(into)} in, {megabytes(out)} out"),
+        ("bytes on all links per round", megabytes(report["bytes_total"])),
     ]
     keys = report["key_agreement"]
     if keys["up"] + keys["down"]:
         once = f"{keys['up']:,} B up, {keys['down']:,} B down"
         each = f"{keys['bytes_a_round']:,.0f} B"
-        life = "each round, in the above" if keys["counted"] else f"once; {each} a member and round"
-        rows.append(("keys of a participant", f"{once}, {life}"))
+        life = f"once; {each} per member and round"
+        if keys["counted"]:
+            life = "every round, included above"
+        rows.append(("key agreement per participant", f"{once}, {life}"))
     for name, seconds in report["network_seconds"].items():
         up_rate, down_rate, latency = report["networks"][name]
         link = f"{up_rate:,g} / {down_rate:,g} Mbit/s, {latency:g} ms"
@@ -81,6 +83,6 @@ def _cost(report: dict[str, Any]) -> Lines:
         rows.append((f"  on {device}", f"{held:,.0f} MB"))
     seconds = report["seconds_per_round"]
     if seconds is None:
-        return [*rows, ("seconds a round, simulated", "not calibrated")]
+        return [*rows, ("seconds per round, simulated", "not calibrated")]
     whole = f"{seconds * report['rounds']:,.1f} for {report['rounds']}"
-    return [*rows, ("seconds a round, simulated", f"{seconds:,.3g}, {whole}")]
+    return [*rows, ("seconds per round, simulated", f"{seconds:,.3g}, {whole}")]

@@ -15,13 +15,13 @@ def plan(arguments: list[str]) -> int:
     """`ssddl plan`."""
     parser = Parser(
         prog="ssddl plan",
-        description="What a run will need and withstand, before anything is trained: headroom, "
-        "bytes, words,\nmemory, collusion, dropouts, time. Refuses what cannot work.",
+        description="Reports what a run needs and which failures it tolerates, without training: "
+        "headroom, bytes,\nPRG words, memory, time, collusion, dropouts. Refuses what cannot work.",
     )
     add = parser.add_argument
-    add("--no-calibration", action="store_true", help="no rounds are timed: no predicted time")
-    add("--network", metavar="UP,DOWN,LATENCY", help="a link of yours beside the three classes: "
-        "Mbit/s, Mbit/s, ms one way")  # fmt: skip
+    add("--no-calibration", action="store_true", help="do not time any rounds, so predict no time")
+    add("--network", metavar="UP,DOWN,LATENCY", help="a link of your own beside the three "
+        "standard ones: Mbit/s, Mbit/s, ms one way")  # fmt: skip
     json_flag(parser)
     add_config_flags(parser)
     options = parse(parser, arguments)

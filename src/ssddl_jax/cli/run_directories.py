@@ -18,7 +18,7 @@ from ssddl_jax.running.host_devices import start_pool
 
 def resume(arguments: list[str]) -> int:
     """`ssddl resume`."""
-    parser = _parser("resume", "Goes on with a run from its last good checkpoint.")
+    parser = _parser("resume", "Continues a run from its last good checkpoint.")
     _trust_flag(parser)
     add_cluster_flags(parser)
     options = parse(parser, arguments)
@@ -67,14 +67,14 @@ def verify(arguments: list[str]) -> int:
         print(f"equal: {found.rounds} rounds, run_sha256 {found.run_sha256}")
     if not found.equal:
         say(f"error: differs at {found.first_difference}")
-        for line in found.may_explain or ["device, versions and data are the recorded ones"]:
+        for line in found.may_explain or ["device, versions and data match the record"]:
             say(f"  {line}")
     return 0 if found.equal else 1
 
 
 def report(arguments: list[str]) -> int:
     """`ssddl report`."""
-    options = parse(_parser("report", "Makes the report.html of a finished run again."), arguments)
+    options = parse(_parser("report", "Rewrites the report.html of a finished run."), arguments)
     from ssddl_jax.report.page import write_report
 
     path = write_report(Path(options.directory))
@@ -86,7 +86,7 @@ def report(arguments: list[str]) -> int:
 
 
 def _trust_flag(parser: Parser) -> None:
-    text = "import the code that config.toml names (model, prg, optimizers, sinks)"
+    text = "import the code that config.toml names (model, prg, optimizers, sinks): it will run"
     parser.add_argument("--trust", action="store_true", help=text)
 
 

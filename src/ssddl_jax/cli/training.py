@@ -1,4 +1,4 @@
-"""Commands that train or tell of training: run, transcript, data."""
+"""The commands run, transcript and data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 def run(arguments: list[str]) -> int:
     """`ssddl run`."""
-    parser = Parser(prog="ssddl run", description="Trains, and writes a run directory.")
-    parser.add_argument("--overwrite", action="store_true", help="an `out` that exists is reused")
-    text = "prints the protocol with real numbers of three participants, and stops: nothing written"
+    parser = Parser(prog="ssddl run", description="Trains a model and writes a run directory.")
+    text = "replace the run in an existing `out`"
+    parser.add_argument("--overwrite", action="store_true", help=text)
+    text = "explain the protocol with the numbers of a real round of three, and train nothing"
     parser.add_argument("--explain", action="store_true", help=text)
     json_flag(parser)
     profile_flag(parser)
@@ -85,11 +86,13 @@ def run(arguments: list[str]) -> int:
 def transcript(arguments: list[str]) -> int:
     """`ssddl transcript`."""
     parser = Parser(
-        prog="ssddl transcript", description="One round's messages, the all-seeing view, as .npz."
+        prog="ssddl transcript",
+        description="Writes all messages of one round, as only the simulator sees them, to an "
+        ".npz file.",
     )
-    parser.add_argument("--round", default="0", metavar="R", help="which round, from 0 [0]")
+    parser.add_argument("--round", default="0", metavar="R", help="the round, counted from 0 [0]")
     parser.add_argument("--out", required=True, metavar="FILE.npz", help="file to write")
-    parser.add_argument("--overwrite", action="store_true", help="a file that exists is replaced")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     json_flag(parser)
     add_config_flags(parser, hidden=["out"])
     options = parse(parser, arguments)
@@ -122,7 +125,8 @@ def transcript(arguments: list[str]) -> int:
 
 def data(arguments: list[str]) -> int:
     """`ssddl data`."""
-    parser = Parser(prog="ssddl data", description="Which datasets are here.")
+    description = "Lists the datasets found on this machine, and how to get the others."
+    parser = Parser(prog="ssddl data", description=description)
     json_flag(parser)
     options = parse(parser, arguments)
     from ssddl_jax.cli.console import print_table
@@ -131,22 +135,22 @@ def data(arguments: list[str]) -> int:
     found = list_datasets()
     inputs = {entry.name: _ranges(entry) for entry in found}
     if options.json:
-        told = [{**entry._asdict(), "inputs": inputs[entry.name]} for entry in found]
-        print_json({"datasets": told})
+        entries = [{**entry._asdict(), "inputs": inputs[entry.name]} for entry in found]
+        print_json({"datasets": entries})
     else:
-        about = {name: f" ({told})" if told else "" for name, told in inputs.items()}
+        about = {name: f" ({values})" if values else "" for name, values in inputs.items()}
         lines = {entry.name: f"{entry.where or entry.how}{about[entry.name]}" for entry in found}
         print_table("datasets", lines)
     return 0
 
 
 def _ranges(entry: "DatasetInfo") -> str | None:
-    """The inputs of a dataset whose file is here, or what is wrong with it."""
+    """The range of a dataset's inputs, or what is wrong with its file; None if it has none here."""
     from ssddl_jax.common.errors import DataError
     from ssddl_jax.data.datasets import load_dataset, ranges
 
     if entry.where is None or not Path(entry.where).exists():
-        return None  # scikit-learn's takes seconds to import
+        return None  # importing scikit-learn for its dataset would take seconds
     try:
         found = load_dataset(entry.name)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""What every room may import: errors of one line, text and paths of users, whole files, plug-ins.
+"""What every room may import: one-line errors, users' text and paths, atomic files, plug-ins.
 
-Nothing of the protocol and nothing of JAX comes in.
+Nothing about the protocol belongs here.
 """

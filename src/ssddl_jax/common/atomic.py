@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that one process writes."""
+"""Files that are written atomically, and folders with a single writing process."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,11 @@ from ssddl_jax.common.text import shown
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write; it takes the other's place once all is written, or goes.
+    """Yields a temporary file beside `path`, which replaces `path` when the block ends without an
+    error and is deleted otherwise.
 
-    What must outlast a power cut is on the disk before the block ends, as by `write_through`.
+    To survive a power cut, the content must be on the disk before the block ends; `write_through`
+    does that.
     """
     part = path.with_name(f".part-{path.name}")
     try:
@@ -27,7 +29,7 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file atomically."""
     with beside(path) as part:
         write_through(part, text)
 
@@ -42,8 +44,8 @@ def write_through(path: Path, content: str | bytes) -> None:
 
 
 def _keep_names(folder: Path) -> None:
-    """Writes a folder's names to the disk."""
-    with suppress(OSError):  # a file system that cannot
+    """Flushes a folder's entries to the disk."""
+    with suppress(OSError):  # some file systems cannot
         held = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(held)
@@ -53,13 +55,13 @@ def _keep_names(folder: Path) -> None:
 
 @contextmanager
 def only_writer(directory: Path) -> Iterator[None]:
-    """Holds the directory, which is made if need be, against other runs; a lock ends with its
+    """Locks the directory, which is created if missing, against other runs. The lock ends with the
     process. Raises `ConfigError` while another process holds it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
-    except ImportError:  # no such locks here
+    except ImportError:  # this platform has no such locks
         yield
         return
     held = os.open(directory, os.O_RDONLY)
@@ -75,5 +77,5 @@ def _lock(fcntl: Any, held: int, directory: Path) -> None:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        remedy = "is being written by another process; wait for it, or end it"
+        remedy = "is in use by another process; wait for it, or end it"
         raise ConfigError("directory", directory, remedy) from error

@@ -1,12 +1,12 @@
-"""Errors of one line: a request that is impossible or malformed, and a run that ended early."""
+"""One-line errors: for a request that is impossible or malformed, and a run that ended early."""
 
 from ssddl_jax.common.text import printable
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; one line: the field, its value and what would work.
+    """A configuration that cannot run. Its one line gives the field, its value and what would work.
 
-    `value` None: the fault is not in a value, as where one is missing. Raised before anything is
+    `value` is None if no value is at fault, such as when one is missing. Raised before anything is
     compiled or written; the command line turns it into exit status 2.
     """
 
@@ -14,12 +14,12 @@ class ConfigError(ValueError):
         self.field = field
         self.value = value
         self.remedy = one_line(remedy, 900)
-        told = "" if value is None else f" = {one_line(value, 200)}"
-        super().__init__(f"{one_line(field, 100)}{told}: {self.remedy}")
+        given = "" if value is None else f" = {one_line(value, 200)}"
+        super().__init__(f"{one_line(field, 100)}{given}: {self.remedy}")
 
 
 def written(value: object) -> str:
-    """A value as it is written in Python, however large."""
+    """A value as Python writes it, however large."""
     try:
         return repr(value)
     except ValueError:  # see `one_line`
@@ -27,7 +27,7 @@ def written(value: object) -> str:
 
 
 def one_line(value: object, most: int) -> str:
-    """A value's text for an error: spaces for line breaks, and of a long one its two ends."""
+    """A value's text for an error: on one line, with the middle of a long text left out."""
     try:
         text = " ".join(printable(value).split())
     except ValueError:  # Python writes no whole number of more than 4,300 digits
@@ -36,8 +36,8 @@ def one_line(value: object, most: int) -> str:
 
 
 class DataError(ValueError):
-    """A dataset or a partition that cannot be had: one line saying what and what would work."""
+    """A dataset or partition that is not available; one line with the cause and what would work."""
 
 
 class RunError(RuntimeError):
-    """A run that ended early, as on a full disk; its one line says how to go on."""
+    """A run that ended early, for example on a full disk; its one line says how to continue."""

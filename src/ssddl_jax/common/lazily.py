@@ -1,10 +1,10 @@
-"""Objects of the package by name, imported when they are needed: for records that stay light."""
+"""The package's objects by name, imported when needed, so that records need no heavy imports."""
 
 from importlib import import_module
 from typing import Any
 
 
 def resolve(name: str) -> Any:
-    """What `module:attribute` names."""
+    """The object that `module:attribute` names."""
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)

@@ -1,9 +1,9 @@
-"""What commands write into, and what is theirs there: no file of anybody else's is ever touched.
+"""The folders that commands write into, and the files there that are ours: no others are touched.
 
-A folder is ours if it holds our marker, or version one's `config.toml`; an empty one is free. Where
-a new run replaces an old one, it waits in a hidden folder until its first round is done; then that
-folder gets another name, which settles it: from then on whoever opens the directory completes the
-change. So a directory is the old run, whole, or a new one that can be resumed.
+A folder is ours if it holds our marker, or version one's `config.toml`; an empty one is free. A new
+run that replaces an old one waits in a hidden folder until its first round is done. Renaming that
+folder commits the replacement: from then on, whoever opens the directory completes it. So a
+directory always holds either the complete old run or a new one that can be resumed.
 """
 
 import json
@@ -22,10 +22,10 @@ from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import check_path
 
 MARKER = ".ssddl"
-WAITING = ".ssddl-new"  # a folder of a run that is to replace another
-CHECKPOINTS, ASIDE = "checkpoints", "checkpoints-damaged"  # and where those go that are not used
+WAITING = ".ssddl-new"  # holds a run that will replace another
+CHECKPOINTS, ASIDE = "checkpoints", "checkpoints-damaged"  # ASIDE: those that could not be used
 _CHECKPOINT = re.compile(r"(\.part-)?([0-9]{6}|[1-9][0-9]{6,})\.npz")
-_ORBAX = (  # checkpoints of earlier versions: only to be removed
+_ORBAX = (  # checkpoints of earlier versions, which are only removed
     rf"({CHECKPOINTS}|{ASIDE})/\d+[^/]*/(.*/)?(_CHECKPOINT_METADATA|_METADATA|_sharding"
     r"|metadata|commit_success\.txt|manifest\.ocdbt|[0-9a-f]{32}|process_\d+)"
 )
@@ -42,7 +42,7 @@ _FOLDERS = (CHECKPOINTS, ASIDE, "model", "tensorboard")
 
 
 def kind_of(directory: Path) -> str | None:
-    """What made the folder: run, compare, attack, scale; None if it is not ours."""
+    """The command that made the folder: run, compare, attack, scale; None if it is not ours."""
     with suppress(OSError, ValueError):
         marked = re.fullmatch(r"ssddl_jax (\w+)\n", (directory / MARKER).read_text("utf-8"))
         if marked and marked[1] in _NAMES:
@@ -55,8 +55,8 @@ def kind_of(directory: Path) -> str | None:
 
 
 def check_output(directory: Path, overwrite: bool, kind: str = "run") -> None:
-    """Refuses an `out` that is somebody else's, that exists, or that cannot be made; writes
-    nothing. `kind`: what will be written.
+    """Refuses an `out` that is not ours, that exists without `overwrite`, or that cannot be
+    created. `kind`: the command that will write. Writes nothing; raises `ConfigError`.
     """
     check_path("out", directory)
     if directory.exists() and not directory.is_dir():
@@ -64,13 +64,13 @@ def check_output(directory: Path, overwrite: bool, kind: str = "run") -> None:
     if in_use(directory):
         was = kind_of(directory)
         if was is None:
-            remedy = "is not empty, and no command of ours made it; name another folder"
+            remedy = "is not empty, and no ssddl command made it; name another folder"
             raise ConfigError("out", directory, remedy)
         if not overwrite:
             raise ConfigError("out", directory, "exists already; choose another, or --overwrite")
         if was != kind:
-            for path in _ours(directory, kind):  # its name is free for anybody here
-                remedy = f"{path} is not ours, and would be replaced; move it away"
+            for path in _ours(directory, kind):  # the other command does not write such names
+                remedy = f"{path} would be replaced, and no ssddl command made it; move it away"
                 raise ConfigError("out", directory, remedy)
         check_contents("out", directory)
     parent = directory.absolute()
@@ -88,26 +88,26 @@ def check_output(directory: Path, overwrite: bool, kind: str = "run") -> None:
 
 
 def check_run(directory: Path) -> None:
-    """Refuses a folder that no run made, although it has a config.toml: nothing is written there,
-    and nothing in it is taken for a run's.
+    """Refuses a folder that has a config.toml but was not made by a run: nothing is written there,
+    and nothing is read from it as a run's.
     """
     if kind_of(directory) != "run":
         start = f"ssddl run --config {shlex.quote(str(directory / 'config.toml'))}"
-        remedy = f"is not a run directory: no run of ours made it; start one with: {start}"
+        remedy = f"is not a run directory: no ssddl run made it; start one with: {start}"
         raise ConfigError("directory", directory, remedy)
 
 
 def check_contents(field: str, directory: Path) -> None:
     """Refuses a run directory in which a run would remove or replace what is not ours: a folder or
-    a link that is named as a checkpoint, whose turn to go would come, and what a link leads to.
+    a link that is named like a checkpoint and would be deleted in time, or the target of a link.
     """
     for name in ("model", "tensorboard"):
         if (directory / name).is_symlink():
-            remedy = f"{directory / name} is a link, and what it leads to is not ours; remove it"
+            remedy = f"{directory / name} is a link to a folder that is not this run's; remove it"
             raise ConfigError(field, directory, remedy)
     for entry in _named_as_checkpoints(directory):
         if not entry.is_file(follow_symlinks=False):
-            remedy = f"{entry.path} is not a checkpoint of ours, and looks like one; move it away"
+            remedy = f"{entry.path} is named like a checkpoint but is not a file; move it away"
             raise ConfigError(field, directory, remedy)
 
 
@@ -118,7 +118,7 @@ def in_use(directory: Path) -> bool:
 
 
 def checkpoints_in(directory: Path) -> tuple[dict[int, Path], list[Path]]:
-    """A run's checkpoints, by their rounds, and those that a killed process left unfinished."""
+    """A run's checkpoints by round, and the unfinished ones that a killed process left."""
     done: dict[int, Path] = {}
     unfinished = []
     for entry in _named_as_checkpoints(directory):
@@ -140,8 +140,10 @@ def _named_as_checkpoints(directory: Path) -> list[os.DirEntry[str]]:
 
 @contextmanager
 def output(given: str | Path | None, what: str, overwrite: bool) -> Iterator[Path]:
-    """The folder to write into, checked: the one given, or a new one in runs/, which is made at
-    once, so that no other process takes its name, and removed if nothing was written into it.
+    """Yields the folder to write into, checked: the one given, or a new one in runs/.
+
+    A new folder is created at once, so that no other process takes its name, and is removed if
+    nothing was written into it.
     """
     if given is not None:
         check_output(Path(given), overwrite, what if what in _NAMES else "run")
@@ -159,12 +161,12 @@ def output(given: str | Path | None, what: str, overwrite: bool) -> Iterator[Pat
 
 
 def name_of(config: Any) -> str:
-    """What a new folder for a run is called, after the time."""
+    """The name of a new folder for a run, without the time in front."""
     return f"{config.protocol}-{Path(config.data).stem}"
 
 
 def new_directory(what: str) -> Path:
-    """Makes a folder in runs/ whose name nothing had. Raises `ConfigError`."""
+    """Creates a folder with an unused name in runs/. Raises `ConfigError`."""
     stem = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{what}"
     check_output(stem, overwrite=True)
     for i in range(1, 1000):
@@ -172,21 +174,21 @@ def new_directory(what: str) -> Path:
         with suppress(FileExistsError):
             directory.mkdir(parents=True)
             return directory
-    raise ConfigError("out", stem, "is taken a thousand times; name a folder")
+    raise ConfigError("out", stem, "exists a thousand times already; name a folder with --out")
 
 
 def mark(directory: Path, kind: str) -> None:
-    """Makes a folder ours."""
+    """Marks a folder as ours, creating it if missing."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MARKER).write_text(f"ssddl_jax {kind}\n", "utf-8")
 
 
 def free(directory: Path) -> None:
-    """Removes what we wrote into a folder of ours, file by file, and folders then empty."""
+    """Removes the files that we wrote into a folder of ours, and the folders that this empties."""
     kind = kind_of(directory)
     if kind is None:
         return
-    mark(directory, kind)  # still ours if this is cut off
+    mark(directory, kind)  # so that it stays ours if this is interrupted
     for path in _ours(directory, kind):
         path.unlink(missing_ok=True)
     for name in _FOLDERS if kind == "run" else ():
@@ -199,7 +201,7 @@ def free(directory: Path) -> None:
 
 
 def _ours(directory: Path, kind: str) -> Iterator[Path]:
-    """Files of the names that a command of this kind writes; links are not followed."""
+    """Files with names that this kind of command writes; links are not followed."""
     known = re.compile(_NAMES[kind])
     for inner, folders, files in os.walk(directory):
         if Path(inner) == directory:
@@ -217,13 +219,13 @@ def write_results(
     table: str,
     draw: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes KIND.json, KIND.md and KIND.png into a folder that is ours, or made; what another
-    command of ours wrote there goes.
+    """Writes KIND.json, KIND.md and KIND.png into a folder that is ours or is created here; files
+    that another command wrote there are removed.
     """
     if kind_of(directory) != kind:
         free(directory)
         mark(directory, kind)
-    with ExitStack() as written:  # all of them before the first takes its place
+    with ExitStack() as written:  # all are written before the first replaces its predecessor
         if draw is not None:
             draw(written.enter_context(beside(directory / f"{kind}.png")))
         for end, text in (("md", table), ("json", json.dumps(found, indent=1) + "\n")):

@@ -1,7 +1,7 @@
-"""Paths and text files that a user names: read, or refused in one line. Text is UTF-8 everywhere.
+"""Paths and text files that a user names: read, or refused in one line. Text is always UTF-8.
 
-In a locale that is not UTF-8, Python writes the bytes of a file's name that it cannot read as
-surrogates. `user_path` gives a path as the system takes it, `shown` as it is written and printed.
+In a locale that is not UTF-8, Python represents the bytes of a file name that it cannot decode as
+surrogates. `user_path` gives a path as the system expects it, `shown` as it is printed.
 """
 
 import os
@@ -11,26 +11,27 @@ from ssddl_jax.common.errors import ConfigError
 
 
 def user_path(field: str, path: str | bytes | os.PathLike[str]) -> str:
-    """A path as the user means it, in this locale: `~` is the home folder. Raises `ConfigError`."""
+    """The path that the user means, in this locale; expands `~`. Raises `ConfigError`."""
     text = os.fsdecode(path)
     if not text:
-        raise ConfigError(field, "''", "is empty; name a file or a folder, or leave it out")
+        raise ConfigError(field, "''", "is empty; name a file or a folder, or omit it")
     try:
         content = text.encode("utf-8", "surrogateescape")
         content.decode("utf-8")
     except UnicodeError:
-        remedy = "is no UTF-8 text, and could not be recorded; give the file another name"
+        remedy = "is not UTF-8, so it could not be recorded; rename the file"
         raise ConfigError(field, text, remedy) from None
     found = os.path.expanduser(os.fsdecode(content))
     if found.startswith("~"):
         who = text.split(os.sep)[0]
-        raise ConfigError(field, text, f"{who} is nobody's home folder; ./{who} is a name here")
+        raise ConfigError(field, text, f"no user has the home folder {who}; for a file: ./{who}")
     return found
 
 
 def read_text(field: str, path: str | Path, most: int) -> str:
-    """A text file of at most so many bytes, as UTF-8, without its byte-order mark. Raises
-    `ConfigError` naming `field`.
+    """The content of a UTF-8 file of at most `most` bytes, without its byte-order mark.
+
+    Raises `ConfigError` naming `field`.
     """
     try:
         with Path(path).open("rb") as file:
@@ -49,11 +50,11 @@ def read_text(field: str, path: str | Path, most: int) -> str:
 
 
 def check_path(field: str, path: str | Path) -> None:
-    """Refuses a path at which nothing can be: too long, with a zero byte, or by a broken link."""
+    """Refuses a path that cannot exist: too long, with a zero byte, or through a broken link."""
     try:
         for part in (Path(path), *Path(path).parents):
             if part.is_symlink() and not part.exists():
-                raise ConfigError(field, path, f"{part} is a link to nowhere; remove the link")
+                raise ConfigError(field, path, f"{part} is a broken link; remove it")
             if len(os.fsencode(part.name)) > 255:
                 raise ConfigError(field, path, "has a name of more than 255 bytes; shorten it")
         os.lstat(path)
@@ -63,4 +64,4 @@ def check_path(field: str, path: str | Path) -> None:
         raise
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise ConfigError(field, path, f"can be no file or folder: {why}") from error
+        raise ConfigError(field, path, f"cannot be a file or folder: {why}") from error

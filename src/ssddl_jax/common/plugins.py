@@ -1,4 +1,4 @@
-"""`module:attribute` names: how a user brings in a model, an optimizer or a PRG of their own."""
+"""`module:attribute` names, by which users bring their own models, optimizers and PRGs."""
 
 import hashlib
 import importlib
@@ -34,26 +34,26 @@ def load_attribute(field: str, name: str) -> Any:
 
 
 def shapes_of(field: str, name: str, what: str, function: Callable[..., Any], *given: Any) -> Any:
-    """Shapes of what a part's function gives, by tracing it: nothing is compiled.
+    """Shapes that a user's function returns, found by tracing it; nothing is compiled.
 
-    Raises `ConfigError` if the function fails: better now than in the middle of the round.
+    Raises `ConfigError` if the function fails: better now than in the middle of a round.
     """
     try:
         return jax.eval_shape(function, *given)
     except Exception as error:  # a user's function may do anything
         why = f"its {what} fails: {type(error).__name__}: {error}"
         if isinstance(error, jax.errors.TracerArrayConversionError):
-            why = f"its {what} uses NumPy on values that are traced; use jax.numpy"
+            why = f"its {what} uses NumPy on traced values; use jax.numpy"
         if type(error).__name__ == "InvalidRngError":
             why = (
-                f"its {what} draws at random (a Dropout that is on?), and gets no key: all "
-                "participants would draw the same; leave it out"
+                f"its {what} draws random numbers (an active Dropout?) but receives no key, since "
+                "all participants would draw the same; remove it"
             )
         raise ConfigError(field, name, why) from error
 
 
 def draws(function: Callable[..., Any], *given: Any) -> bool:
-    """Whether a function draws with any of JAX's generators, by tracing it."""
+    """Whether a function uses any of JAX's random generators, found by tracing it."""
     text = str(jax.make_jaxpr(function)(*given))
     return (
         re.search(r"= (random_bits|threefry2x32|rng_bit_generator|rng_uniform)\b", text) is not None
@@ -61,18 +61,18 @@ def draws(function: Callable[..., Any], *given: Any) -> bool:
 
 
 def source_sha256(part: Any) -> str:
-    """SHA-256 of a part's code: the source of its function or class, its module's, and what it says
-    of itself; of what has no source, its name. What a part reads or imports is not seen.
+    """SHA-256 of a part's code: the source of its function or class and of their module, and its
+    `repr`; if it has no source, its name. What a part reads or imports is not included.
     """
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for piece in part if isinstance(part, tuple) else (part,):
         named = inspect.isfunction(piece) or inspect.isclass(piece)
         code = piece if named else type(piece)
         for source in (code, sys.modules.get(code.__module__)):
             try:
-                told.update(inspect.getsource(source).encode())  # type: ignore[arg-type]
+                digest.update(inspect.getsource(source).encode())  # type: ignore[arg-type]
             except (OSError, TypeError):
-                told.update(code.__qualname__.encode())
+                digest.update(code.__qualname__.encode())
         if not named and not callable(getattr(piece, "func", None)):
-            told.update(re.sub(r" at 0x[0-9a-f]+", "", repr(piece)).encode())
-    return told.hexdigest()
+            digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(piece)).encode())
+    return digest.hexdigest()

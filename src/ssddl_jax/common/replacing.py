@@ -1,4 +1,4 @@
-"""A run that replaces another: it waits in a hidden folder until its first round is done."""
+"""Replacing a run: the new one waits in a hidden folder until its first round is done."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,12 +7,12 @@ from ssddl_jax.common.atomic import only_writer
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.outputs import MARKER, WAITING, free, in_use, kind_of, mark
 
-SETTLED = ".ssddl-next"  # what the waiting folder is called once the change is settled
+SETTLED = ".ssddl-next"  # the waiting folder's name once the replacement is committed
 
 
 def waiting(directory: Path) -> Path:
-    """Where a new run's config belongs: the directory itself, or, if there is something in it that
-    the run will replace, a hidden folder there. The caller holds the directory's lock.
+    """The folder for a new run's config: the directory itself, or a hidden folder in it if the run
+    will replace another. The caller holds the directory's lock.
     """
     complete(directory)
     _discard(directory / WAITING)
@@ -24,22 +24,20 @@ def waiting(directory: Path) -> Path:
 
 
 def settle(directory: Path) -> None:
-    """The run that waits in the directory takes its place."""
+    """Replaces the directory's run with the one that waits in it."""
     (directory / WAITING).rename(directory / SETTLED)
     complete(directory)
 
 
 def give_up(directory: Path) -> None:
-    """The run that waits in the directory, if there is one, will not take its place; a marker by
-    itself goes, too.
-    """
+    """Discards the run that waits in the directory, if any, and a marker that is left alone."""
     _discard(directory / WAITING)
     if directory.is_dir() and not in_use(directory):
         (directory / MARKER).unlink(missing_ok=True)
 
 
 def complete(directory: Path) -> None:
-    """Ends a change that was settled and cut off. The caller holds the directory's lock."""
+    """Completes a committed replacement that was interrupted. The caller holds the lock."""
     settled = directory / SETTLED
     if not settled.is_dir() or kind_of(directory) is None:
         return
@@ -51,7 +49,7 @@ def complete(directory: Path) -> None:
 
 
 def completed(directory: Path) -> None:
-    """The same for those who only read, unless the change is under way."""
+    """As `complete`, for readers; does nothing while another process holds the lock."""
     if (directory / SETTLED).is_dir():
         with suppress(ConfigError, OSError), only_writer(directory):
             complete(directory)

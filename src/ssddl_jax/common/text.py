@@ -1,5 +1,5 @@
-"""Text of users, files and the system, as it is recorded, printed and laid out: never taken for
-markup, and never a reason to fail.
+"""Text from users, files and the system: recorded and printed without being read as markup, and
+without ever causing an error.
 """
 
 import codecs
@@ -7,13 +7,13 @@ import os
 import re
 import sys
 
-_MARKDOWN = set("\\`*_[]<>|~&$#!\n\r")  # what it reads something into
+_MARKDOWN = set("\\`*_[]<>|~&$#!\n\r")  # characters with a meaning in Markdown
 _ESCAPES = "ssddl-escapes"
 
 
 def shown(value: object) -> str:
-    """A value's text, with what Python could not read of a file's name in this locale; bytes that
-    are no UTF-8 stand as escapes.
+    """A value's text. Bytes of a file name that Python could not decode in this locale are decoded
+    as UTF-8; bytes that are not UTF-8 become escapes.
     """
     text = str(value)
     try:
@@ -24,15 +24,13 @@ def shown(value: object) -> str:
 
 
 def printable(value: object) -> str:
-    """A value's text with escapes for what would steer a terminal; lines stay lines."""
+    """A value's text with escapes for terminal control characters; line breaks stay."""
     text = shown(value)
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def literal(value: object) -> str:
-    """The text itself where Markdown reads nothing into it, else a code span, which may stand in a
-    table's cell, too.
-    """
+    """The text itself if it contains no Markdown, else as a code span that also fits a table."""
     text = str(value)
     if not _MARKDOWN & set(text):
         return text
@@ -43,9 +41,8 @@ def literal(value: object) -> str:
 
 
 def start_in_utf8() -> None:
-    """Starts this process anew, in Python's UTF-8 mode, where the locale's encoding is ASCII: names
-    of the user's modules and of their files would be none that Python, or JAX, could read. What is
-    printed keeps its encoding.
+    """Restarts this process in Python's UTF-8 mode if the locale's encoding is ASCII, in which
+    neither Python nor JAX could read all names of modules and files. Output keeps its encoding.
     """
     if sys.getfilesystemencoding() == "ascii" and not sys.flags.utf8_mode:
         os.environ.setdefault("PYTHONIOENCODING", getattr(sys.stdout, "encoding", "ascii"))
@@ -53,8 +50,8 @@ def start_in_utf8() -> None:
 
 
 def escape_what_cannot_be_printed() -> None:
-    """Characters that a terminal's encoding lacks are printed as escapes, and bytes of a file's
-    name as they are.
+    """Makes stdout and stderr print characters that the encoding lacks as escapes, and undecoded
+    bytes of a file name unchanged.
     """
     codecs.register_error(_ESCAPES, _escaped)
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""What may be asked for: `Config`, its checks, TOML files, dropout schedules, protocols, metrics.
+"""What a user can ask for: `Config`, its checks, TOML files, dropout schedules, protocols, metrics.
 
-Free of NumPy and JAX, so that a mistake is reported at once.
+Imports neither NumPy nor JAX, so that a mistake is reported at once.
 """

@@ -1,8 +1,8 @@
 """`Config`: every choice of a run in one frozen dataclass, checked before anything else happens.
 
-The command line has one flag a field, a TOML file one key a field. `Config` checks what can be
-said of the fields alone; `planning/plan.py` checks what depends on the data and the model. Free of
-NumPy and JAX, so that a mistake is told at once.
+The command line has one flag for each field, and a TOML file one key. `Config` checks what follows
+from the fields alone; `planning/plan.py` checks what depends on the data and the model. Imports
+neither NumPy nor JAX, so that a mistake is reported at once.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ from ssddl_jax.config.rules import CHOICE_WORDS, CHOICES, RULES, THRESHOLDS, Rul
 if TYPE_CHECKING:
     RuleName = str
 else:
-    RuleName = Literal[CHOICES]  # checked, and shown by --help, as any other choice
+    RuleName = Literal[CHOICES]  # checked, and shown by --help, like any other choice
 
-MOST = 2**31 - 1  # of a whole number, if its field says nothing else: the program's are int32
+MOST = 2**31 - 1  # default bound of a whole number: the compiled program uses int32
 
-# What the package has by name, in tables that need JAX; and what is said of anything else.
+# Names of the package's own parts. The parts themselves are in tables that need JAX.
 NAMES = {
     "model": ("mlp", "mlp-64", "cnn", "linear"),
     "prg": ("chacha20", "chacha12", "chacha8"),
@@ -51,91 +51,94 @@ def _field(default: Any, text: str, least: float | None = None, most: float | No
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One run. Raises `ConfigError`, a `ValueError`, if a field, or a pair, is impossible."""
+    """The settings of one run.
+
+    Raises `ConfigError`, a `ValueError`, if a field or a combination of fields is impossible.
+    """
 
     data: str = _field("mnist-small", sources.WORKS)
     partition: str = _field(
-        "iid", "iid, dirichlet:ALPHA, shards:K, writers, or resample:E (E rows each, from the id)"
+        "iid", "iid, dirichlet:ALPHA, shards:K, writers, or resample:E (E rows each, by id)"
     )
     model: str = _field("mlp", _named("model"))
     protocol: str = _field("ssddl", f"one of {', '.join(protocols.PROTOCOLS)}")
     engine: Literal["pairwise", "ideal", "reference"] = _field(
-        "pairwise", "every mask; uploads of the same distribution; or slow Python integers"
+        "pairwise", "every mask; uploads drawn from their distribution; or slow Python integers"
     )
     scale: float | Literal["auto"] = _field(
-        "auto", "divisor of the inputs; auto: 255 for uint8, none for floats"
+        "auto", "divisor of the inputs; auto: 255 for uint8, 1 for floats"
     )
-    participants: int = _field(100, "population N", 3)
-    group_size: int | Literal["all"] = _field(25, "members n of a round's group, or all", 3)
-    selection: Literal["random", "rotate"] = _field("random", "how a round's group is drawn")
+    participants: int = _field(100, "number of participants N", 3)
+    group_size: int | Literal["all"] = _field(25, "members n of each round's group, or all", 3)
+    selection: Literal["random", "rotate"] = _field("random", "how each round's group is drawn")
     neighbours: int | Literal["complete", "auto"] = _field(
         "complete", "sharing graph: complete, auto, or an even number of partners", 2
     )
     shares: Literal["directed", "paired"] = _field(
-        "directed", "two shares a pair, or one (half the PRG words, equal strength)"
+        "directed", "two shares per pair, or one (half the PRG words, equal strength)"
     )
     transport: Literal["seeded", "explicit"] = _field(
-        "seeded", "both ends derive a share, or the dealer sends it (same numbers, other traffic)"
+        "seeded", "both ends derive a share, or the dealer sends it (same numbers, more traffic)"
     )
     prg: str = _field("chacha20", _named("prg"))
     ring_bits: Literal[32, 64] = _field(32, "bits of a ring element")
-    clip: float = _field(1.0, "largest magnitude of an update's coordinate (as float32)")
+    clip: float = _field(1.0, "each coordinate of an update is clipped to [-X, X], as float32")
     fraction_bits: int | Literal["auto"] = _field("auto", "binary places of the encoding", 0, 24)
     rounding: Literal["nearest", "stochastic"] = _field("nearest", "rounding of the encoding")
     weighting: Literal["uniform", "examples"] = _field("uniform", "weight of a member's update")
-    nonfinite: Literal["exclude", "stop"] = _field("exclude", "what a NaN or inf update leads to")
+    nonfinite: Literal["exclude", "stop"] = _field("exclude", "on a NaN or infinite update")
     rounds: int = _field(40, "rounds to run", 1)
-    local_epochs: int = _field(1, "passes of a member over its own data in a round", 1)
+    local_epochs: int = _field(1, "a member's passes over its own data in a round", 1)
     batch_size: int = _field(10, "examples in a local step", 1)
-    learning_rate: float = _field(0.1, "of the local optimizer")
+    learning_rate: float = _field(0.1, "learning rate of the local optimizer")
     local_optimizer: str = _field(
-        "sgd", f"{_named('local_optimizer')}; it, and its schedule, starts anew in every round"
+        "sgd", f"{_named('local_optimizer')}; it and its schedule restart in every round"
     )
     server_optimizer: str = _field("mean", _named("server_optimizer"))
-    dropout: float = _field(0.0, "fraction of a group vanishing after sharing", 0.0, 1.0)
+    dropout: float = _field(0.0, "fraction of each group that vanishes after sharing", 0.0, 1.0)
     dropout_rule: RuleName = _field(  # noqa: RUF009 (as any other field)
-        "retry", f"what follows a dropout: {CHOICE_WORDS}"
+        "retry", f"what the survivors do after a dropout: {CHOICE_WORDS}"
     )
-    dropout_schedule: str | None = _field(None, "CSV of round,participant lines, instead of a rate")
-    threshold: int | Literal["auto"] = _field("auto", f"shares that {THRESHOLDS} need", 2)
-    max_corrupt: float = _field(0.1, "corrupt fraction gamma to withstand", 0.0, 1.0)
-    max_dropout: float = _field(0.1, "dropout fraction delta to withstand", 0.0, 1.0)
+    dropout_schedule: str | None = _field(None, "CSV of round,participant lines; replaces dropout")
+    threshold: int | Literal["auto"] = _field("auto", f"shares t that {THRESHOLDS} need", 2)
+    max_corrupt: float = _field(0.1, "fraction gamma of colluders to tolerate", 0.0, 1.0)
+    max_dropout: float = _field(0.1, "fraction delta of dropouts to tolerate", 0.0, 1.0)
     sigma: int = _field(40, "statistical security, bits", 1, 256)
     eta: int = _field(30, "correctness, bits", 1, 256)
-    dssgd_theta_u: float = _field(0.1, "fraction of the coordinates that dssgd uploads", 0.0, 1.0)
-    dssgd_theta_d: float = _field(1.0, "fraction that it downloads", 0.0, 1.0)
+    dssgd_theta_u: float = _field(0.1, "dssgd: fraction of coordinates to upload", 0.0, 1.0)
+    dssgd_theta_d: float = _field(1.0, "dssgd: fraction of coordinates to download", 0.0, 1.0)
     dssgd_rule: Literal["largest", "random"] = _field(
-        "largest", "which coordinates it uploads: the largest, or random ones above dssgd_tau"
+        "largest", "dssgd: upload the largest coordinates, or random ones above dssgd_tau"
     )
-    dssgd_gamma: float = _field(1.0, "largest magnitude of a coordinate that it uploads")
-    dssgd_tau: float = _field(1e-4, "least magnitude of a coordinate chosen at random", 0.0)
+    dssgd_gamma: float = _field(1.0, "dssgd: bound on the magnitude of an uploaded coordinate")
+    dssgd_tau: float = _field(1e-4, "dssgd: least magnitude of a randomly chosen coordinate", 0.0)
     dssgd_schedule: Literal["round-robin", "random", "asynchronous"] = _field(
-        "random", "the order of its visits; asynchronous: without the last uploads"
+        "random", "dssgd: order of the visits; asynchronous: without the most recent uploads"
     )
     dssgd_epsilon: float = _field(
-        0.0, "discrete Laplace noise: epsilon of a visit; 0 for none", 0.0
+        0.0, "dssgd: epsilon of a visit for discrete Laplace noise; 0 for none", 0.0
     )
     tile_size: int | Literal["auto"] = _field("auto", "members trained side by side", 1, 4096)
     schedule: Literal["auto", "cpu", "gpu", "tpu"] = _field(
-        "auto", "in which steps words are made; auto: the platform's own (same numbers)"
+        "auto", "order in which PRG words are made (same numbers); auto: by platform"
     )
     precision: Literal["float32", "tensorfloat32", "bfloat16"] = _field(
-        "float32", "of matrix products on accelerators; a CPU's are float32"
+        "float32", "precision of matrix products on accelerators; a CPU uses float32"
     )
     devices: int | Literal["all"] = _field("all", "devices to use", 1)
     threads: int | Literal["auto"] = _field(
-        "auto", "XLA's threads on a CPU, which the last bits of training depend on", 1, 1024
+        "auto", "threads of XLA on a CPU; the last bits of training depend on them", 1, 1024
     )
-    seed: int = _field(0, "0 <= seed < 2^64; replays everything", 0, 2**64 - 1)
+    seed: int = _field(0, "0 <= seed < 2^64; the same seed replays the whole run", 0, 2**64 - 1)
     eval_every: int = _field(1, "rounds between evaluations on the test set", 1)
     checkpoint_every: int = _field(10, "rounds between checkpoints", 1)
     metrics: str | None = _field(
-        None, f"optional metrics of each round, several with commas: {', '.join(metrics.METRICS)}"
+        None, f"optional metrics of each round, separated by commas: {', '.join(metrics.METRICS)}"
     )
     sinks: str | None = _field(
-        None, "more places for metrics: tensorboard, module:attribute, several with commas"
+        None, "further destinations of metrics, separated by commas: tensorboard, module:attribute"
     )
-    out: str | None = _field(None, "run directory; by default a new one in runs/")
+    out: str | None = _field(None, "run directory [a new one in runs/]")
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -153,27 +156,27 @@ class Config:
 
     @property
     def sums_securely(self) -> bool:
-        """Whether the server gets nothing but a sum of encoded updates."""
+        """Whether the server receives only a sum of encoded updates."""
         return protocols.protocol_of(self).secure
 
     @property
     def in_python(self) -> bool:
-        """Whether sharing is done by the oracle, in Python integers, not by the compiled round."""
+        """Whether the oracle shares, in Python integers, instead of the compiled round."""
         return self.engine == "reference" and self.sums_securely
 
     @property
     def rule_in_force(self) -> Rule:
-        """The protocol's own, or what `dropout_rule` names."""
+        """The protocol's own dropout rule if it has one, else the one `dropout_rule` names."""
         return RULES[protocols.protocol_of(self).rule or self.dropout_rule]
 
     @property
     def paired(self) -> bool:
-        """Whether a pair has one share, not two."""
+        """Whether a pair has one share instead of two."""
         return self.shares == "paired" or self.rule_in_force.paired
 
     @property
     def graph(self) -> int | str:
-        """The sharing graph in force: a sparse protocol's is not complete by default."""
+        """The sharing graph in force; the default of a sparse protocol is auto, not complete."""
         if protocols.protocol_of(self).sparse and self.neighbours == "complete":
             return "auto"
         return self.neighbours
@@ -195,15 +198,15 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
 
 
 def pythons(value: Any) -> Any:
-    """A scalar of NumPy's or JAX's as Python's; anything else as it is."""
+    """Converts a NumPy or JAX scalar to a Python number; returns anything else unchanged."""
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()
-        return float(value) if hasattr(value, "dtype") else value  # a long double's is itself
+        return float(value) if hasattr(value, "dtype") else value  # `item` keeps a long double
     return value
 
 
 def _path(name: str, value: str | os.PathLike[str]) -> str:
-    """A path as text; a `Path` is one also where its text is the name of a dataset."""
+    """A path as text. A `Path` stays a path even if its text is the name of a dataset."""
     if isinstance(value, str):
         return value if name == "data" and value in sources.DATASETS else user_path(name, value)
     text = user_path(name, value)
@@ -219,7 +222,7 @@ def _check_range(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(name, value, "must be a finite number")
     if least is not None and value < least:
-        why = "; with 2 members each would learn the other's update" if name == "group_size" else ""
+        why = "; with 2, each member would learn the other's update" if name == "group_size" else ""
         raise ConfigError(name, value, f"must be at least {least}{why}")
     if most is not None and value > most:
         raise ConfigError(name, value, f"must be at most {most}")
@@ -237,7 +240,7 @@ def _check_numbers(config: Config) -> None:
 
 
 def _float32(value: float) -> float:
-    """The nearest float32; infinity beyond the largest."""
+    """The nearest float32, or infinity if the value is too large."""
     try:
         return float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:
@@ -254,7 +257,7 @@ def _check_group(config: Config) -> None:
 
 
 def _check_features(config: Config) -> None:
-    """Refuses combinations without meaning."""
+    """Refuses combinations that make no sense."""
     if config.protocol not in protocols.PROTOCOLS:
         near = difflib.get_close_matches(config.protocol, protocols.PROTOCOLS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -280,16 +283,16 @@ def _check_features(config: Config) -> None:
         remedy = f"must be at most group_size = {config.group}"
         raise ConfigError("threshold", threshold, remedy)
     if config.dropout_schedule is not None and config.dropout > 0:
-        remedy = "give either a dropout rate or a dropout_schedule; set dropout to 0"
+        remedy = "cannot be combined with dropout_schedule; set dropout to 0"
         raise ConfigError("dropout", config.dropout, remedy)
 
 
 def check_name(field: str, name: str) -> None:
-    """Refuses what is neither a name of the package's nor `module:attribute`."""
+    """Refuses a name that is neither the package's own nor `module:attribute`."""
     if ":" not in name and name not in NAMES[field]:
         raise ConfigError(field, name, f"must be one of {_named(field)}{_OWN.get(field, '')}")
 
 
 def is_path(field: str, value: str) -> bool:
-    """Whether this text in one of `PATHS` is a path: of `data`, what is no dataset's name."""
+    """Whether the text of a field in `PATHS` is a path: for `data`, unless it names a dataset."""
     return field != "data" or value not in sources.DATASETS

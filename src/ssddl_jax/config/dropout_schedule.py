@@ -1,8 +1,8 @@
-"""Dropout schedules: who vanishes in which round, from a CSV file that a person wrote.
+"""Dropout schedules: who vanishes in which round, from a CSV file.
 
-A line is `round,participant`; commas, semicolons or tabs part the two, the same all through the
-file. A first line may name the columns, in either order. Anything else is an error that names the
-line: nothing of a schedule is passed over.
+A line is `round,participant`, separated by commas, semicolons or tabs, the same throughout the
+file. The first line may name the columns, in either order. Anything else is an error that names the
+line: no entry is ignored.
 """
 
 import csv
@@ -43,29 +43,31 @@ def read_schedule(config: Config) -> dict[int, set[int]]:
 
 
 def schedule_notes(config: Config, listed: Iterable[int], absent: int = 0) -> list[str]:
-    """What is said of a schedule that is possible, and seldom meant; `listed`: the round of every
-    entry; `absent`: how many name somebody who is not in that round's group.
+    """Notes on a schedule that is possible but probably not intended.
+
+    `listed`: the round of every entry; `absent`: how many entries name somebody who is not in that
+    round's group.
     """
     rounds = [int(round_) for round_ in listed]
     late = [round_ for round_ in rounds if round_ >= config.rounds]
     if config.dropout_schedule is not None and not rounds:
-        return ["dropout_schedule: the file lists nobody, so nobody vanishes"]
+        return ["dropout_schedule: the file has no entries, so nobody vanishes"]
     notes, of_them = [], f"of its {len(rounds):,} entries"
     if late:
         notes.append(
             f"dropout_schedule: {len(late):,} {of_them} are for rounds beyond the run, up to round "
-            f"{max(late)}; rounds count from 0, the last one is {config.rounds - 1}"
+            f"{max(late)}; rounds count from 0, and the last one is {config.rounds - 1}"
         )
     if absent:
         notes.append(
             f"dropout_schedule: {absent:,} {of_them} cannot take effect: the participant is not "
-            f"in that round's group of {config.group:,}; with group_size all everybody is"
+            f"in that round's group of {config.group:,}; group_size all puts everybody in it"
         )
     return notes
 
 
 def _lines(path: str, text: str) -> Iterator[Line]:
-    """The lines that hold something, their cells without spaces around them."""
+    """The lines that are not empty, with surrounding spaces removed from their cells."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = next((mark for mark in _SEPARATORS if mark in first), ",")
     rows = csv.reader(io.StringIO(text, newline=None), delimiter=separator, strict=True)
@@ -82,7 +84,7 @@ def _wrong(path: str, number: int, cells: list[str], first: bool) -> ConfigError
     header = f", or, as the first line, the header {','.join(_COLUMNS)}" if first else ""
     remedy = (
         f"line {number} is {','.join(cells)!r}; a line must be round,participant, two whole "
-        f"numbers{header} (commas, semicolons or tabs between them, the same in every line)"
+        f"numbers{header} (separated by commas, semicolons or tabs, the same in every line)"
     )
     return ConfigError(_FIELD, path, remedy)
 

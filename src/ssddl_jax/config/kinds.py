@@ -1,4 +1,4 @@
-"""The types of a config's fields: what each takes, in words; checked, and read from text."""
+"""The types of config fields: described in words, checked, and read from text."""
 
 import types
 import typing
@@ -10,8 +10,8 @@ _PLACEHOLDERS = {int: "N", float: "X", str: "TEXT"}
 
 
 def alternatives(kind: Any) -> Iterator[Any]:
-    """What a field may be, in order: int, float, str, None's type, and each value of a `Literal` as
-    a `Literal` of one.
+    """The alternatives of a field's type, in order: int, float, str, None's type, and each value of
+    a `Literal` as a `Literal` of one.
     """
     if typing.get_origin(kind) is Literal:
         yield from (Literal[value] for value in typing.get_args(kind))
@@ -23,12 +23,12 @@ def alternatives(kind: Any) -> Iterator[Any]:
 
 
 def choice_of(kind: Any) -> tuple[Any, ...]:
-    """The one value of a `Literal`, or nothing."""
+    """The values of a `Literal`; empty for any other type."""
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
 def accepts(value: Any, kind: Any) -> bool:
-    """Whether a field of this type takes the value; a bool is no number."""
+    """Whether a field of this type accepts the value. A bool does not count as a number."""
     return any(_is(value, part) for part in alternatives(kind))
 
 
@@ -41,7 +41,7 @@ def _is(value: Any, part: Any) -> bool:
 
 
 def describe(kind: Any) -> str:
-    """What a field of this type takes, in words."""
+    """What a field of this type accepts, in words."""
     if typing.get_origin(kind) is Literal:
         return ", ".join(str(choice) for choice in typing.get_args(kind))
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
@@ -50,7 +50,7 @@ def describe(kind: Any) -> str:
 
 
 def placeholder(kind: Any) -> str:
-    """The same for a flag's help: N, X, TEXT, or the choices."""
+    """The placeholder in a flag's help: N, X, TEXT, or the choices."""
     words = []
     for part in alternatives(kind):
         if choice := choice_of(part):
@@ -61,7 +61,7 @@ def placeholder(kind: Any) -> str:
 
 
 def from_text(text: str, kind: Any) -> Any:
-    """A flag's text as the first alternative that takes it; else the text itself."""
+    """A flag's text converted to the first alternative that accepts it, else the text itself."""
     for part in alternatives(kind):
         if choice := choice_of(part):
             if str(choice[0]) == text:

@@ -1,12 +1,11 @@
-"""The optional metrics of a round: one record each, and everything else follows from the record.
+"""The optional metrics of a round: one record each, from which everything else follows.
 
-A metric is one number of each member's clipped update. `Config.metrics` names those that a run
-computes; of the others nothing is computed. Over the alive members the numbers become keys of the
-round's line (`update_norm_mean`), so columns of metrics.csv, points of a sink and curves of the
-report; over the rounds that are not void they become keys of the summary and lines of the closing
-table, by the same reduction: the mean of the means, the greatest of the greatest.
+A metric is one number for each member's clipped update. `Config.metrics` names those that a run
+computes; the others cost nothing. Reduced over the alive members, the numbers become keys of the
+round's line (`update_norm_mean`), and so columns of metrics.csv, points of a sink and curves of the
+report. Reduced over the rounds, they become keys of the summary and rows of the closing table.
 
-Free of NumPy and JAX: a measure is given the array library that it computes with.
+Imports neither NumPy nor JAX: a measure receives the array library as an argument.
 """
 
 import difflib
@@ -20,9 +19,9 @@ from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
 class Metric(NamedTuple):
     """`measure(xp, pieces)` is traced into the round: the clipped updates of a tile of T members,
     in one or more pieces f32 [T, ...] that together hold each coordinate once -> f32 [T]; `xp` is
-    jax.numpy. What it gives for an update that is not finite is left out.
+    jax.numpy. Its result for an update that is not finite is ignored.
 
-    `over`: names of `WORDS`; how the alive members' numbers become one, a key each.
+    `over`: names in `WORDS`: how the alive members' numbers become one, with one key each.
     `compared`: whether `verify` compares the keys, to the bit.
     """
 
@@ -48,7 +47,7 @@ def _norm(xp: Any, pieces: Sequence[Any]) -> Any:
 
 
 METRICS = {"update_norm": Metric("L2 norm of a clipped update", _norm)}
-WORDS = {  # methods of an array
+WORDS = {  # by method of an array
     "mean": "mean of the members",
     "max": "greatest of the members",
     "min": "least of the members",
@@ -57,7 +56,7 @@ WORDS = {  # methods of an array
 
 
 def asked(config: Any) -> tuple[str, ...]:
-    """The names in a config's `metrics`, each once, in its order."""
+    """The names in a config's `metrics`, in order and without repetition."""
     names = (name.strip() for name in config.metrics.split(",")) if config.metrics else ()
     return tuple(dict.fromkeys(names))
 
@@ -72,19 +71,20 @@ def columns(config: Any) -> list[Column]:
 
 
 def check(config: Any) -> None:
-    """Refuses unknown metrics, and any where members do not train from the same parameters. Raises
-    `ConfigError`.
+    """Refuses unknown metrics, and any metric if members do not train from the same parameters.
+
+    Raises `ConfigError`.
     """
     for name in asked(config):
         if name not in METRICS:
             near = difflib.get_close_matches(name, METRICS, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            remedy = f"must be one or more of {', '.join(METRICS)}, with commas between{hint}"
+            remedy = f"must be one or more of {', '.join(METRICS)}, separated by commas{hint}"
             raise ConfigError("metrics", repr(name), remedy)
     if config.metrics and protocol_of(config).one_by_one:
         others = [name for name, protocol in PROTOCOLS.items() if not protocol.one_by_one]
         remedy = (
-            f"members of protocol {config.protocol} do not train from one model side by side; "
-            f"leave it out, or use protocol {', '.join(others)}"
+            f"is not available with protocol {config.protocol}, whose members do not all train "
+            f"from the same model; omit it, or use protocol {', '.join(others)}"
         )
         raise ConfigError("metrics", config.metrics, remedy)

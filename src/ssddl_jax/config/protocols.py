@@ -1,4 +1,4 @@
-"""The records of all protocols, and what is asked of a config's."""
+"""The records of all protocols, and questions about the protocol of a config."""
 
 from typing import Any
 
@@ -10,31 +10,31 @@ _SUM = "the sum of the updates"
 _EACH = "every update, in the clear"
 _MODEL = "the model of each round"
 _VISITS = "the model after every visit"
-_LOST = "any: a visit is lost"
+_LOST = "any; each loses its visit"
 _OWN_BYTES = "what a member sends and receives in its round"
 _DECRYPTED = (
-    "the round computes what decryption yields, in integers; ciphertexts themselves are made, "
-    "checked and timed on a slice by ssddl compare"
+    "the round computes what decryption yields, in integers; ssddl compare makes, checks and times "
+    "real ciphertexts on a slice"
 )
 _SECAGG_BYTES = (
-    "parameters down, masked words up, packed; two public keys a member up and its partners' down; "
-    "shares of its two secrets up and its partners' for it down; the shares opened to the server; "
-    "32 bytes a key and a share"
+    "parameters down, packed masked words up; each member's two public keys up and its partners' "
+    "down; shares of its two secrets up and its partners' shares for it down; the shares opened to "
+    "the server; 32 bytes per key and per share"
 )
 _SECAGG_ONLY = (
     Only("engine", "pairwise", "secagg opens shares, so every mask is computed"),
-    Only("dropout_rule", "retry", "secagg has a rule of its own for dropouts"),
+    Only("dropout_rule", "retry", "secagg has its own rule for dropouts"),
     Only("transport", "seeded", "secagg's masks come from agreed keys"),
 )
 _ORDER_ONLY = {
     "side by side": (),
     "in turn": (
-        Only("weighting", "uniform", "updates are added as they come"),
-        Only("server_optimizer", "mean", "updates are added as they come"),
+        Only("weighting", "uniform", "updates are added as they arrive"),
+        Only("server_optimizer", "mean", "updates are added as they arrive"),
     ),
     "reference": (
         Only("weighting", "uniform", "nothing is averaged"),
-        Only("server_optimizer", "mean", "there is no server's step"),
+        Only("server_optimizer", "mean", "the server takes no step"),
     ),
 }
 
@@ -47,7 +47,7 @@ _ALL = (
         survives="by its rule",
         note="",
         counted="parameters down, uploads up, shares that travel, pair keys that are opened; "
-        "4 bytes a word, 32 a key",
+        "4 bytes per word, 32 per key",
         messages="ssddl_jax.planning.network:of_sharing",
         keys="ssddl_jax.planning.key_agreement:of_ssddl",
         own=None,
@@ -78,7 +78,7 @@ _ALL = (
         source="Bell et al. 2020",
         server=_SUM,
         participant=_MODEL,
-        survives="up to max_dropout n, while t partners of each are left",
+        survives="up to max_dropout n, if at least t partners of each are left",
         note="",
         counted=_SECAGG_BYTES,
         messages="ssddl_jax.planning.network:of_sharing",
@@ -192,7 +192,7 @@ _ALL = (
         source="SGD on pooled data",
         server="all data",
         participant="nothing",
-        survives="none take part",
+        survives="none; no participant takes part",
         note="",
         counted=_OWN_BYTES,
         messages=0,
@@ -208,10 +208,10 @@ _ALL = (
     ),
     Protocol(
         name="standalone",
-        source="everybody alone",
+        source="each participant alone",
         server="nothing",
         participant="nothing",
-        survives="none are needed",
+        survives="any; nobody needs the others",
         note="",
         counted=_OWN_BYTES,
         messages=0,
@@ -235,26 +235,26 @@ def protocol_of(config: Any) -> Protocol:
 
 
 def server_learns(config: Any) -> str:
-    """What the server learns of the participants, under the settings of this config."""
+    """What the server learns about the participants under the settings of this config."""
     protocol = protocol_of(config)
-    said = resolve(protocol.learns)(config) if protocol.learns else ""
-    return str(said or protocol.server)
+    found = resolve(protocol.learns)(config) if protocol.learns else ""
+    return str(found or protocol.server)
 
 
 def notes(config: Any, rounds: int, dimension: int) -> list[str]:
-    """What a run's summary must not leave unsaid of its protocol; `dimension`: of the model."""
+    """What a run's summary must mention about its protocol; `dimension`: of the model."""
     protocol = protocol_of(config)
     more = resolve(protocol.notes)(config, rounds, dimension) if protocol.notes else []
     return [*([protocol.note] if protocol.note else []), *more]
 
 
 def check(config: Any) -> None:
-    """Refuses what a config's protocol has no room for. Raises `ConfigError`."""
+    """Refuses what the config's protocol cannot do. Raises `ConfigError`."""
     protocol = protocol_of(config)
     by_order = _ORDER_ONLY[protocol.own.order] if protocol.own else ()
     for field, only, why in (*protocol.only, *by_order):
         if getattr(config, field) != only:
-            remedy = f"protocol {protocol.name} takes {only} only: {why}"
+            remedy = f"must be {only} with protocol {protocol.name}: {why}"
             raise ConfigError(field, getattr(config, field), remedy)
     if protocol.check:
         resolve(protocol.check)(config)

@@ -1,7 +1,7 @@
-"""Dropout rules: what becomes of a round whose members vanish after sharing. One record for each.
+"""Dropout rules: what happens in a round whose members vanish after sharing. One record each.
 
-Everybody else asks a record for its traits; no name of a rule is compared anywhere. A rule of your
-own is one more record, and, if its shares are of a new kind, the functions that the record names.
+All other code asks the record for its properties and never compares a rule's name. Your own rule is
+one more record, plus the functions that it names if its shares are of a new kind.
 """
 
 from collections.abc import Callable
@@ -14,48 +14,48 @@ _WORK = "ssddl_jax.measure.compare.work"
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A dropout rule. Where nothing is said, it is of pads between pairs, summed in the ring.
+    """A dropout rule. The defaults describe pads between pairs, summed in the ring.
 
-    Functions that need more than this room are named, "module:attribute" (`common/lazily.py`).
+    Functions outside this room are named as "module:attribute" (`common/lazily.py`).
     """
 
     name: str
-    choice: str = ""  # what follows a dropout, for --help; "": the rule of a protocol of its own
+    choice: str = ""  # what follows a dropout, for --help; "": a rule that only a protocol sets
 
     # The round
-    attempts: int = 1  # of a round, at most
-    # (n, how many stay if as many vanish as max_dropout allows, whether the graph is sparse) ->
-    # survivors without which a round is void; at least three, and t, are asked for in any case
+    attempts: int = 1  # most attempts of a round
+    # (n, survivors if as many vanish as max_dropout allows, whether the graph is sparse) ->
+    # survivors without which a round is void; at least three, and at least t, in any case
     least: Callable[[int, int, bool], int] = lambda size, fewest, sparse: fewest
     holds_sharers: bool = False  # the sum holds all who shared, not only the survivors
     opens: Literal["", "keys", "secrets"] = ""  # to the server: pair keys with the vanished, or
-    # t shares of one secret of every member, whoever vanished
+    # t shares of one secret of every member, vanished or not
     needs_threshold: bool = False  # t shares open a secret; void below t survivors
 
     # The shares
     field: bool = False  # values of polynomials over F_p, for all members; else pads in the ring
     complete: bool = False  # everybody shares with everybody
     paired: bool = False  # a pair has one pad, whatever the config says
-    exchanges: int = 0  # messages with shares before the upload, one after another, in any case
-    ideal: bool = False  # engine ideal may draw the uploads
+    exchanges: int = 0  # sequential messages with shares before the upload, in every round
+    ideal: bool = False  # whether engine ideal can draw the uploads
 
-    # Its code
+    # Code
     sharing: str = "ssddl_jax.core.sharing.pairwise:pairwise"  # Scheme -> Sharing
     words_made: str = "ssddl_jax.core.sharing.pairwise:pair_words_made"  # Scheme -> words
-    views: str = "ssddl_jax.privacy.shares:PairShares"  # its shares, made again for a view
+    views: str = "ssddl_jax.privacy.shares:PairShares"  # its shares, recomputed for a view
 
-    # Its costs: functions of (config, plan), and of what else is said
+    # Costs: functions of (config, plan), and of the further arguments shown
     share_words: str = f"{_COSTS}:pair_words"  # PRG words of one attempt by all parties
     traffic: str = f"{_COSTS}:pair_traffic"  # (..., Sent) -> Traffic
     memory: str = f"{_COSTS}:pair_memory"  # bytes that a round's sharing takes
-    least_memory: str = f"{_COSTS}:pair_least"  # words that it holds at the very least
+    least_memory: str = f"{_COSTS}:pair_least"  # fewest words that it can hold
     work: str = f"{_WORK}:pair_work"  # (..., Scheme) -> Cost of a member, and of the server
 
-    # Its words
+    # Texts
     tolerance: str  # for `plan`
-    late: str = ""  # what a late upload tells the server
-    late_covered: bool = False  # whether the claim covers that
-    vanished: str = ""  # what becomes of those who vanish, for the report
+    late: str = ""  # what the server learns from a late upload
+    late_covered: bool = False  # whether the claim covers a late upload
+    vanished: str = ""  # what happens to members that vanish, for the report
     explained: str = ""  # the same, for `explain`
     made_of: str = ""  # what its shares are, for the report
 
@@ -65,11 +65,11 @@ RETRY = Rule(
     choice="share again",
     attempts=2,
     ideal=True,
-    tolerance="If members vanish after sharing, the others share again under fresh keys. An upload "
-    "that comes late breaks it: the server's two sums then differ by exactly that member's update.",
-    late="The update of a member whose upload arrives after its attempt was given up: the sums of "
-    "the two attempts differ by exactly that update (several late ones: by their sum).",
-    vanished="they are left out: the others shared again.",
+    tolerance="If members vanish after sharing, the others share again under fresh keys. A late "
+    "upload breaks privacy: the server's two sums then differ by exactly that member's update.",
+    late="The update of a member whose upload arrives after its attempt was abandoned: the sums of "
+    "the two attempts differ by exactly that update (with several late uploads, by their sum).",
+    vanished="they are left out, and the others shared again.",
     explained="the attempt is void; survivors share again, with fresh keys.",
 )
 REVEAL = Rule(
@@ -77,11 +77,11 @@ REVEAL = Rule(
     choice="open pads",
     opens="keys",
     tolerance="If members vanish after sharing, the others open the pair keys that they share with "
-    "them. An upload that comes late breaks it: the opened keys unmask it.",
+    "them. A late upload breaks privacy: the opened keys unmask it.",
     late="The update of a member whose upload arrives after the others opened the pair keys that "
-    "they had with it: the opened pads unmask it.",
-    vanished="the others opened the pair keys that they had with them.",
-    explained="survivors open their keys with it, to cancel those masks.",
+    "they shared with it: the opened pads unmask it.",
+    vanished="the others opened the pair keys that they shared with them.",
+    explained="survivors open the keys that they share with it, to cancel those masks.",
 )
 SHAMIR = Rule(
     name="shamir",
@@ -101,9 +101,9 @@ SHAMIR = Rule(
     least_memory=f"{_COSTS}:field_least",
     work=f"{_WORK}:field_work",
     tolerance="A member that vanishes after sharing stays in the sum: the others hold its shares. "
-    "A late upload tells the server nothing new.",
-    late="Nothing more: a late upload is one more point of a polynomial that the server knows "
-    "already.",
+    "The server learns nothing new from a late upload.",
+    late="Nothing more: a late upload is one more point of a polynomial that the server already "
+    "knows.",
     late_covered=True,
     vanished="their updates are in the sum.",
     explained="any t uploads give the sum, its own update included.",
@@ -113,7 +113,7 @@ SECAGG = Rule(  # of protocols secagg and secagg+
     name="secagg",
     least=lambda size, fewest, sparse: (
         fewest if sparse else 0
-    ),  # a ring is made for so many dropouts
+    ),  # a sparse graph is built for max_dropout
     opens="secrets",
     needs_threshold=True,
     paired=True,
@@ -125,7 +125,7 @@ SECAGG = Rule(  # of protocols secagg and secagg+
     traffic=f"{_COSTS}:secagg_traffic",
     work=f"{_WORK}:secagg_work",
     tolerance="If members vanish after sharing, the others open shares of their mask keys, and "
-    "shares of the self-mask seeds of those who stayed, never both of one member. A late upload "
+    "shares of the self-mask seeds of those who stayed, never both for one member. A late upload "
     "stays hidden under its self-mask.",
     late_covered=True,
 )

@@ -1,4 +1,4 @@
-"""What `data` may name: the known datasets, and the kinds of paths with the reader of each."""
+"""What `data` may name: the known datasets, and the kinds of paths with their readers."""
 
 _GET = "put {0}.npz, or its four IDX files in a folder {0}/, in the folder that SSDDL_DATA names"
 DATASETS = {  # name: how to get it
@@ -7,8 +7,8 @@ DATASETS = {  # name: how to get it
     "fashion-mnist": _GET.format("fashion-mnist"),
     "digits": "comes with scikit-learn: install ssddl-jax[digits]",
 }
-READERS = {  # what a path may lead to: its `Reader`; the first that takes a path reads it
+READERS = {  # kind of path: its `Reader`; the first that accepts a path reads it
     "an .npz": "ssddl_jax.data.files:NPZ",
-    "a folder of IDX files": "ssddl_jax.data.files:IDX",  # any folder: whatever it lacks is named
+    "a folder of IDX files": "ssddl_jax.data.files:IDX",  # any folder; it names missing files
 }
 WORKS = f"{', '.join(DATASETS)}, or a path to {' or '.join(READERS)}"

@@ -1,4 +1,4 @@
-"""TOML files of a config's fields: what `--config` names, and a run directory's config.toml."""
+"""TOML files of config fields: the file that `--config` names, and a run's config.toml."""
 
 import dataclasses
 import difflib
@@ -13,9 +13,9 @@ from ssddl_jax.config.config import INPUTS, Config, is_path
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Config fields from a TOML file, as they stand there; a run directory's `config.toml` is one.
+    """Config fields from a TOML file, unchanged; a run directory's `config.toml` is such a file.
 
-    Keys of the table `[environment]` (versions, device) are for people and are passed over.
+    The table `[environment]` (versions, device) is for people and is ignored. Raises `ConfigError`.
     """
     table = read_table(path)
     table.pop("environment", None)
@@ -28,14 +28,14 @@ def read_toml(path: str | Path) -> dict[str, Any]:
             hint = f"did you mean {near[0]}?" if near else f"fields are {', '.join(known)}"
             raise ConfigError(name, written(value), f"is not a field of the config; {hint}")
         if name in fields:
-            remedy = f"stands in {path} twice, as {name} and {name.replace('_', '-')}; keep one"
+            remedy = f"is in {path} twice, as {name} and as {name.replace('_', '-')}; keep one"
             raise ConfigError(name, written(value), remedy)
         fields[name] = value
     return fields
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:
-    """The same, for `--config`: input files that are not absolute lie in the file's own folder."""
+    """As `read_toml`, for `--config`: relative input files are relative to the file's folder."""
     fields = read_toml(path)
     folder = Path(path).absolute().parent
     for name in INPUTS:
@@ -46,9 +46,9 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
 
 
 def read_table(path: str | Path) -> dict[str, Any]:
-    """All that a TOML file holds. Raises `ConfigError`."""
+    """The whole content of a TOML file. Raises `ConfigError`."""
     text = read_text("config", path, 1 << 20)
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers, and depths, beyond Python's
+    except (ValueError, RecursionError) as error:  # numbers too long or tables too deep for Python
         raise ConfigError("config", path, f"is not a TOML file: {error}") from error

@@ -1,1 +1,1 @@
-"""Before a run: what it needs, what it sends, which failures it tolerates. Nothing is compiled."""
+"""Before a run: what it needs, what it sends, which failures it tolerates. Compiles nothing."""

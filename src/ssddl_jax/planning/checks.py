@@ -1,7 +1,7 @@
-"""What of a config can be checked without its model: names, the schedule, sums, the graph.
+"""Checks of a config that do not need its model: names, the schedule, sums, the graph.
 
-Free of JAX, so that the command line refuses in the time that Python takes to start; a run is
-built from the same functions (`ssddl_jax.planning.plan`), for whoever comes from Python.
+Imports no JAX, so the command line refuses a bad config in the time that Python takes to start. A
+run that is started from Python is built from the same functions (`ssddl_jax.planning.plan`).
 """
 
 from ssddl_jax.config.config import NAMES, Config, check_name
@@ -10,18 +10,21 @@ from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.arithmetic.headroom import Headroom, capacity_kind, headroom
 from ssddl_jax.data.partition import validate_partition
 from ssddl_jax.data.places import check_dataset
-from ssddl_jax.planning.standing import standing_of
+from ssddl_jax.planning.guarantees import guarantees_of
 
 
 def check(config: Config) -> None:
-    """Raises `ConfigError` or `DataError` for what needs neither the model nor the data's rows."""
+    """Checks all that needs neither the model nor the data's rows.
+
+    Raises `ConfigError` or `DataError`.
+    """
     for field in NAMES:
         check_name(field, getattr(config, field))
     check_dataset(config.data)
     validate_partition(config.partition, None, None, config.participants)
     if config.weighting == "uniform":
         room(config, 1)
-    standing_of(config)
+    guarantees_of(config)
     if config.dropout_schedule is not None:
         read_schedule(config)
 

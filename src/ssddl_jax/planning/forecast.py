@@ -1,8 +1,7 @@
-"""What a run's counters will say: its bytes, its void rounds, before anything compiles.
+"""Predicts a run's counters, such as its bytes and void rounds, before anything is compiled.
 
 Who vanishes, who shares with whom and who is in the group follow from public randomness, so they
-are replayed here, on the host; every update is taken to be finite. Nothing of the secret chain is
-touched.
+are replayed here, on the host. Every update is assumed to be finite. The secret chain is not used.
 """
 
 from collections.abc import Callable
@@ -17,12 +16,12 @@ from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.planning.plan import Plan, Traffic, traffic
 
 _SELE, _DROP, _GRPH = (int.from_bytes(tag, "little") for tag in (b"SELE", b"DROP", b"GRPH"))
-_REPLAYED = 2000  # most rounds whose opened keys are counted one by one
+_REPLAYED = 2000  # most rounds that are replayed one by one
 _NOBODY = 0xFFFFFFFF  # the nonce word of what belongs to no participant
 
 
 class Outcome(NamedTuple):
-    """What happens to a round besides its numbers."""
+    """What happens in a round, apart from its numbers."""
 
     vanished: int
     attempt: int  # the final one
@@ -31,26 +30,26 @@ class Outcome(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """A run's rounds together; bytes are all members'."""
+    """Totals over a run's rounds; bytes are of all members."""
 
     rounds: int
     up: int
     down: int
     peers: int
     void: int  # rounds
-    most_vanished: int  # members of one round
-    attempts: int  # of the rounds together; one each if nobody vanishes
-    absent: int  # entries of the dropout schedule for who is not in that round's group
-    replayed: int | None  # rounds that stand for all, where they differ and are too many to replay
+    most_vanished: int  # most members that vanish in one round
+    attempts: int  # in total; one per round if nobody vanishes
+    absent: int  # entries of the dropout schedule whose participant is not in that round's group
+    replayed: int | None  # rounds that represent all; None if all were counted
 
     def each(self, total: int, members: int) -> int | float:
-        """A total per member and round; whole where it is."""
+        """A total per member and round; an integer if it divides evenly."""
         count = members * self.rounds
         return total // count if total % count == 0 else total / count
 
 
 def forecast(config: Config, plan: Plan) -> Forecast:
-    """The counters of `run`: exact, if every update is finite."""
+    """The counters of `run`; exact if every update is finite and all rounds were counted."""
     outcomes, absent = _outcomes(config, plan)
     known = sum(times for _, times in outcomes)
 
@@ -83,7 +82,7 @@ def _traffic(config: Config, plan: Plan, outcome: Outcome) -> Traffic:
 
 
 def _outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], int]:
-    """What the rounds come to, with how many of them come to that; and `absent`."""
+    """The outcomes of the rounds, with the number of rounds of each; and `absent`."""
     sparse = plan.neighbours < plan.size - 1
     replays = config.sums_securely and bool(config.rule_in_force.opens)
     public = reference.public_key(config.seed)
@@ -95,18 +94,18 @@ def _outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], in
     elif replays and sparse and plan.vanishing:
         rounds = min(rounds, _REPLAYED)
         gone = {r: _dropped(config, plan, public, r) for r in range(rounds)}
-    else:  # whoever vanishes, it costs the same
+    else:  # the cost does not depend on who vanishes
         return [(_outcome(config, plan, public, 0, np.arange(plan.vanishing)), rounds)], 0
-    told = [(_outcome(config, plan, public, r, slots), 1) for r, slots in gone.items()]
-    quiet = rounds - len(told)
-    told += [(_outcome(config, plan, public, 0, np.arange(0)), quiet)] * (quiet > 0)
-    return told, absent
+    outcomes = [(_outcome(config, plan, public, r, slots), 1) for r, slots in gone.items()]
+    quiet = rounds - len(outcomes)
+    outcomes += [(_outcome(config, plan, public, 0, np.arange(0)), quiet)] * (quiet > 0)
+    return outcomes, absent
 
 
 def _outcome(
     config: Config, plan: Plan, public: list[int], round_: int, gone: np.ndarray
 ) -> Outcome:
-    """A round in which the slots `gone` vanish after sharing."""
+    """The outcome of a round in which the slots `gone` vanish after sharing."""
     lost, alive = len(gone), plan.size - len(gone)
     if protocol_of(config).reference:
         return Outcome(0, 0, 0, False)
@@ -132,7 +131,9 @@ def _outcome(
 def _secrets(
     config: Config, plan: Plan, public: list[int], round_: int, gone: np.ndarray
 ) -> Outcome:
-    """SecAgg opens one secret of everybody: t of its holders must be left, and one sum."""
+    """SecAgg opens one secret of every member, which needs t surviving holders of each and a
+    connected graph.
+    """
     lost, alive, need = len(gone), plan.size - len(gone), plan.threshold
     if plan.neighbours >= plan.size - 1 or not lost:
         void = alive < plan.least_alive
@@ -147,20 +148,20 @@ def _secrets(
 
 
 def _cut(away: np.ndarray, reach: int) -> bool:
-    """Whether a ring without those away falls apart: two gaps wider than `reach`."""
-    standing = np.flatnonzero(~away)
-    gaps = np.diff(np.append(standing, standing[:1] + len(away)))
+    """Whether a ring without `away` falls apart: it has two gaps wider than `reach`."""
+    present = np.flatnonzero(~away)
+    gaps = np.diff(np.append(present, present[:1] + len(away)))
     return bool(np.sum(gaps > reach) > 1)
 
 
 def _dropped(config: Config, plan: Plan, public: list[int], round_: int) -> np.ndarray:
-    """Slots that the rate takes."""
+    """The slots that vanish by the dropout rate."""
     words = _words(public, (round_, _NOBODY, _DROP), config.group)
     return np.argsort(words, kind="stable")[: plan.vanishing]
 
 
 def _scheduled(config: Config, public: list[int], round_: int, ids: set[int]) -> np.ndarray:
-    """Slots of the round's group that the schedule names."""
+    """The slots of the round's group whose participants the schedule names."""
     everybody, size = config.participants, config.group
     if size == everybody:
         return np.array(sorted(ids))

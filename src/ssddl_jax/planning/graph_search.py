@@ -2,8 +2,8 @@
 
 Bell, Bonawitz, Gascon, Lepoint, Raykova 2020; conditions as in docs/protocol.md, section 5. N is
 the *group's* size, c = floor(gamma N) its corrupt members, v = floor(delta N) its dropouts, B = c +
-v. Tails are sums of floats; whatever lies within 1e-9 of its
-bound is decided again in exact integers, so the answers are those of the formulae.
+v. Tails are sums of floats; a tail within 1e-9 of its bound is decided in exact integers, so the
+answers are exactly those of the formulae.
 """
 
 from collections.abc import Callable
@@ -23,19 +23,19 @@ class GraphPlan:
     """A sharing graph for a group of n. `neighbours` k is n - 1 if the graph is complete."""
 
     neighbours: int  # k
-    threshold: int  # t, the least that is safe: max(t1 + 1, 2)
-    threshold_max: int  # t2, the greatest that the dropouts allow
+    threshold: int  # t, the smallest safe threshold: max(t1 + 1, 2)
+    threshold_max: int  # t2, the largest that the dropouts allow
     complete: bool
 
 
 def smallest_graph(
     n: int, max_corrupt: Number, max_dropout: Number, sigma: int = 40, eta: int = 30
 ) -> GraphPlan:
-    """The least even k < n - 1 that is connected, safe and live, else the complete graph.
+    """The smallest even k < n - 1 that is connected, safe and live, else the complete graph.
 
-    `max_corrupt` gamma and `max_dropout` delta are fractions of the group, taken as the decimals
-    written. Fails with probability <= 2^-sigma (security), 2^-eta (liveness). ValueError if no
-    graph will do: it names fractions that would.
+    `max_corrupt` gamma and `max_dropout` delta are fractions of the group, read as exact decimals.
+    The graph fails with probability <= 2^-sigma (security) and <= 2^-eta (liveness). Raises
+    `ValueError` if no graph works, and names fractions for which one does.
     """
     corrupt, dropped = _counts(n, max_corrupt, max_dropout)
     plan = _search(n, corrupt, dropped, sigma, eta)
@@ -47,7 +47,10 @@ def smallest_graph(
 def threshold_for(
     n: int, k: int, max_corrupt: Number, max_dropout: Number, sigma: int = 40, eta: int = 30
 ) -> tuple[int, int]:
-    """(t, t_max) on the graph with k neighbours, 1 <= k <= n - 1; ValueError if t > t_max."""
+    """(t, t_max) on the graph with k neighbours, 1 <= k <= n - 1.
+
+    Raises `ValueError` if t > t_max.
+    """
     corrupt, dropped = _counts(n, max_corrupt, max_dropout)
     if not 1 <= k <= n - 1:
         raise ValueError(f"Argument 'k' must be in [1, {n - 1}], not {k}.")
@@ -60,8 +63,9 @@ def threshold_for(
 def max_colluders(n: int, k: int, max_corrupt: Number, max_dropout: Number, sigma: int = 40) -> int:
     """How many members, fixed before the graph is drawn, may collude with the server.
 
-    Complete graph (k >= n - 1): n - 2. Sparse: the floor(gamma n) it was built for, or fewer if k
-    is too small: the most that leave the honest survivors connected but for 2^-(sigma + 1).
+    Complete graph (k >= n - 1): n - 2. Sparse: the floor(gamma n) that it was built for, or fewer
+    if k is too small: the most that leave the honest survivors connected, except with probability
+    2^-(sigma + 1).
     """
     if k >= n - 1:
         return n - 2
@@ -84,7 +88,9 @@ def _counts(n: int, max_corrupt: Number, max_dropout: Number) -> tuple[int, int]
 
 
 def _search(n: int, corrupt: int, dropped: int, sigma: int, eta: int) -> GraphPlan | None:
-    """The least k, by leaps: t never falls, t2 grows by at most 1 with k: a gap g needs g steps."""
+    """The smallest k. It can skip values: with k, t never falls and t2 grows by at most 1, so a gap
+    of g needs at least g steps.
+    """
     k = _least_connected(n, corrupt + dropped, sigma)
     while True:
         k = min(k, n - 1)
@@ -97,9 +103,10 @@ def _search(n: int, corrupt: int, dropped: int, sigma: int, eta: int) -> GraphPl
 
 
 def _least_connected(n: int, bad: int, sigma: int) -> int:
-    """Least even k whose honest survivors are connected; at least n - 1 if none below is.
+    """The smallest even k whose honest survivors are connected; at least n - 1 if there is none
+    below that.
 
-    The failure bound falls with k (bad < n): double, then bisect.
+    The failure bound falls with k (bad < n), so k is doubled, then bisected.
     """
     high = 1  # k = 2 high
     while 2 * high < n - 1 and not _connected(n, 2 * high, bad, sigma):
@@ -115,8 +122,8 @@ def _least_connected(n: int, bad: int, sigma: int) -> int:
 
 
 def log2_cut(n: int, k: int, bad: int) -> float:
-    """log2 of n (n-k-1) / 2 * bad! (n-k)! / (n! (bad-k)!), for k < n - 1: the chance, at most, that
-    `bad` members of a fresh ring cut it into two. Minus infinity if so few cannot.
+    """log2 of n (n-k-1) / 2 * bad! (n-k)! / (n! (bad-k)!), for k < n - 1: an upper bound on the
+    probability that `bad` members of a fresh ring cut it in two. Minus infinity if they cannot.
     """
     if k > bad:
         return -inf
@@ -127,7 +134,7 @@ def log2_cut(n: int, k: int, bad: int) -> float:
 
 
 def _connected(n: int, k: int, bad: int, sigma: int) -> bool:
-    """Whether that chance is below 2^-(sigma + 1)."""
+    """Whether the probability of a cut is below 2^-(sigma + 1)."""
     bound, limit = log2_cut(n, k, bad), -sigma - 1
     if bad >= n or abs(bound - limit) > CLOSE:
         return bound < limit
@@ -138,39 +145,39 @@ def _thresholds(
     n: int, k: int, corrupt: int, dropped: int, sigma: int, eta: int
 ) -> tuple[int, int]:
     """(max(t1 + 1, 2), t2) for k neighbours of n."""
-    # t1: few enough corrupt neighbours. Pr[H > t] for H corrupt among k, seen from the other side:
-    # k - H honest ones, and Pr[k - H < k - t].
+    # t1 bounds the corrupt neighbours. Pr[H > t] for H corrupt among k equals Pr[k - H < k - t] for
+    # the k - H honest ones.
     t1 = k - _greatest_below(n, n - corrupt, k, sigma + 1)
     return max(t1 + 1, 2), _greatest_below(n, n - dropped, k, eta)
 
 
 def _greatest_below(n: int, good: int, k: int, bits: int) -> int:
-    """Greatest t with Pr[H < t] <= 2^-bits / n, H the good ones among k drawn from n."""
+    """The largest t with Pr[H < t] <= 2^-bits / n, for H good members among k drawn from n."""
     least, most = max(0, k - (n - good)), min(k, good)
-    # Hoeffding: outside mean +- reach lies less than 2^-64 of the bound, which is left out.
+    # Hoeffding: less than 2^-64 of the bound lies outside mean +- reach and is neglected.
     reach = sqrt(k / 2 * (log(n) + (bits + 65) * log(2)))
     low = max(least, floor(k * good / n - reach))
     high = min(most, ceil(k * good / n + reach))
     h = np.arange(low, high, dtype=np.float64)
     steps = np.log((good - h) / (h + 1)) + np.log((k - h) / (n - good - k + h + 1))
-    weights = np.concatenate([[0.0], np.cumsum(steps)])  # log Pr[H = low + i], but for a constant
+    weights = np.concatenate([[0.0], np.cumsum(steps)])  # log Pr[H = low + i], up to a constant
     tails = np.logaddexp.accumulate(weights)  # log Pr[H <= low + i], likewise
     excess = tails - tails[-1] + log(n) + bits * log(2)
-    t = low + int(np.searchsorted(excess, -CLOSE))  # holds for this t; close ones: integers decide
+    t = low + int(np.searchsorted(excess, -CLOSE))  # holds for this t; integers decide close ones
     while excess[t - low] <= CLOSE and _exactly_below(n, good, k, t + 1, bits):
         t += 1
     return t
 
 
 def _exactly_below(n: int, good: int, k: int, t: int, bits: int) -> bool:
-    """Pr[H < t] <= 2^-bits / n in integers."""
+    """Whether Pr[H < t] <= 2^-bits / n, in exact integers."""
     least = max(0, k - (n - good))
     ways = sum(comb(good, h) * comb(n - good, k - h) for h in range(least, t))
     return n * ways << bits <= comb(n, k)
 
 
 def _greatest(limit: int, holds: Callable[[int], bool]) -> int:
-    """Greatest count in 0..limit that `holds` (it holds below a bound and not above), or -1."""
+    """The largest count in 0..limit for which `holds`, or -1. `holds` is true up to some bound."""
     low, high = -1, limit + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -181,7 +188,7 @@ def _greatest(limit: int, holds: Callable[[int], bool]) -> int:
 def _impossible(
     n: int, k: int, max_corrupt: Number, max_dropout: Number, sigma: int, eta: int
 ) -> str:
-    """Why no threshold works with k neighbours, and the nearest fractions with which one does."""
+    """Why no threshold works with k neighbours, and the nearest fractions for which one does."""
     corrupt, dropped = _counts(n, max_corrupt, max_dropout)
 
     def works(c: int, v: int) -> bool:
@@ -198,7 +205,7 @@ def _impossible(
     nearest = ", or ".join(remedies) or "more neighbours"
     return (
         f"A group of {n} with {k} neighbours each has no threshold for max_corrupt {max_corrupt}"
-        f" and max_dropout {max_dropout}; nearest that works: {nearest}."
+        f" and max_dropout {max_dropout}; the nearest that works: {nearest}."
     )
 
 

@@ -1,13 +1,14 @@
-"""Keys that participants agree on before they can share, counted the same way for every protocol.
+"""The cost of agreeing on keys, counted the same way for every protocol.
 
-Bytes of one participant in a key's life, and the same spread over the rounds of that life. Free of
-JAX. Ours, where the sources leave room: a public key is 32 bytes (X25519) and goes through the
-server; SSDDL's participants publish one each before the first round and fetch everybody else's,
-since groups are drawn anew; the pair keys of all rounds follow from these (docs/protocol.md,
-section 4).
-SecAgg's two keys a member live one round, as Bonawitz et al. have it: the mask key of a member that
-vanishes is opened. The bytes of a run count SecAgg's keys in every round, and SSDDL's not at all;
-`KeyAgreement.counted` says which.
+Bytes of one participant over a key's lifetime, and the same divided by the rounds of that lifetime.
+Imports no JAX. Where the papers leave it open, we assume that a public key is 32 bytes (X25519) and
+goes through the server. SSDDL's participants publish one key each before the first round and fetch
+everybody else's, since every round draws a new group; the pair keys of all rounds follow from them
+(docs/protocol.md, section 4).
+
+SecAgg's two keys per member live for one round, as in Bonawitz et al., because the mask key of a
+member that vanishes is opened. The bytes of a run include SecAgg's keys in every round, and never
+SSDDL's; `KeyAgreement.counted` says which.
 """
 
 from typing import Any
@@ -20,8 +21,9 @@ from ssddl_jax.config.protocols import protocol_of
 def key_agreement(
     config: Any, dimension: int, neighbours: int, rounds: int | None = None
 ) -> KeyAgreement:
-    """What a config's protocol takes; zeros where nothing is encrypted or masked. `neighbours` k;
-    `rounds`: of the run, the config's if not given.
+    """The cost for a config's protocol; zeros if it neither encrypts nor masks.
+
+    `neighbours`: k. `rounds`: of the run; the config's if not given.
     """
     life, keys = rounds or config.rounds, protocol_of(config).keys
     if not keys:
@@ -31,5 +33,5 @@ def key_agreement(
 
 
 def of_ssddl(config: Any, dimension: int, neighbours: int, rounds: int) -> KeyAgreement:
-    """One key of each participant, published before the first round; everybody else's down."""
+    """Each participant's key up before the first round, and everybody else's down."""
     return KeyAgreement(KEY, KEY * (config.participants - 1), rounds, counted=False)

@@ -1,8 +1,8 @@
-"""Predicted memory of a run: arithmetic on what it holds, nothing compiled.
+"""Predicted memory of a run: arithmetic on what it holds. Compiles nothing.
 
-A model of a few terms, meant to be within 1.5x of the peak that `run` reports (as the files in
-benchmarks/results/ show for what was tried). On a CPU all devices live in one process; what JAX and
-its compiler take there is a constant of the versions that were measured.
+A model of a few terms that aims to be within 1.5x of the peak that `run` reports (the files in
+benchmarks/results/ show this for the settings that were tried). On a CPU all devices share one
+process; the memory of JAX and its compiler there is a constant, measured for some versions.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ _PER_MEMBER = 256  # ids, flags, losses, clipped counts; times the devices that 
 
 
 class Memory(NamedTuple):
-    """Bytes: what every device holds, and what the host keeps besides."""
+    """Bytes that every device holds, and bytes that the host keeps in addition."""
 
     device: float
     host: float
@@ -42,7 +42,7 @@ class Memory(NamedTuple):
 
     @property
     def peak_mb(self) -> float:
-        """MiB, as `peak_memory_mb`: of the process on CPU, of one device elsewhere."""
+        """MiB, as in `peak_memory_mb`: of the process on a CPU, of one device elsewhere."""
         if self.cpu:
             return _PROCESS + (self.host + self.devices * self.device) / _MIB
         return self.device / _MIB
@@ -56,10 +56,11 @@ class Memory(NamedTuple):
 def predict_memory(
     config: Config, plan: Plan, model: Model, dataset: Dataset, most_rows: int, mesh: Mesh
 ) -> Memory:
-    """`most_rows` L of the largest participant; the table of rows is [N, L], none for resample."""
+    """Predicts a run's memory. `most_rows`: L, of the largest participant."""
     images = float(dataset.x_train.nbytes + dataset.x_test.nbytes)
     if dataset.x_train.dtype == jnp.uint8 and dataset.divisor(config.scale) != 255:
-        images *= 4  # floats by then
+        images *= 4  # they become floats
+    # The table of rows is [N, L]; resample has none.
     table = 0 if config.partition.startswith("resample") else 4 * plan.participants * most_rows
     shape = tuple(dataset.x_train.shape[1:])
     batch = plan.tile_size * min(config.batch_size, most_rows)
@@ -82,15 +83,15 @@ def predict_memory(
 
 
 def check_memory(config: Config, mb: float, again: Callable[[Config], float]) -> None:
-    """Refuses what would not fit, with the largest group that does.
+    """Refuses a config that would not fit, and names the largest group that does.
 
-    `mb` is predicted for `config`, and `again` predicts for another; `ConfigError`s of its count as
-    too much.
+    `mb` is the prediction for `config`; `again` predicts for another config, and if it raises
+    `ConfigError`, that config counts as too large.
     """
     limit = available_bytes() / _MIB
     if mb <= limit:
         return
-    problem = f"would take about {mb:,.0f} MB of the {limit:,.0f} MB here"
+    problem = f"would need about {mb:,.0f} MB, and this machine has {limit:,.0f} MB"
     remedies = [f"group_size {size}" for size in [_largest_group(config, limit, again)] if size]
     drawn = config.sums_securely and config.rule_in_force.ideal
     if drawn and again(replace(config, engine="ideal")) <= limit:
@@ -118,13 +119,13 @@ def _largest_group(config: Config, limit: float, again: Callable[[Config], float
 
 
 def models_kept(config: Config) -> int:
-    """Models that a run carries from round to round besides the server's."""
+    """Models that a run keeps from round to round, in addition to the server's."""
     kept = protocol_of(config).kept
     return int(resolve(kept)(config)) if kept else 0
 
 
 def _sharing(config: Config, plan: Plan) -> float:
-    """Bytes of a round's keys, and of the rows that cannot be added up at once."""
+    """Bytes of a round's keys, and of the rows that must wait to be added up."""
     row = 4.0 * plan.width
     if not config.sums_securely:
         return 8 * row + 4.0 * plan.dimension * models_kept(config)
@@ -137,7 +138,7 @@ def _sharing(config: Config, plan: Plan) -> float:
 
 
 def _largest(model: Model, shape: tuple[int, ...], batch: int) -> float:
-    """Bytes of the largest intermediate of the model on a batch; by tracing."""
+    """Bytes of the largest intermediate of the model on a batch, found by tracing."""
     example = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     params = jax.eval_shape(model.init, key, jax.ShapeDtypeStruct((1, *shape), jnp.float32))

@@ -1,7 +1,7 @@
-"""Does a round fit this machine? A lower bound, so that what cannot be is refused, not attempted.
+"""Whether a round fits this machine: a lower bound, to refuse what cannot work before trying it.
 
 It counts the arrays that every round of this kind must hold at once, and none that a compiler might
-do without: a round that passes may still need more.
+avoid: a round that passes may still need more.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from ssddl_jax.planning.plan import WORD, Plan
 
 
 class Need(NamedTuple):
-    """Bytes that one choice costs, and what would cost less."""
+    """The bytes that one choice costs, and what would cost less."""
 
     field: str
     value: object
@@ -28,24 +28,25 @@ class Need(NamedTuple):
 
 
 def check_least_memory(config: Config, plan: Plan, rows: int, mesh: Mesh) -> None:
-    """Refuses a round that holds more than the machine has; `rows` L of the largest participant.
+    """Refuses a round that needs more memory than the machine has.
 
-    Raises `ConfigError` naming what costs most. Devices that are not here are not asked.
+    `rows`: L, of the largest participant. Raises `ConfigError` naming what costs most. Does nothing
+    for devices of another machine.
     """
     limit = device_memory(mesh)
     needs = least_needs(config, plan, rows)
     total = sum(need.bytes for need in needs)
     if limit is not None and total > limit:
         most = max(needs, key=lambda need: need.bytes)
-        problem = f"a round holds at least {_gib(total)}, this machine has {_gib(limit)}"
+        problem = f"a round needs at least {_gib(total)} and this machine has {_gib(limit)}"
         raise ConfigError(most.field, most.value, f"{problem}; {most.remedy}")
 
 
 def least_needs(config: Config, plan: Plan, rows: int) -> list[Need]:
-    """What a round holds at the very least, by what is to blame for it."""
-    population = 4 * plan.participants  # counts; words that order it, their order
+    """The least memory that a round needs, by the field that causes it."""
+    population = 4 * plan.participants  # counts; the words that order it, and their order
     model = (2 + 2 * plan.tile_size) * plan.dimension + 2 * plan.width  # a tile's params, updates
-    batches = 2 * plan.tile_size * config.local_epochs * rows  # words, and the order that they give
+    batches = 2 * plan.tile_size * config.local_epochs * rows  # words, and their order
     return [
         Need("participants", plan.participants, WORD * population, "use fewer participants"),
         Need("model", f"{plan.dimension:,} parameters", WORD * model, "use a smaller one"),
@@ -55,7 +56,7 @@ def least_needs(config: Config, plan: Plan, rows: int) -> list[Need]:
 
 
 def _sharing_words(config: Config, plan: Plan) -> int:
-    """Words of what is shared, or kept from round to round."""
+    """Words of the shares, or of what is kept from round to round."""
     if not config.sums_securely:
         return plan.size + models_kept(config) * plan.dimension
     if config.engine == "ideal":
@@ -72,7 +73,7 @@ def _smaller(config: Config) -> str:
 
 
 def device_memory(mesh: Mesh) -> int | None:
-    """Bytes of one device, or of the host for CPUs; None where that is not known."""
+    """Bytes of one device, or of the host for CPUs; None if unknown."""
     device = mesh.devices.flat[0]
     if device.platform != jax.default_backend():
         return None

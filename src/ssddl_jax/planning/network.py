@@ -1,4 +1,4 @@
-"""Time on the network: a computation from bytes, bandwidth and latency, never a measurement."""
+"""Network time, computed from bytes, bandwidth and latency; never measured."""
 
 from math import inf
 from typing import Any, NamedTuple
@@ -17,15 +17,15 @@ class Network(NamedTuple):
     latency_ms: float
 
     def seconds(self, up: float, down: float, messages: int) -> float:
-        """Seconds of a member's round: `up` and `down` bytes, `messages` of them one after another.
+        """Seconds of a member's round: `up` and `down` bytes in `messages` sequential messages.
 
-        The server's own link is taken to be wide enough for all members at once.
+        Assumes that the server's link is fast enough for all members at once.
         """
         transfer = 8e-6 * (up / self.up_mbit + down / self.down_mbit)
         return transfer + messages * self.latency_ms / 1e3
 
 
-# Round figures of ours for three classes of link, not anybody's measurement.
+# Our own round figures for three classes of links; nobody measured them.
 NETWORKS = (
     Network("mobile", 10, 40, 50),
     Network("home", 20, 100, 20),
@@ -46,22 +46,22 @@ def user_network(text: str) -> Network:
 
 
 def messages(config: Any, *, lost: bool, void: bool = False) -> int:
-    """Messages of a member's round that wait for one another: the model down, the update up, and
-    what the protocol adds. `lost`: somebody vanished after sharing; `void`: nothing came of it.
+    """Sequential messages of a member's round: the model down, the update up, and what the protocol
+    adds. `lost`: somebody vanished after sharing; `void`: the round had no result.
     """
     found = protocol_of(config).messages
     return found if isinstance(found, int) else int(resolve(found)(config, lost, void))
 
 
 def of_sharing(config: Any, lost: bool, void: bool) -> int:
-    """Messages of a member's round of a secure sum, by its dropout rule and its transport."""
+    """Sequential messages of a member's round of a secure sum, by dropout rule and transport."""
     if void and not lost:
-        return 1  # too few can share: the model, and nothing more
+        return 1  # too few can share: only the model
     rule = config.rule_in_force
-    shares = rule.exchanges or int(config.transport == "explicit")  # to partners, all at once
+    shares = rule.exchanges or int(config.transport == "explicit")  # to all partners at once
     attempt = shares + 1  # and the upload
     if not void and (rule.opens == "secrets" or (lost and rule.opens)):
-        return 1 + attempt + 2  # who is gone; what is opened
+        return 1 + attempt + 2  # the list of the vanished; the opened secrets
     if not void and lost and rule.attempts > 1:
-        return 1 + attempt + 1 + attempt  # who is left, and all of it again
+        return 1 + attempt + 1 + attempt  # the list of survivors, and the second attempt
     return 1 + attempt

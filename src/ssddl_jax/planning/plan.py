@@ -1,7 +1,7 @@
-"""`Plan`: every static number of a run, worked out and checked before anything compiles.
+"""`Plan`: every static number of a run, computed and checked before anything is compiled.
 
-What a user sees in `ssddl plan` is what the round is built from, and what the counters of a run
-must agree with.
+`ssddl plan` prints these numbers, the round is built from them, and the counters of a run must
+agree with them.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from ssddl_jax.core.devices import TRAITS, own_schedule, platform_of
 from ssddl_jax.core.learning.models import Model, count_parameters
 from ssddl_jax.core.sharing.base import Scheme
 from ssddl_jax.planning.checks import room
-from ssddl_jax.planning.standing import Standing, standing_of
+from ssddl_jax.planning.guarantees import Guarantees, guarantees_of
 
 WORD = 4  # bytes
 
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     scheme: Scheme
     headroom: Headroom
     weight_max: int  # m_max
-    standing: Standing
+    guarantees: Guarantees
     tile_size: int
 
     @property
@@ -90,15 +90,15 @@ class Plan(NamedTuple):
 
     @property
     def max_colluders(self) -> int:
-        """With the server, in every round that stands."""
-        return self.standing.max_colluders
+        """Members that may collude with the server, in every valid round."""
+        return self.guarantees.max_colluders
 
 
 class Traffic(NamedTuple):
-    """Bytes of one round, all members together.
+    """Bytes of one round, summed over all members.
 
-    What members send (`up`) and receive (`down`), to and from the server and each other; `peers` of
-    them go from member to member, and so are in both.
+    `up` is what members send and `down` what they receive, to and from the server and each other;
+    `peers` of these bytes go from member to member and so are in both.
     """
 
     up: int
@@ -107,7 +107,7 @@ class Traffic(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What the bytes of a secure sum depend on."""
+    """The counts that determine the bytes of a secure sum."""
 
     members: int  # took part in attempt 0
     alive: int  # uploaded in every attempt
@@ -123,9 +123,9 @@ class Sent(NamedTuple):
 def make_plan(
     config: Config, model: Model, shape: tuple[int, ...], counts: np.ndarray, mesh: Mesh
 ) -> Plan:
-    """Works out and checks the numbers of a run.
+    """Computes and checks the numbers of a run.
 
-    `shape` of one example, `counts` i32 [N] the rows of every participant, `mesh` the devices of
+    `shape`: of one example. `counts` i32 [N]: the rows of every participant. `mesh`: the devices of
     the run. Raises `ConfigError`.
     """
     dimension = model_dimension(model, shape)
@@ -133,16 +133,16 @@ def make_plan(
     fits = room(config, weight_max)
     encoding = Encoding(config.clip, fits.fraction_bits, _ring_bits(config))
     if encoding.words(dimension) > MOST_WORDS:
-        remedy = f"a message would have more words than one key's counter reaches, {MOST_WORDS}"
+        remedy = f"a message would exceed the {MOST_WORDS} words of one key; use a smaller model"
         raise ConfigError("model", config.model, remedy)
-    standing, rule = standing_of(config), config.rule_in_force
+    guarantees, rule = guarantees_of(config), config.rule_in_force
     schedule = schedule_on(config, platform_of(mesh))
     scheme = Scheme(
         size=config.group,
         dimension=dimension,
-        neighbours=standing.neighbours,
-        threshold=standing.threshold,
-        least_alive=standing.least_alive,
+        neighbours=guarantees.neighbours,
+        threshold=guarantees.threshold,
+        least_alive=guarantees.least_alive,
         vanishing=_vanishing(config),
         shares="paired" if config.paired else "directed",
         encoding=encoding,
@@ -157,18 +157,18 @@ def make_plan(
         scheme=scheme,
         headroom=fits,
         weight_max=weight_max,
-        standing=standing,
+        guarantees=guarantees,
         tile_size=tile_size(config, schedule, dimension),
     )
 
 
 def _ring_bits(config: Config) -> int:
-    """Under encryption sums are followed in the wide ring."""
+    """Bits of the ring; an encrypted protocol's sums are computed in the wide ring."""
     return 64 if protocol_of(config).encrypted else config.ring_bits
 
 
 def model_dimension(model: Model, shape: tuple[int, ...]) -> int:
-    """d, by tracing the model; nothing is compiled. Raises `ConfigError` for one that fails."""
+    """d, found by tracing the model; nothing is compiled. Raises `ConfigError` if it fails."""
     return count_parameters(model_shapes(model, shape)[0])
 
 
@@ -181,21 +181,21 @@ def model_shapes(model: Model, shape: tuple[int, ...]) -> tuple[Any, Any]:
         others = sorted(set(params) - {"params"})
         if others:
             remedy = (
-                f"keeps {', '.join(others)} besides its parameters, which local training would "
-                "move and share as if they were some; GroupNorm and LayerNorm keep nothing"
+                f"keeps {', '.join(others)} besides its parameters, and local training would "
+                "update and share them like parameters; use GroupNorm or LayerNorm, which keep none"
             )
             raise ConfigError("model", model.name, remedy)
     leaves = jax.tree.leaves(params)
     if not leaves or any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
-        raise ConfigError("model", model.name, "its init must give arrays of floats")
+        raise ConfigError("model", model.name, "its init must return arrays of floats")
     logits = shapes_of("model", model.name, "apply", model.apply, params, example)
     if getattr(logits, "ndim", None) != 2 or logits.shape[0] != 1:
-        raise ConfigError("model", model.name, "its apply must give logits [batch, classes]")
+        raise ConfigError("model", model.name, "its apply must return logits [batch, classes]")
     return params, logits
 
 
 def load_prg(name: str) -> PRG:
-    """A PRG by name, or `module:attribute` of the user's own."""
+    """A PRG by name, or the user's own as `module:attribute`. Raises `ConfigError`."""
     if ":" in name:
         prg = load_attribute("prg", name)
         if not isinstance(prg, PRG):
@@ -207,7 +207,7 @@ def load_prg(name: str) -> PRG:
             (w.shape, w.dtype) for w in wanted
         ]:
             kind = "one array [16, ...]" if prg.in_memory else "16 arrays"
-            raise ConfigError("prg", name, f"its block must give {kind} of uint32")
+            raise ConfigError("prg", name, f"its block must return {kind} of uint32")
         return prg
     check_name("prg", name)
     return PRGS[name]
@@ -221,13 +221,13 @@ def _vanishing(config: Config) -> int:
 
 
 def schedule_on(config: Config, platform: str) -> str:
-    """The schedule that words are made by on a platform."""
+    """The schedule by which a platform makes words."""
     return own_schedule(platform) if config.schedule == "auto" else config.schedule
 
 
 def tile_size(config: Config, schedule: str, dimension: int) -> int:
-    """Members trained side by side: a number of the platform, the model and the group alone, never
-    of the memory that happens to be free.
+    """Members trained side by side. It depends on the platform, the model and the group only, never
+    on the memory that happens to be free.
     """
     if protocol_of(config).one_by_one:
         return 1
@@ -266,13 +266,13 @@ def traffic(
     opened: int = 0,
     void: bool = False,
 ) -> Traffic:
-    """Bytes of one round. `members` took part in attempt 0, `alive` uploaded; `opened` pair
-    keys, or (secagg) shares of secrets, went to the server.
+    """Bytes of one round in which `members` took part in attempt 0, `alive` uploaded, and `opened`
+    pair keys, or (secagg) shares of secrets, went to the server.
 
     A retried attempt costs its words again: in attempt 0 every member shares and the survivors
-    upload, in attempt 1 the survivors share and upload. A void secure sum ends as its views do:
+    upload; in attempt 1 the survivors share and upload. A void secure sum ends where its views end:
     after the uploads of attempt 0, with nothing opened; or, if nobody vanished, before any share,
-    since too few could share in the first place.
+    because too few members could share.
     """
     model = WORD * plan.dimension
     down = model * plan.size

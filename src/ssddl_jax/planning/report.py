@@ -1,4 +1,4 @@
-"""`ssddl plan`: the numbers of a run, without running it. Nothing here compiles."""
+"""`ssddl plan`: the numbers of a run without running it. Compiles nothing."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -24,18 +24,18 @@ from ssddl_jax.planning.tolerance import tolerance
 
 
 class Holdings(NamedTuple):
-    """What is known of the participants' rows without dealing them where that cannot be."""
+    """The participants' rows, as far as they are known."""
 
     most: int  # L, rows of the largest
-    dealt: bool  # False: the population exceeds the dataset, one row each stands in
+    dealt: bool  # False: the population exceeds the dataset, and one row each is assumed
 
 
 def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[str, Any]:
-    """What `ssddl plan --json` prints, but for `seconds_per_round`, which takes a calibration.
+    """What `ssddl plan --json` prints, except `seconds_per_round`, which needs a calibration.
 
-    Bytes are what `run` will count, exactly, if every update is finite; per participant they are
-    per member and round. Raises `ConfigError` and `DataError` for what cannot work. The population
-    may exceed the dataset: nothing is trained.
+    Bytes are exactly what `run` will count if every update is finite; bytes per participant are per
+    member and round. Raises `ConfigError` and `DataError` for what cannot work. The population may
+    exceed the dataset: nothing is trained.
     """
     check_population(config)
     dataset = load_dataset(config.data)
@@ -74,14 +74,14 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
 
 
 def _doubts(config: Config, dataset: Dataset) -> list[str]:
-    """What is said of the inputs as they will be used."""
+    """Warnings about the inputs, scaled as they will be used."""
     inputs, by = (dataset.x_train, dataset.x_test), dataset.divisor(config.scale)
     scaled = inputs[0].dtype != np.uint8 and by != 1
     return doubts(*(x / np.float32(by) for x in inputs) if scaled else inputs)
 
 
 def holdings(config: Config, dataset: Dataset) -> Holdings:
-    """Raises `DataError` for a partition that this dataset could give to nobody."""
+    """Deals the rows if possible. Raises `DataError` if the partition cannot use this dataset."""
     if config.partition.startswith("resample:"):
         return Holdings(make_partition(config.partition, dataset, 1, config.seed).examples, True)
     writers = None if dataset.writers is None else len(np.unique(dataset.writers))
@@ -109,7 +109,7 @@ def _facts(config: Config, plan: Plan) -> dict[str, Any]:
         "neighbours": plan.neighbours,
         "threshold": plan.threshold,
         "max_colluders": plan.max_colluders,
-        "max_colluders_failure": plan.standing.failure,
+        "max_colluders_failure": plan.guarantees.failure,
         "least_alive": plan.least_alive,
         "fraction_bits": plan.encoding.fraction_bits,
         "headroom_bits": plan.headroom.bits,
@@ -122,7 +122,7 @@ def _facts(config: Config, plan: Plan) -> dict[str, Any]:
 
 
 def _traffic(config: Config, plan: Plan, ahead: Forecast) -> dict[str, Any]:
-    """Bytes: per member and round, of a round for the server and in all, and of the whole run."""
+    """Bytes per member and round, per round at the server and in total, and of the whole run."""
     server_in, server_out = ahead.up - ahead.peers, ahead.down - ahead.peers
     return {
         "bytes_up_per_participant": ahead.each(ahead.up, plan.size),
@@ -139,7 +139,7 @@ def _traffic(config: Config, plan: Plan, ahead: Forecast) -> dict[str, Any]:
 
 
 def _network_seconds(config: Config, plan: Plan, ahead: Forecast, network: Network) -> float:
-    """A member's seconds on the network in a mean round, its messages one after another."""
+    """A member's seconds on the network in an average round, with sequential messages."""
     up = ahead.each(ahead.up, plan.size)
     most = messages(config, lost=ahead.most_vanished > 0)
     return network.seconds(up, ahead.each(ahead.down, plan.size), most)
@@ -148,16 +148,18 @@ def _network_seconds(config: Config, plan: Plan, ahead: Forecast, network: Netwo
 def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[str]:
     notes = protocols.notes(config, config.rounds, plan.dimension)
     if ahead.replayed is not None:
-        notes.append(f"opened keys and void rounds: as in the first {ahead.replayed:,} rounds")
+        notes.append(
+            f"opened keys and void rounds are extrapolated from the first {ahead.replayed:,} rounds"
+        )
     if ahead.void:
         notes.append(
             f"{ahead.void} of {ahead.rounds} rounds will be void: up to {ahead.most_vanished} of "
-            f"{plan.size} vanish, {plan.size - plan.least_alive} may"
+            f"{plan.size} members vanish, and a round tolerates {plan.size - plan.least_alive}"
         )
     if not held.dealt:
         notes.append(
-            f"{plan.participants} participants exceed what partition {config.partition} can deal: "
-            "one row each stands in; run takes so many under partition resample:E"
+            f"partition {config.partition} cannot serve {plan.participants} participants: the plan "
+            "assumes one row each; to run with this many, use partition resample:E"
         )
     if config.sums_securely and config.engine == "ideal":
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")

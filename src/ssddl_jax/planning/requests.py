@@ -1,7 +1,7 @@
-"""What commands are asked for besides a config: records, and checks that need no model.
+"""What commands accept in addition to a config: records, and checks that need no model.
 
-Free of JAX, so that the command line refuses in the time that Python takes to start; those who come
-from Python meet the same checks in the functions that do the work.
+Imports no JAX, so the command line refuses a bad request in the time that Python takes to start.
+The functions that do the work make the same checks for callers from Python.
 """
 
 import os
@@ -18,11 +18,11 @@ from ssddl_jax.config.config import MOST, Config
 from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
 from ssddl_jax.core.arithmetic.headroom import headroom
 
-# Transcripts, and what is shown of a round
+# Transcripts and explanations of a round
 
 
 def check_shown(config: Config, rounds: Collection[int]) -> None:
-    """Refuses transcripts of rounds without shares, or that are not there."""
+    """Refuses transcripts of rounds that have no shares or that are not in the run."""
     if not config.sums_securely:
         raise ConfigError("protocol", config.protocol, "has no shares to show; use ssddl")
     for round_ in rounds:
@@ -32,7 +32,7 @@ def check_shown(config: Config, rounds: Collection[int]) -> None:
 
 
 def check_transcript_file(path: str, overwrite: bool) -> None:
-    """Refuses a transcript file that is there already, or that could not be written."""
+    """Refuses a transcript file that exists already or that could not be written."""
     target = Path(path)
     check_path("out", target)
     part = target.with_name(f".part-{target.name}") if target.name else target
@@ -40,23 +40,23 @@ def check_transcript_file(path: str, overwrite: bool) -> None:
     if target.is_dir():
         raise ConfigError("out", path, "is a folder; name a file ending in .npz")
     if part.exists() or part.is_symlink():
-        remedy = f"is written as {part} first, which exists already; move that away"
+        remedy = f"is first written as {part}, which exists already; move that file away"
         raise ConfigError("out", path, remedy)
     if target.exists() and not target.is_file():
         raise ConfigError("out", path, "is a device; name a file ending in .npz")
     if target.exists() and not overwrite:
-        raise ConfigError("out", path, "exists already; choose another, or --overwrite")
+        raise ConfigError("out", path, "exists already; choose another, or use --overwrite")
     if not target.absolute().parent.is_dir():
-        raise ConfigError("out", path, f"its folder {target.parent} does not exist")
+        raise ConfigError("out", path, f"its folder {target.parent} does not exist; create it")
     if not os.access(target.absolute().parent, os.W_OK):
-        raise ConfigError("out", path, f"its folder {target.parent} may not be written to")
+        raise ConfigError("out", path, f"its folder {target.parent} is not writable")
 
 
 def check_explained(config: Config) -> None:
     """Refuses what `explain` cannot show."""
     if not protocol_of(config).explained:
-        names = " and ".join(p.name for p in PROTOCOLS.values() if p.explained)
-        remedy = f"is not shown in one screen; {names} are"
+        names = " or ".join(p.name for p in PROTOCOLS.values() if p.explained)
+        remedy = f"cannot be explained in one screen; use {names}"
         raise ConfigError("protocol", config.protocol, remedy)
 
 
@@ -64,17 +64,18 @@ def check_explained(config: Config) -> None:
 
 
 def check_profile(config: Config, path: str | Path) -> None:
-    """Refuses a folder for a trace that holds something, or a round that is no program."""
+    """Refuses a folder for a trace that is not empty, and a round that is not compiled."""
     target = Path(user_path("profile", path))
     check_path("profile", target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError("profile", path, "exists already; name a new folder")
     if config.in_python:
-        raise ConfigError("profile", path, "engine reference is no compiled program; use pairwise")
+        remedy = "engine reference is not compiled, so it has no trace; use engine pairwise"
+        raise ConfigError("profile", path, remedy)
 
 
 class ShareBench(NamedTuple):
-    """What `bench share` measures, besides the config's own fields."""
+    """What `bench share` measures, in addition to the config."""
 
     group_size: int = 64
     dimension: int = 50_890
@@ -115,14 +116,14 @@ def _check_sizes(bench: ShareBench | RoundBench) -> None:
 
 def _check_engine(config: Config) -> None:
     if config.in_python:
-        raise ConfigError("engine", "reference", "is not a kernel to time; use pairwise or ideal")
+        raise ConfigError("engine", "reference", "cannot be timed; use pairwise or ideal")
 
 
 # Compiling ahead of time
 
 
 class Target(NamedTuple):
-    """What to compile for: tpu:v5e:16x16, or cuda."""
+    """A platform to compile for, such as tpu:v5e:16x16 or cuda."""
 
     platform: str
     topology: str | None
@@ -139,7 +140,7 @@ def parse_target(text: str) -> Target:
 
 
 def check_compiled(config: Config, target: Target) -> None:
-    """Refuses what is never compiled, and a target whose compiler is not here."""
+    """Refuses an engine that is not compiled, and a target whose compiler is not installed."""
     if config.in_python:
         raise ConfigError("engine", "reference", "is not compiled; use pairwise or ideal")
     if target.platform == "tpu" and find_spec("libtpu") is None:
@@ -156,23 +157,23 @@ _MOST_STUDIED = 500  # participants
 def check_study(config: Config, targets: int, sizes: list[int]) -> None:
     """Refuses what cannot be studied."""
     if config.participants > _MOST_STUDIED:
-        remedy = f"must be at most {_MOST_STUDIED}: a study keeps everybody's update"
+        remedy = f"must be at most {_MOST_STUDIED}: a study keeps every participant's update"
         raise ConfigError("participants", config.participants, remedy)
     if not 2 <= targets <= config.participants:
-        remedy = f"must be 2..{config.participants} (participants): intervals need two"
+        remedy = f"must be 2..{config.participants} (participants): intervals need two or more"
         raise ConfigError("targets", targets, remedy)
     for size in sizes:
         if not 2 <= size <= config.participants:
             remedy = f"must be 2..{config.participants} (participants)"
             raise ConfigError("sizes", size, remedy)
     if config.group >= config.participants:
-        remedy = f"must be below participants = {config.participants}: groups must change"
+        remedy = f"must be below participants = {config.participants}, so that groups change"
         raise ConfigError("group_size", config.group, remedy)
 
 
 def attack_config(config: Config, batch: int = 1) -> Config:
-    """The config of a study's rounds: E = `batch` examples each, one local step, and as many
-    binary places as a sum of everybody leaves room for.
+    """The config of a study's rounds: E = `batch` examples each, one local step, and the most
+    binary places with which a sum of all participants fits the ring.
     """
     room = headroom(
         clip=config.clip,

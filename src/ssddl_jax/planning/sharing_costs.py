@@ -1,8 +1,8 @@
-"""What sharing costs: PRG words, bytes and memory, by kind of shares. The records of
-`config/rules.py` name these functions; `plan`, `memory` and `memory_limit` ask there.
+"""The cost of sharing: PRG words, bytes and memory, by kind of shares.
 
-Words are of one attempt by all parties (docs/protocol.md, section 8). Memory is in bytes, for the
-model of `memory`; the least of it, in words, for `memory_limit`.
+The records of `config/rules.py` name these functions; `plan`, `memory` and `memory_limit` call them
+through the records. Words are of one attempt by all parties (docs/protocol.md, section 8). Memory
+is in bytes, for the model in `memory`; the least memory is in words, for `memory_limit`.
 """
 
 from ssddl_jax.baselines import secagg_bytes
@@ -13,21 +13,21 @@ from ssddl_jax.planning.plan import WORD, Plan, Sent, Traffic
 
 KEY = 32  # bytes of an opened pair key, and of an opened share of a secret
 CHUNK = 1 << 19  # bytes of shares at a time, on a device
-_PER_SHARE = 80  # its key, its sign, and a copy of both on the way
+_PER_SHARE = 80  # bytes: its key, its sign, and a copy of both in transfer
 
 
 # Pads of pairs
 
 
 def pair_words(config: Config, plan: Plan) -> int:
-    """A pad is made by its holder, and by its dealer, who sends it if transport is explicit."""
+    """Its holder and its dealer each make a pad; with transport explicit, only the dealer does."""
     pairs = plan.size * plan.neighbours * plan.width
     ends = 2 if config.transport == "seeded" else 1
     return pairs * ends // 2 if config.paired else pairs * ends
 
 
 def pair_traffic(config: Config, plan: Plan, sent: Sent) -> Traffic:
-    """Uploads of every attempt, opened keys, and pads if they travel."""
+    """Uploads of every attempt, opened keys, and the pads if transport is explicit."""
     peers = 0
     if config.transport == "explicit":
         dealt = [m * min(plan.neighbours, m - 1) for m in sent.sharers]
@@ -36,7 +36,7 @@ def pair_traffic(config: Config, plan: Plan, sent: Sent) -> Traffic:
 
 
 def pair_memory(config: Config, plan: Plan) -> float:
-    """Keys and signs of all pads; in the wide ring, rows."""
+    """Keys and signs of all pads, plus rows in the wide ring."""
     row = 4.0 * plan.width
     shares = plan.size * plan.neighbours / (2 if config.paired else 1)
     kept = 9.0 * plan.size * row if config.ring_bits == 64 else 0.0
@@ -46,21 +46,21 @@ def pair_memory(config: Config, plan: Plan) -> float:
 
 
 def pair_least(config: Config, plan: Plan) -> int:
-    """A key of 8 words and a sign for every pad; rows where they are kept side by side."""
+    """A key of 8 words and a sign for every pad, plus rows in the wide ring."""
     pairs = plan.size * plan.neighbours // (2 if config.paired else 1)
     return 9 * pairs + (2 * plan.size * plan.width if config.ring_bits == 64 else 0)
 
 
-# Values of polynomials: Shamir's shares of the update itself
+# Values of polynomials: Shamir shares of the update itself
 
 
 def field_words(config: Config, plan: Plan) -> int:
-    """t - 1 coefficients of every word."""
+    """t - 1 coefficients for every word."""
     return plan.size * (plan.threshold - 1) * plan.width
 
 
 def field_traffic(config: Config, plan: Plan, sent: Sent) -> Traffic:
-    """Everybody who shares sends all others a share; then uploads."""
+    """Every sharer sends a share to each other member; then members upload."""
     return _uploaded(plan, sent, sum(m * (plan.size - 1) for m in sent.sharers))
 
 
@@ -78,12 +78,12 @@ def field_least(config: Config, plan: Plan) -> int:
 
 
 def secagg_words(config: Config, plan: Plan) -> int:
-    """A mask is made at both its ends, a self-mask by its member and by the server."""
+    """Both ends make a mask; the member and the server make a self-mask."""
     return plan.size * (plan.neighbours + 2) * plan.width
 
 
 def secagg_traffic(config: Config, plan: Plan, sent: Sent) -> Traffic:
-    """Keys and shares of all who share; uploads of those who stay, and the shares they open."""
+    """Keys and shares of all sharers, uploads of the survivors, and the shares that they open."""
     levels = 2 * (plan.headroom.largest_sum // plan.size) + 1
     words, holders = plan.width // (config.ring_bits // 32), plan.neighbours + 1
     bits = secagg_bytes.secagg_bits(holders, words, levels, plan.size)
@@ -93,7 +93,7 @@ def secagg_traffic(config: Config, plan: Plan, sent: Sent) -> Traffic:
 
 
 def _uploaded(plan: Plan, sent: Sent, peers: int) -> Traffic:
-    """The model down, whole messages up; `peers` of them go from member to member."""
+    """The model down and whole messages up; `peers` more messages go from member to member."""
     message = WORD * plan.width
     up = message * sent.alive * len(sent.sharers) + KEY * sent.opened
     between = peers * message

@@ -1,4 +1,4 @@
-"""What a run withstands, in plain words: collusion, dropouts, late uploads."""
+"""What a run tolerates, in plain sentences: collusion, dropouts, late uploads."""
 
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import protocol_of, server_learns
@@ -6,7 +6,7 @@ from ssddl_jax.planning.plan import Plan
 
 
 def tolerance(config: Config, plan: Plan) -> list[str]:
-    """Sentences for people; the numbers are those of the plan."""
+    """Sentences for people, with the numbers of the plan."""
     protocol = protocol_of(config)
     if not protocol.secure:
         learn = f"The server learns {server_learns(config)}; a participant learns "
@@ -19,7 +19,7 @@ def tolerance(config: Config, plan: Plan) -> list[str]:
         _collusion(config, plan),
         _dropouts(config, plan),
         config.rule_in_force.tolerance,
-        "The sum itself is never hidden: what it tells of a member is not covered.",
+        "The sum itself is never hidden: what it reveals about a member is not covered.",
     ]
 
 
@@ -33,22 +33,26 @@ def _collusion(config: Config, plan: Plan) -> str:
     if plan.neighbours >= size - 1:
         opens = f": {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
         return f"The server with at most {most} of the {size} members {learns}{opens}."
-    graph = f"Each of the {size} members shares with k = {plan.neighbours} others, drawn anew"
+    partners = f"k = {plan.neighbours} random others"
+    graph = f"In every attempt, each of the {size} members shares with {partners}"
     if config.graph == "auto":
-        graph += f"; with threshold t = {t} among them, SecAgg+'s, chosen likewise"
+        graph += f", and SecAgg+'s search gives the threshold t = {t}"
     if not most and config.max_corrupt * size < 1:
-        return f"{graph}: nothing is promised against collusion, max_corrupt of them is nobody."
+        return (
+            f"{graph}. This guarantees nothing against collusion: max_corrupt of {size} members is "
+            "less than one member."
+        )
     if not most:
         return (
-            f"{graph}: too few to promise anything against collusion with the server if "
-            f"others vanish ({setting}); neighbours auto, or more of them, would."
+            f"{graph}. These are too few to guarantee anything against collusion with the server "
+            f"if other members vanish ({setting}); use neighbours auto, or more neighbours."
         )
-    fixed, odds = "", "whatever the draw"
-    if plan.standing.failure:
+    fixed, odds = "", "for every draw of the graph"
+    if plan.guarantees.failure:
         fixed = ", fixed before the draw,"
         odds = (
-            f"except with probability {plan.standing.odds(config.rounds)}: then the honest "
-            "survivors fall apart"
+            f"except with probability {plan.guarantees.odds(config.rounds)}, when the graph of "
+            "the honest survivors falls apart"
         )
     opens = f"; {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
     return (
@@ -58,30 +62,31 @@ def _collusion(config: Config, plan: Plan) -> str:
 
 
 def _opens(config: Config, plan: Plan) -> str:
-    """What t shares open, and why that many if nobody said so."""
+    """What t shares open, and why t has this value if it was chosen automatically."""
     secrets = config.rule_in_force.opens == "secrets"
-    secret = " secret, and both of a member's unmask it" if secrets else ""
+    opened = "secret, and both secrets of a member unmask its update" if secrets else "update"
     complete = plan.neighbours >= plan.size - 1
     chosen = secrets and complete and config.threshold == "auto"
-    why = " (all that max_dropout leaves, so that most may collude)" if chosen else ""
-    return f"any t = {plan.threshold} shares{why} open one{secret}"
+    why = " (as many as max_dropout leaves, which tolerates the most colluders)" if chosen else ""
+    return f"any t = {plan.threshold} shares{why} open one {opened}"
 
 
 def _dropouts(config: Config, plan: Plan) -> str:
-    least, sharers = plan.least_alive, plan.standing.least_summed
-    more = f", of {sharers} who shared" if sharers > least else ""
+    least, sharers = plan.least_alive, plan.guarantees.least_summed
+    more = f", and at least {sharers} members who shared" if sharers > least else ""
     return (
-        f"A round needs {least} of {plan.size} uploads{more}: {plan.size - least} may vanish; with "
-        f"fewer{_parts(config, plan)} it is void and changes nothing."
+        f"A round needs {least} of {plan.size} uploads{more}: {plan.size - least} may vanish. With "
+        f"fewer{_parts(config, plan)}, it is void and changes nothing."
     )
 
 
 def _parts(config: Config, plan: Plan) -> str:
-    """What else voids a round on a sparse graph: survivors that are cut off from each other, where
-    something is opened between them (retry draws a new graph).
+    """What else makes a round on a sparse graph void: survivors that are cut off from each other,
+    if the rule opens something (retry draws a new graph instead).
     """
     if not config.sums_securely or plan.neighbours >= plan.size - 1:
         return ""
-    few = ", or fewer of a member's partners"
-    parts = {"": "", "keys": ", or in two parts", "secrets": f"{few}, or in two parts"}
+    apart = "if the survivors' graph falls apart"
+    few = f"if fewer than {plan.threshold} holders of a member's shares survive"
+    parts = {"": "", "keys": f", or {apart}", "secrets": f", {few}, or {apart}"}
     return parts[config.rule_in_force.opens]

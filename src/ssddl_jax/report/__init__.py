@@ -1,1 +1,1 @@
-"""From the files of a finished run to one page. Reads files only; imports no simulation."""
+"""From the files of a finished run to one page. Reads files only and imports no simulation."""

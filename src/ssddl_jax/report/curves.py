@@ -1,4 +1,4 @@
-"""Curves over rounds as small SVG pictures that take their colours from the page."""
+"""Curves over rounds, as small SVG pictures that use the colours of the page."""
 
 from collections.abc import Sequence
 from html import escape
@@ -13,12 +13,12 @@ from ssddl_jax.report.html import Html, figure, plural, short
 
 _WIDTH, _HEIGHT = 400, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 10, 32
-_MOST = 300  # points of a curve; more are drawn as means, with a band from least to greatest
+_MOST = 300  # points of a curve; more are drawn as means, with a band from smallest to largest
 _DOTS = 60  # points up to which each has its dot
 
 
 class Points(NamedTuple):
-    """A curve: rounds and values, and the range that a value stands for."""
+    """A curve: rounds and values, and the range of the values that each point represents."""
 
     rounds: np.ndarray  # f64 [P]
     values: np.ndarray
@@ -27,7 +27,7 @@ class Points(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """A value's place: from [low, high] to pixels."""
+    """A linear map from [low, high] to pixels."""
 
     low: float
     high: float
@@ -40,15 +40,15 @@ class Axis(NamedTuple):
 
 
 def curves(rows: Sequence[RoundRow], more: Sequence[Column] = ()) -> Html:
-    """Accuracy, loss, clipped, alive, seconds and bytes; and the optional metrics `more`."""
+    """Accuracy, loss, clipped, alive, seconds, bytes and the optional metrics `more`."""
     void = [row.round for row in rows if row.void]
     most = max(row.members for row in rows)
     moved = [(row.up + row.down) / 1e6 for row in rows]
     return Html(
-        "<p>Across every picture: rounds, counted from 0.</p>\n"
+        "<p>The horizontal axes show rounds, counted from 0.</p>\n"
         + '<div class="grid">\n'
         + _figure("Test accuracy", rows, [row.accuracy for row in rows], void, zero=False)
-        + _figure("Local loss, mean of the members", rows, [row.loss for row in rows], void)
+        + _figure("Local loss, mean over members", rows, [row.loss for row in rows], void)
         + _figure("Clipped coordinates", rows, [row.clipped for row in rows], void, whole=True)
         + _figure(
             f"Members alive, of {most:,}",
@@ -58,8 +58,8 @@ def curves(rows: Sequence[RoundRow], more: Sequence[Column] = ()) -> Html:
             whole=True,
             most=most,
         )
-        + _figure("Seconds a round, on this machine", rows, [row.seconds for row in rows], void)
-        + _figure("Megabytes a round, all members", rows, moved, void)
+        + _figure("Seconds per round, on this machine", rows, [row.seconds for row in rows], void)
+        + _figure("Megabytes per round, all members", rows, moved, void)
         + "".join(
             _figure(column.title, rows, [row.more[column.key] for row in rows], void)
             for column in more
@@ -86,25 +86,25 @@ def _figure(
     if not known:
         return figure("", title, "No round has a value.")
     only = [value for _, value in known]
-    told = (
-        f"Last {short(only[-1])} (round {known[-1][0]:,}); least {short(min(only))}, "
-        f"greatest {short(max(only))}."
+    summary = (
+        f"Last {short(only[-1])} (round {known[-1][0]:,}), smallest {short(min(only))}, "
+        f"largest {short(max(only))}."
     )
     if len(known) < len(rows):
-        told += f" {len(rows) - len(known):,} of {len(rows):,} rounds have no value."
+        summary += f" {len(rows) - len(known):,} of {len(rows):,} rounds have no value."
     if len(known) > _MOST:
-        told += " The line is a mean over neighbouring rounds, the band their range."
+        summary += " The line is a mean over neighbouring rounds, and the band is their range."
     if void:
-        told += f" Marks on the axis: {plural(len(void), 'void round')}."
+        summary += f" Marks on the axis: {plural(len(void), 'void round')}."
     points = thinned(np.array(known, float))
     low = min(only) if not zero else min(0.0, *only, 0.0)
     high = max(*only, low, most or low)
-    picture = line_chart(title, told, points, (low, high), len(rows), void, whole)
-    return figure(picture, title, told)
+    picture = line_chart(title, summary, points, (low, high), len(rows), void, whole)
+    return figure(picture, title, summary)
 
 
 def thinned(known: np.ndarray) -> Points:
-    """At most `_MOST` points: means over stretches of (round, value) f64 [P, 2]."""
+    """At most `_MOST` points: means over consecutive (round, value) pairs f64 [P, 2]."""
     parts = np.array_split(known, _MOST) if len(known) > _MOST else np.split(known, len(known))
     means = np.array([part.mean(axis=0) for part in parts])
     least, greatest = (np.array([f(part[:, 1]) for part in parts]) for f in (np.min, np.max))
@@ -122,14 +122,14 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 def line_chart(
     title: str,
-    told: str,
+    summary: str,
     points: Points,
     span: tuple[float, float],
     rounds: int,
     void: Sequence[int],
     whole: bool,
 ) -> str:
-    """One curve with axes; void rounds are marked below it. `whole`: values are integers."""
+    """One curve with axes, and marks for void rounds. `whole`: values are integers."""
     low, high = span
     room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     y = Axis(low - (room if low else 0), high + room, _HEIGHT - _BOTTOM, _TOP)
@@ -148,7 +148,7 @@ def line_chart(
     if marks:
         strokes = "".join(f"M{px:g} {bottom - 7}v7" for px in marks)
         parts.append(f'<path class="void" d="{strokes}"/>')
-    return svg(_WIDTH, _HEIGHT, title, told, "\n".join(parts))
+    return svg(_WIDTH, _HEIGHT, title, summary, "\n".join(parts))
 
 
 def _axes(x: Axis, y: Axis, rounds: int, whole: bool) -> str:
@@ -177,9 +177,9 @@ def _list(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{px:g},{py:g}" for px, py in points)
 
 
-def svg(width: int, height: int, title: str, told: str, body: str) -> str:
-    """A picture with a title and a description for those who do not see it."""
+def svg(width: int, height: int, title: str, description: str, body: str) -> str:
+    """A picture with a title and a description for screen readers."""
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title><desc>{escape(told)}</desc>\n{body}</svg>"
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>\n{body}</svg>"
     )

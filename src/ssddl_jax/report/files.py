@@ -1,4 +1,4 @@
-"""What a finished run left, read back: config.toml, summary.json, metrics.jsonl line by line."""
+"""Reads the files of a finished run: config.toml, summary.json, metrics.jsonl line by line."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from ssddl_jax.config.metrics import columns
 from ssddl_jax.config.toml_files import read_table, read_toml
 
 _NEEDED = ("rounds", "participants", "group_size", "parameters", "neighbours", "run_sha256")
-_TIMES, _PLACES = 60, 40  # most cells of the traffic heat map: along rounds, along participants
+_TIMES, _PLACES = 60, 40  # most cells of the traffic heat map, along rounds and participants
 
 
 class RoundRow(NamedTuple):
@@ -39,7 +39,7 @@ class RoundRow(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The last round that is not void and whose dropped members the files determine."""
+    """The last valid round whose vanished members are known from the files."""
 
     row: RoundRow
     group: list[int]  # ids in slot order
@@ -52,9 +52,9 @@ class Run(NamedTuple):
     environment: dict[str, Any]
     summary: dict[str, Any]
     rows: list[RoundRow]
-    heat: np.ndarray  # f64 [places, times]: mean bytes a participant and round
+    heat: np.ndarray  # f64 [places, times]: mean bytes per participant and round
     drawn: Drawn | None
-    out: str  # the directory's name for the commands that the report shows
+    out: str  # the directory's name in the commands that the report shows
 
     @property
     def size(self) -> int:
@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 
 def read_run(directory: Path) -> Run:
-    """Reads a finished run's directory. Raises `ConfigError` where it is not one."""
+    """Reads a finished run's directory. Raises `ConfigError` if it is not one."""
     completed(directory)
     for name in ("summary.json", "config.toml", "metrics.jsonl"):
         if not (directory / name).is_file():
@@ -77,7 +77,7 @@ def read_run(directory: Path) -> Run:
         if missing:
             raise ValueError(f"summary.json lacks {missing[0]}")
         if int(summary["rounds"]) < 1 or int(summary["participants"]) < 1:
-            raise ValueError("summary.json tells of no round or of no participant")
+            raise ValueError("summary.json has no rounds or no participants")
         rows, heat, drawn = _read_metrics(directory / "metrics.jsonl", config, summary)
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise _not_a_run(directory, f"cannot be read: {error}") from error
@@ -92,7 +92,7 @@ def _not_a_run(directory: Path, what: str) -> ConfigError:
 def _read_metrics(
     path: Path, config: Config, summary: dict[str, Any]
 ) -> tuple[list[RoundRow], np.ndarray, Drawn | None]:
-    """One pass over the lines; a round's ids are kept only for the round that is drawn."""
+    """Reads the lines in one pass and keeps ids only for the round that is drawn."""
     rounds, participants = int(summary["rounds"]), int(summary["participants"])
     times, places = min(rounds, _TIMES), min(participants, _PLACES)
     heat = np.zeros((places, times))
@@ -100,7 +100,7 @@ def _read_metrics(
     drawn = None
     for row, group in _records(path, [column.key for column in columns(config)]):
         if row.round != len(rows) or row.round >= rounds:
-            raise ValueError(f"metrics.jsonl has round {row.round} where {len(rows)} is due")
+            raise ValueError(f"metrics.jsonl has round {row.round} in place of {len(rows)}")
         rows.append(row)
         here = np.asarray(group, np.int64) * places // participants
         each = (row.up + row.down) / max(row.members, 1)
@@ -142,12 +142,12 @@ def _row(record: dict[str, Any], members: int, more: list[str]) -> RoundRow:
 
 
 def dropped_count(config: Config, members: int) -> int:
-    """How many members vanish in a round by the rate; a schedule's are not counted."""
+    """How many members vanish in a round by the dropout rate, without a schedule's."""
     return floor(Decimal(repr(config.dropout)) * members)
 
 
 def _known(config: Config, row: RoundRow) -> bool:
-    """Whether who vanished follows from the files: all stayed, or the rate alone took them."""
+    """Whether the files show who vanished: nobody did, or only the dropout rate decided."""
     gone = dropped_count(config, row.members)
     return not row.void and not row.nonfinite and row.alive == row.members - gone
 

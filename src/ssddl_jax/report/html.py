@@ -1,4 +1,4 @@
-"""HTML from values: everything that is not `Html` already is escaped."""
+"""HTML from values: everything that is not `Html` yet is escaped."""
 
 from collections.abc import Sequence
 from html import escape
@@ -13,7 +13,7 @@ class Html(str):
 
 
 def text(value: Any) -> Html:
-    """A value for people, escaped: numbers with separators, None as a dash."""
+    """A value as escaped text: numbers with separators, None as a dash."""
     if isinstance(value, Html):
         return value
     if value is None:
@@ -33,7 +33,7 @@ def short(value: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for people; kB are 1,000 bytes."""
+    """A number of bytes as text; a kB is 1,000 bytes."""
     for unit, each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= each:
             return f"{count / each:,.4g} {unit}"
@@ -43,9 +43,9 @@ def size(count: float) -> str:
 def table(
     caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[int] = ()
 ) -> Html:
-    """A table in a box that scrolls by itself; the first cell of a row is its header.
+    """A table in a box that scrolls separately; the first cell of a row is its header.
 
-    `numbers` are the columns set to the right.
+    `numbers`: the columns to align right.
     """
 
     def cell(kind: str, scope: str, column: int, value: Any) -> str:
@@ -68,11 +68,10 @@ def table(
     )
 
 
-def figure(picture: str, title: str, told: str) -> Html:
-    """A picture (HTML) with its title and what it shows."""
-    return Html(
-        f"<figure><h3>{text(title)}</h3>{picture}<figcaption>{text(told)}</figcaption></figure>\n"
-    )
+def figure(picture: str, title: str, caption: str) -> Html:
+    """A picture (HTML) with its title and caption."""
+    below = f"<figcaption>{text(caption)}</figcaption>"
+    return Html(f"<figure><h3>{text(title)}</h3>{picture}{below}</figure>\n")
 
 
 def plural(count: int, what: str) -> str:
@@ -86,5 +85,5 @@ def paragraph(*sentences: Any) -> Html:
 
 
 def code(lines: str) -> Html:
-    """A block of code that scrolls by itself."""
+    """A block of code that scrolls separately."""
     return Html(f'<pre class="scroll" tabindex="0"><code>{text(lines)}</code></pre>\n')

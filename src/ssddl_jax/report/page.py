@@ -1,7 +1,7 @@
-"""`report.html`: one self-contained page on a finished run, from its run directory alone.
+"""`report.html`: one self-contained page on a finished run, made from its run directory only.
 
-No script, no request: pictures are SVG in the page, colours are CSS variables, so that it reads in
-light and dark, on a desktop and on a phone.
+The page has no script and makes no request. Pictures are inline SVG and colours are CSS variables,
+so that it reads well in light and dark mode, on a desktop and on a phone.
 """
 
 from importlib import resources
@@ -26,7 +26,7 @@ from ssddl_jax.report.sections import (
 )
 from ssddl_jax.report.sharing import sharing
 
-# Headings, in the page's order, and what makes what stands below each.
+# Sections in the page's order: id, heading, and the function that makes the body.
 SECTIONS = (
     ("curves", "Curves", lambda run: curves(run.rows, columns(run.config))),
     ("bytes", "Bytes by role", bytes_by_role),
@@ -43,8 +43,8 @@ SECTIONS = (
 def write_report(directory: Path) -> Path:
     """Writes `report.html` into the run directory, whole or not at all; returns its path.
 
-    Reads config.toml, metrics.jsonl and summary.json there, and nothing else: the same files make
-    the same page. Raises `ConfigError` where the directory is not that of a finished run.
+    Reads only config.toml, metrics.jsonl and summary.json there, so the same files give the same
+    page. Raises `ConfigError` if the directory is not that of a finished run.
     """
     path = directory / "report.html"
     write_whole(path, render(read_run(directory)))

@@ -1,4 +1,4 @@
-"""The report's tables: bytes by role, time on networks, config, environment, how to rerun, cite."""
+"""The report's tables: bytes by role, network time, config, environment, rerunning, citing."""
 
 import shlex
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from ssddl_jax.report.files import RoundRow, Run
 from ssddl_jax.report.html import Html, code, paragraph, plural, short, size, table, text
 
 _WORD = 4  # bytes
-_LINE = 40  # characters of a command; a longer one has a line for each flag
+_LINE = 40  # characters of a command; a longer one is split into a line per flag
 
 
 def key_figures(run: Run) -> Html:
-    """The figures at the top."""
+    """The key figures at the top of the page."""
     summary, plain = run.summary, not run.config.sums_securely
     exact, rounds = summary.get("rounds_exact"), int(summary["rounds"])
     accuracy = summary.get("test_accuracy")
@@ -33,7 +33,7 @@ def key_figures(run: Run) -> Html:
         ("updates left out (not finite)", text(summary.get("nonfinite"))),
         ("clipped coordinates", text(summary.get("clipped"))),
         ("participants", text(summary["participants"])),
-        ("members a round", text(run.size)),
+        ("members per round", text(run.size)),
         ("parameters", text(summary["parameters"])),
     ]
     cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>\n" for name, value in figures)
@@ -45,25 +45,25 @@ def key_figures(run: Run) -> Html:
 
 
 def what_it_is(run: Run) -> str:
-    """A line of what was run."""
+    """A sentence on what was run."""
     config, protocol, k = run.config, protocol_of(run.config), int(run.summary["neighbours"])
     partners = "all others" if k >= run.size - 1 else f"{k:,} others"
     how = protocol.sentence.format(name=protocol.name, partners=partners)
     return (
         f"{config.participants:,} participants train {config.model} on {config.data} through "
-        f"{how}; {run.size:,} of them in a round, {plural(len(run.rows), 'round')}."
+        f"{how}: {plural(len(run.rows), 'round')} with {run.size:,} members each."
     )
 
 
 def peers_bytes(run: Run, row: RoundRow) -> int:
-    """Bytes of shares from member to member: what all members receive beyond the parameters."""
-    if not protocol_of(run.config).pair_shares:  # all that a rival moves goes through the server
+    """Bytes of shares from member to member: all that members receive except the parameters."""
+    if not protocol_of(run.config).pair_shares:  # a rival's messages all go through the server
         return 0
     return row.down - _WORD * int(run.summary["parameters"]) * row.members
 
 
 def bytes_by_role(run: Run) -> Html:
-    """Who sends and receives how much."""
+    """A table of how much each role sends and receives."""
     config, rows = run.config, run.rows
     peers = [peers_bytes(run, row) for row in rows]
     received = [row.up - p for row, p in zip(rows, peers, strict=True)]
@@ -80,17 +80,17 @@ def bytes_by_role(run: Run) -> Html:
         line("a member, received", [row.down for row in rows], each=True),
         line("the server, received from all", received),
         line("the server, sent to all", sent),
-        line("members to members, all together", peers),
+        line("members to members, in total", peers),
     ]
     counted = (
-        "From the metrics: means over rounds, a member's over all members, those that vanished "
-        f"included. Counted: {protocol_of(config).counted}. Not counted: what encryption adds, "
-        "headers, messages of who vanished."
+        "From the metrics: means over rounds, and for a member also over all members, including "
+        f"those that vanished. Counted: {protocol_of(config).counted}. Not counted: encryption "
+        "overhead, headers, messages about who vanished."
     )
     return Html(
         table(
             f"Bytes of {plural(len(rows), 'round')}",
-            ["role", "a round, mean", "whole run, all of them"],
+            ["role", "mean per round", "whole run, all in the role"],
             lines,
             numbers=(1, 2),
         )
@@ -99,7 +99,7 @@ def bytes_by_role(run: Run) -> Html:
 
 
 def _keys(run: Run) -> str:
-    """Key agreement: in a key's life, and spread over its rounds."""
+    """The bytes of key agreement: per key lifetime, and per round."""
     config, done = run.config, len(run.rows)
     k, dimension = int(run.summary["neighbours"]), int(run.summary["parameters"])
     keys = key_agreement(config, dimension, k, done)
@@ -108,10 +108,10 @@ def _keys(run: Run) -> str:
     spread = keys.a_round(config.participants, run.size)
     each = f"{keys.up:,} bytes up and {keys.down:,} down for each"
     if keys.counted:
-        return f"Keys live one round, {each} member: part of the bytes above."
+        return f"Keys live for one round and take {each} member, included in the bytes above."
     return (
-        f"Keys are agreed once, {each} participant, not in the bytes above: "
-        f"{spread:,.0f} bytes a member and round over {plural(done, 'round')}."
+        f"Keys are agreed once and take {each} participant, not included in the bytes above. Over "
+        f"{plural(done, 'round')} this is {spread:,.0f} bytes per member and round."
     )
 
 
@@ -119,19 +119,19 @@ def _travel_words(config: Config) -> str:
     if not protocol_of(config).pair_shares:
         return ""
     if config.rule_in_force.exchanges:
-        return f"Rule {config.dropout_rule}: every member sends every other its share."
+        return f"Rule {config.dropout_rule}: every member sends every other member a share."
     if config.transport == "explicit":
         return "Transport explicit: the dealer of a share sends it to its holder."
     return "Transport seeded: both ends derive a share, so no share travels."
 
 
 def messages_of(config: Config, row: RoundRow) -> int:
-    """Messages of a member's round that wait for one another."""
+    """Sequential messages of a member's round."""
     return messages(config, lost=row.alive < row.members - row.nonfinite, void=row.void)
 
 
 def round_time(run: Run) -> Html:
-    """Measured seconds of computing, computed seconds of network."""
+    """The measured computing time and the calculated network time of a round."""
     rows, config = run.rows, run.config
     compute = median(row.seconds for row in rows)
     lines = []
@@ -153,33 +153,33 @@ def round_time(run: Run) -> Html:
     down = fmean(row.down / row.members for row in rows)
     return Html(
         paragraph(
-            Html(f"<strong>Measured: {text(compute)} s</strong> of computing a round (median)."),
-            f"This machine simulates all {run.size:,} members; a member's own device would "
-            "compute only its share of it.",
+            Html(f"<strong>Measured: {text(compute)} s</strong> of computing per round (median)."),
+            f"This machine simulates all {run.size:,} members; a member's own device would do "
+            "only its own part of this work.",
         )
         + table(
-            "Computed: network of a member's round",
+            "Calculated: network time of a member's round",
             ["link", "seconds", "Mbit/s up / down", "latency, ms one way"],
             lines,
             numbers=(1, 2, 3),
         )
         + paragraph(
-            "Medians, computed from bytes, never measured: 8 bits a byte over the link's rate, "
-            f"plus its latency for each of up to {most} messages that wait for one another; about "
-            f"{size(up)} up and {size(down)} down. The server's link is taken to be wide enough. "
-            "The links are round figures of ours for three classes."
+            "These medians are calculated from bytes, never measured: bits divided by the link's "
+            f"rate, plus its latency for each of up to {most} sequential messages; about "
+            f"{size(up)} up and {size(down)} down. The server's link is assumed to be fast enough. "
+            "The rates are our own round figures for three classes of links."
         )
     )
 
 
 def config_table(run: Run) -> Html:
-    """Every field, and what it stands at by default."""
+    """Every field, with its default if the value differs."""
     lines = []
     for field in fields(Config):
         value = getattr(run.config, field.name)
         other = "" if value == field.default else _plain_text(field.default)
         lines.append((field.name, _plain_text(value), other))
-    return table("Every field", ["field", "value", "default, if another"], lines)
+    return table("All fields", ["field", "value", "default, if different"], lines)
 
 
 def _plain_text(value: Any) -> str:
@@ -187,7 +187,7 @@ def _plain_text(value: Any) -> str:
 
 
 def environment_table(run: Run) -> Html:
-    """What computed."""
+    """The device, the versions, and what the run measured of itself."""
     found, summary = run.environment, run.summary
     lines: list[tuple[str, Any]] = [("device", found.get("device"))]
     lines += [(str(name), value) for name, value in dict(found.get("versions", {})).items()]
@@ -195,16 +195,16 @@ def environment_table(run: Run) -> Html:
         ("members side by side (tile_size)", summary.get("tile_size")),
         ("compilations of the round", summary.get("compilations")),
         ("seconds compiling", summary.get("compile_seconds")),
-        ("seconds in all", summary.get("seconds_total")),
+        ("seconds in total", summary.get("seconds_total")),
         ("peak memory, MB", summary.get("peak_memory_mb")),
         ("fraction_bits", summary.get("fraction_bits")),
-        ("error of the mean, at most, a coordinate", summary.get("error_bound")),
+        ("largest encoding error of the mean, per coordinate", summary.get("error_bound")),
     ]
-    return table("What computed, and what it measured of itself", ["what", "value"], lines)
+    return table("Hardware, versions and measurements", ["what", "value"], lines)
 
 
 def rerun(run: Run) -> Html:
-    """The commands that make this run again, and check it."""
+    """The commands that repeat this run and verify it."""
     flags = []
     for field in fields(Config):
         value = getattr(run.config, field.name)
@@ -215,16 +215,16 @@ def rerun(run: Run) -> Html:
     if len(command) > _LINE:
         command = " \\\n    ".join(["ssddl run", *flags])
     lines = f"{command}\nssddl verify {shlex.quote(run.out)}"
-    told = "The first writes a new run directory; the second replays this one and compares hashes."
+    note = "The first writes a new run directory; the second replays this one and compares hashes."
     if run.config.tile_size == "auto":
-        told += (
-            f" tile_size auto was {run.summary.get('tile_size')} here; on another kind of device "
-            "give it, as it is part of the numerical recipe."
+        note += (
+            f" tile_size auto was {run.summary.get('tile_size')} here. On another kind of device, "
+            "set it to this value: it is part of the numerical recipe."
         )
     model = run.summary.get("model", run.config.model)
     if model != run.config.model:
-        told += f" The run's model ({model}) was handed over in Python: the command lacks it."
-    return Html(code(lines) + paragraph(told))
+        note += f" The run's model ({model}) was passed from Python, so the command lacks it."
+    return Html(code(lines) + paragraph(note))
 
 
 def cite(run: Run) -> Html:

@@ -1,7 +1,7 @@
 """Who shared with whom: the graph of one round, and heat maps, as SVG pictures.
 
-The graph is drawn again from the run's public randomness with the reference's plain Python; no
-secret word is made.
+The plain Python reference redraws the graph from the run's public randomness; no secret word is
+made.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def sharing_graph(run: Run, drawn: Drawn) -> Graph:
 
 
 def partners(config_seed: int, graph: Graph) -> list[list[int]]:
-    """Per slot its partners' slots."""
+    """The slots of each slot's partners."""
     settings = Settings(seed=config_seed, clip=1.0, fraction_bits=0, neighbours=graph.neighbours)
     public = public_key(config_seed)
     return neighbours_of(
@@ -62,7 +62,7 @@ def partners(config_seed: int, graph: Graph) -> list[list[int]]:
 def share_counts(seed: int, graph: Graph, participants: int, bins: int, paired: bool) -> np.ndarray:
     """Shares from dealers (rows) to holders (columns), by bins of ids; i64 [bins, bins].
 
-    The same graph as `partners`, counted without listing it, as groups may be large.
+    Counts the graph of `partners` without listing it, because groups may be large.
     """
     ids = np.asarray(graph.group, np.int64)
     members = ids[graph.members]
@@ -85,50 +85,44 @@ def share_counts(seed: int, graph: Graph, participants: int, bins: int, paired: 
 
 
 def sharing(run: Run) -> Html:
-    """The section's pictures, or why there are none."""
+    """The pictures of this section, or the reason why there are none."""
     config = run.config
-    told = [_picture(run)]
+    picture, note = _picture(run), ""
     heat = heat_map(
         run.heat,
         "Traffic of the participants",
         f"Across: rounds 0 to {len(run.rows) - 1:,}. Down: participants by id, 0 at the top. "
-        "A cell's shade is the mean number of bytes through the links of its participants in its "
-        "rounds, up and down together, from the metrics; a round's bytes are spread evenly over "
-        "its members, those that vanished included.",
+        "A cell's shade is the mean number of bytes, up and down together, through the links of "
+        "its participants in its rounds. From the metrics; a round's bytes are divided evenly "
+        "among its members, including those that vanished.",
         size,
     )
     if protocol_of(config).pair_shares and config.engine != "ideal" and run.drawn is not None:
-        told.append(
-            paragraph(
-                "Who shares with whom is public randomness: the report draws it again from the "
-                "seed in config.toml. It holds for this one round; "
-                + (
-                    "every round has a group of its own."
-                    if run.size < config.participants
-                    else "every round draws anew."
-                )
-            )
+        what = "group" if run.size < config.participants else "graph"
+        note = paragraph(
+            "Who shares with whom follows from public randomness: the report redraws it from the "
+            f"seed in config.toml. The picture shows one round; every round draws a new {what}."
         )
-    return Html("".join([*told[1:], '<div class="grid wide">\n', told[0], heat, "</div>\n"]))
+    return Html(f'{note}<div class="grid wide">\n{picture}{heat}</div>\n')
 
 
 def _picture(run: Run) -> str:
     config = run.config
     if not protocol_of(config).pair_shares:
         return paragraph(
-            f"Protocol {config.protocol}: there are no pair shares of SSDDL in this run, so there "
-            "is no picture of who shared with whom."
+            f"Protocol {config.protocol} makes no SSDDL pair shares, so there is no picture of who "
+            "shared with whom."
         )
     if config.engine == "ideal":
         return paragraph(
-            "Engine ideal draws the uploads from their joint distribution: this run made no pair "
+            "Engine ideal draws the uploads from their joint distribution. This run made no pair "
             "shares, so there is no picture of who shared with whom."
         )
     if run.drawn is None:
         return paragraph(
-            "No picture of who shared with whom: every round was void, or the run directory does "
-            "not say which members vanished (a dropout_schedule is a file of its own; non-finite "
-            "updates are only counted)."
+            "There is no picture of who shared with whom: every round was void, or the run "
+            "directory does not say which members vanished (a dropout_schedule is a separate file; "
+            "non-finite updates are only counted)."
         )
     graph = sharing_graph(run, run.drawn)
     if len(graph.group) <= _CIRCLE:
@@ -140,7 +134,7 @@ def _picture(run: Run) -> str:
         counts.astype(float),
         f"Who shared with whom in round {graph.round:,}",
         f"{_graph_words(graph)} Rows are dealers by id, 0 at the top; columns are holders, 0 on "
-        f"the left. A cell's shade is how many of the {int(counts.sum()):,} shares of the round go "
+        f"the left. A cell's shade shows how many of the round's {int(counts.sum()):,} shares go "
         "from its dealers to its holders."
         + (" Paired shares go from the lower id to the higher." if paired else "")
         + _vanished_words(run, graph),
@@ -188,18 +182,18 @@ def circle(run: Run, graph: Graph) -> str:
             f'<text class="middle" x="{lx:.1f}" y="{ly + 5:.1f}">{int(graph.group[slot])}</text>'
         )
     each = "one share" if run.config.shares == "paired" else "two shares, one each way"
-    told = (
+    caption = (
         f"{_graph_words(graph)} A line is a pair that shared ({each}); numbers are participants' "
         "ids." + _vanished_words(run, graph)
     )
     if graph.vanished:
-        told += " Hollow, dashed: vanished."
+        caption += " Hollow, dashed: vanished."
     title = f"Who shared with whom in round {graph.round:,}"
-    return figure(svg(2 * middle, 2 * middle, title, told, "\n".join(parts)), title, told)
+    return figure(svg(2 * middle, 2 * middle, title, caption, "\n".join(parts)), title, caption)
 
 
-def heat_map(values: np.ndarray, title: str, told: str, words: Callable[[float], str]) -> Html:
-    """Cells shaded in `_LEVELS` steps from 0 to the greatest value; f64 [rows, columns]."""
+def heat_map(values: np.ndarray, title: str, caption: str, words: Callable[[float], str]) -> Html:
+    """Cells shaded in `_LEVELS` steps from 0 to the largest value; f64 [rows, columns]."""
     rows, columns = values.shape
     top = float(values.max())
     level = np.ceil(values / (top or 1.0) * _LEVELS).astype(int)
@@ -221,4 +215,4 @@ def heat_map(values: np.ndarray, title: str, told: str, words: Callable[[float],
         f'{swatches}<text x="142" y="282" class="end">0</text>'
         f'<text x="302" y="282">{words(top)}</text>'
     )
-    return figure(svg(400, 290, title, told, "\n".join(parts)), title, told)
+    return figure(svg(400, 290, title, caption, "\n".join(parts)), title, caption)

@@ -1,4 +1,4 @@
-"""A run on a machine: files, checkpoints, signals, processes, and how it goes on after a stop.
+"""A run on a machine: its files, checkpoints, signals and processes, and how it resumes.
 
-(Not `run`: that is the public function.)
+(Not called `run`: that is the public function.)
 """

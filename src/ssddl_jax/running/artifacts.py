@@ -1,5 +1,5 @@
-"""What a run writes while it goes on: metrics, checkpoints, and at its end the model, the summary
-and the report.
+"""What a run writes: metrics and checkpoints as it proceeds; the model, the summary and the report
+at the end.
 """
 
 import json
@@ -19,9 +19,7 @@ from ssddl_jax.running.sinks import Csv, Guarded, JsonLines, MetricsRow, Sink
 
 
 class RunFiles:
-    """All that a run writes while it goes on; `closing` closes it. `rows`: of the rounds that are
-    done.
-    """
+    """The files that a run writes. `closing` closes them; `rows` are of the rounds already done."""
 
     def __init__(
         self,
@@ -44,19 +42,19 @@ class RunFiles:
             closing.callback(sink.close)
 
     def round(self, row: MetricsRow) -> None:
-        """A round's metrics."""
+        """Writes a round's metrics."""
         for sink in self.sinks:
             sink.round(row)
 
     def save(self, done: int, state: State, seconds: float) -> None:
-        """A checkpoint after so many rounds, unless it is there already."""
+        """Writes a checkpoint after `done` rounds, unless it exists already."""
         if done != self.saved:
             tree = state.params, state.server
             self.checkpoints.save(done, tree, self.log, seconds, self.resumed_from)
             self.saved = done
 
     def finish(self, summary: dict[str, Any], state: State) -> None:
-        """The model, the summary and the report, once everything else is written."""
+        """Writes the model, the summary and the report, after everything else."""
         for sink in self.sinks:
             sink.finish(summary)
         config, simulation, data, *_ = self.prepared

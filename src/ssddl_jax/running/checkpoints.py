@@ -1,13 +1,13 @@
-"""Checkpoints: what a run needs to be resumed, one file each, whole or not there at all.
+"""Checkpoints: what a run needs to resume, one file each, written atomically.
 
 `checkpoints/000010.npz` holds the parameters and the server optimizer's state after 10 rounds: leaf
 by leaf as `arr_0`, `arr_1`, ..., and in `about.json` the leaves' names and shapes, the recipe, and
 the SHA-256 of the lines of metrics.jsonl so far. The archive's comment is the SHA-256 of all bytes
-before it. It stands inside, since two files could be parted by a kill; it stands at the end, over
-everything, so that no byte is parsed before it agrees.
+before it. The hash is in the same file, because a kill could separate two files. It is at the end
+and covers everything, so no byte is parsed before the hash is checked.
 
 The key chain is not stored: its state is re-derived from the run's seed, the simulator's escrow, so
-no checkpoint opens any round.
+a checkpoint reveals no round.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _DIGITS = 64  # of a SHA-256
 
 
 class CheckpointError(ConfigError):
-    """A checkpoint, or every one of a run, that cannot be used."""
+    """A checkpoint that cannot be used, or a run that has no usable one."""
 
     def __init__(self, value: object, remedy: str) -> None:
         super().__init__("checkpoints", value, remedy)
@@ -47,12 +47,12 @@ class Checkpoint(NamedTuple):
     done: int  # rounds
     tree: Any  # (params, server optimizer state), numpy leaves
     rows: list[dict[str, Any]]  # the metrics of those rounds
-    seconds: float  # that they took
+    seconds: float  # the time that they took
     resumed_from: list[int]
 
 
 class Checkpoints:
-    """Writes a run's checkpoints; the last `KEPT` stay."""
+    """Writes a run's checkpoints and keeps the last `KEPT`."""
 
     def __init__(self, directory: Path, recipe: Mapping[str, Any]) -> None:
         self.directory, self.recipe = directory, recipe
@@ -63,7 +63,7 @@ class Checkpoints:
     ) -> None:
         """Writes the checkpoint after `done` rounds; it is on the disk when this returns.
 
-        Raises `OSError`; the checkpoints before it are then still there.
+        Raises `OSError`; earlier checkpoints are then still there.
         """
         about = {
             "done": done,
@@ -74,23 +74,23 @@ class Checkpoints:
             "log_sha256": log.digest.hexdigest(),
             "recipe": dict(self.recipe),
         }
-        os.fsync(log.file.fileno())  # a checkpoint is nothing without the lines before it
+        os.fsync(log.file.fileno())  # a checkpoint is useless without the lines before it
         with beside(self.directory / CHECKPOINTS / f"{done:06d}.npz") as part:
             write_through(part, _sealed(about, [np.asarray(x) for x in jax.tree.leaves(tree)]))
         found, unfinished = checkpoints_in(self.directory)
         for step in sorted(found)[:-KEPT]:
             found[step].unlink()
-        for path in unfinished:  # of a process that was killed
+        for path in unfinished:  # left by a process that was killed
             path.unlink()
 
 
 def newest(
-    directory: Path, recipe: Mapping[str, Any], like: Any, tell: Callable[[str], None]
+    directory: Path, recipe: Mapping[str, Any], like: Any, report: Callable[[str], None]
 ) -> Checkpoint | None:
-    """The newest checkpoint that is whole and belongs to this run; None if there is none at all.
+    """The newest checkpoint that is intact and belongs to this run; None if there are none at all.
 
-    `like` is a tree of the right shapes and dtypes. `tell` gets a line for each newer one that is
-    damaged or of another recipe. Raises `CheckpointError` if there are some but none can be used.
+    `like` is a tree of the right shapes and dtypes. `report` gets a line for each newer checkpoint
+    that is damaged or of another recipe. Raises `CheckpointError` if no checkpoint can be used.
     """
     reasons: dict[int, str] = {}
     for step, path in sorted(checkpoints_in(directory)[0].items(), reverse=True):
@@ -100,16 +100,16 @@ def newest(
             reasons[step] = error.remedy
             continue
         for later, reason in reasons.items():
-            tell(f"checkpoint {later} is not used: {reason}")
+            report(f"checkpoint {later} is not used: {reason}")
         return found
     for step, reason in reasons.items():  # the newest one's
-        remedy = f"none can be used; of round {step}: {reason}; start anew with: {_anew(directory)}"
+        remedy = f"none can be used; the one of round {step}: {reason}; {_anew(directory)}"
         raise CheckpointError(directory / CHECKPOINTS, remedy)
     return None
 
 
 def set_aside(directory: Path, done: int) -> None:
-    """Moves checkpoints of later rounds, which were not used, out of the way."""
+    """Moves unused checkpoints of later rounds to another folder."""
     for step, path in checkpoints_in(directory)[0].items():
         if step > done:
             target = directory / ASIDE
@@ -119,21 +119,22 @@ def set_aside(directory: Path, done: int) -> None:
 
 
 def check_format(directory: Path) -> None:
-    """Refuses a run whose checkpoints were written by orbax, as those of earlier versions were."""
+    """Refuses a run of an earlier version, whose checkpoints were written by orbax."""
     if any((directory / CHECKPOINTS).glob("[0-9]*/_CHECKPOINT_METADATA")):
         remedy = (
-            "are in the orbax format of an earlier version, which this one does not read; finish "
-            f"the run with the version that began it, or start anew with: {_anew(directory)}"
+            "are in the orbax format of an earlier version, which this version cannot read; finish "
+            f"the run with the version that started it, or {_anew(directory)}"
         )
         raise CheckpointError(directory / CHECKPOINTS, remedy)
 
 
 def _anew(directory: Path) -> str:
-    return f"ssddl run --config {shlex.quote(str(directory / 'config.toml'))} --out ANOTHER"
+    config = shlex.quote(str(directory / "config.toml"))
+    return f"start over with: ssddl run --config {config} --out ANOTHER"
 
 
 def _sealed(about: Mapping[str, Any], leaves: Sequence[np.ndarray]) -> bytes:
-    """The file's bytes. Leaves of dtypes that are not NumPy's own, as bfloat16, stand as bytes."""
+    """The file's bytes. Leaves of dtypes NumPy lacks, such as bfloat16, are stored as bytes."""
     file = BytesIO()
     raw = (x if x.dtype.isbuiltin == 1 else np.frombuffer(x.tobytes(), np.uint8) for x in leaves)
     np.savez(file, *raw)
@@ -152,7 +153,7 @@ def _read(path: Path, step: int, recipe: Mapping[str, Any], like: Any) -> Checkp
     try:
         content = path.read_bytes()
         if _sha256(memoryview(content)[:-_DIGITS]) != content[-_DIGITS:]:
-            raise CheckpointError(step, "it is damaged: its SHA-256 is another")
+            raise CheckpointError(step, "it is damaged: its SHA-256 does not match")
         with np.load(BytesIO(content), allow_pickle=False) as archive:
             about = json.loads(archive[_ABOUT])
             if about["done"] != step:
@@ -166,7 +167,7 @@ def _read(path: Path, step: int, recipe: Mapping[str, Any], like: Any) -> Checkp
         rows = _read_log(path.parents[1] / "metrics.jsonl", about)
     except CheckpointError:
         raise
-    except Exception as error:  # a file that cannot be read, or one that was made to look whole
+    except Exception as error:  # a file that cannot be read, or one forged to look intact
         first = " ".join(str(error).split())[:60]
         remedy = f"it cannot be read ({type(error).__name__}: {first})"
         raise CheckpointError(step, remedy) from error
@@ -177,8 +178,8 @@ def _read(path: Path, step: int, recipe: Mapping[str, Any], like: Any) -> Checkp
 def _same_recipe(step: int, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for name in (*wanted, *found):
         if found.get(name) != wanted.get(name):
-            remedy = f"written with {name} = {found.get(name)}, here it is {wanted.get(name)}"
-            raise CheckpointError(step, f"{remedy}, and the same bits need the same")
+            remedy = f"it was written with {name} = {found.get(name)}, but here it is"
+            raise CheckpointError(step, f"{remedy} {wanted.get(name)}; the bits would differ")
 
 
 def _described(tree: Any) -> list[str]:
@@ -194,7 +195,7 @@ def _described(tree: Any) -> list[str]:
 def _same_leaves(step: int, found: Sequence[str], wanted: Sequence[str]) -> None:
     for mine, here in zip_longest(found, wanted, fillvalue="nothing"):
         if mine != here:
-            raise CheckpointError(step, f"it holds {mine}, here {here}")
+            raise CheckpointError(step, f"it holds {mine}, but this run has {here}")
 
 
 def _read_log(path: Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -202,8 +203,8 @@ def _read_log(path: Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
     with path.open("rb") as file:
         text = file.read(about["log_bytes"])
     if hashlib.sha256(text).hexdigest() != about["log_sha256"]:
-        raise CheckpointError(about["done"], "metrics.jsonl is not what was written before it")
+        raise CheckpointError(about["done"], "metrics.jsonl has changed since it was written")
     rows: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
     if len(rows) != about["done"]:
-        raise CheckpointError(about["done"], "metrics.jsonl has another number of rounds")
+        raise CheckpointError(about["done"], "metrics.jsonl has a different number of rounds")
     return rows

@@ -1,7 +1,7 @@
-"""The run directory: its files, written and read back. What may be written where: `outputs`.
+"""The files of the run directory: writing and reading. `outputs` checks what may be written where.
 
-config.toml     the complete config, and the environment that computed
-metrics.jsonl   a line a round; metrics.csv the same without the groups' ids
+config.toml     the complete config, and the environment of the run
+metrics.jsonl   a line per round; metrics.csv the same without the groups' ids
 checkpoints/    the last few (`ssddl_jax.running.checkpoints`)
 summary.json    once the run is done
 report.html     made from the files above (`ssddl_jax.report`)
@@ -22,14 +22,14 @@ from ssddl_jax.running.environment import conditions, device_name, versions
 from ssddl_jax.running.trust import resume_command
 
 _NOTE = """\
-# The seed is the simulator's escrow: it regenerates every key of this run, so that it
-# can be replayed, and is no part of the privacy claim.
+# The seed is the simulator's escrow: it regenerates every key of this run, so that the
+# run can be replayed. It is not part of the privacy claim.
 """
 
 
 def write_config(config: Config, path: Path, about: dict[str, Any] | None = None) -> None:
-    """The complete config as TOML, with what computed; `--config` reads it back."""
-    import tomli_w  # only who writes one needs it
+    """Writes the complete config and the environment as TOML, which `--config` can read."""
+    import tomli_w  # needed only for writing
 
     fields = {name: value for name, value in asdict(config).items() if value is not None}
     environment = {
@@ -42,10 +42,10 @@ def write_config(config: Config, path: Path, about: dict[str, Any] | None = None
 
 
 def read_config(directory: Path) -> tuple[Config, dict[str, Any]]:
-    """The config of a run directory, with `out` where it is now, and its [environment].
-    Where `threads` was auto it is the number that this was.
+    """The config of a run directory, and its [environment].
 
-    Raises `ConfigError` where it is not a run directory.
+    `out` is the directory's current path. If `threads` was auto, it is the number that was used.
+    Raises `ConfigError` if this is not a run directory.
     """
     completed(directory)
     path = directory / "config.toml"
@@ -55,13 +55,13 @@ def read_config(directory: Path) -> tuple[Config, dict[str, Any]]:
     check_run(directory)
     environment = read_table(path).get("environment", {})
     about = environment if isinstance(environment, dict) else {}
-    if config.threads == "auto" and type(about.get("threads")) is int:  # what it was then
+    if config.threads == "auto" and type(about.get("threads")) is int:
         config = replace(config, threads=about["threads"])
     return replace(config, out=str(directory)), about
 
 
 def read_summary(directory: Path, config: Config) -> dict[str, Any] | None:
-    """summary.json; None if the run is not done, as where `rounds` was raised in config.toml.
+    """summary.json; None if the run is not done, or if `rounds` was raised in config.toml since.
 
     Raises `ConfigError` if it is damaged.
     """
@@ -71,7 +71,7 @@ def read_summary(directory: Path, config: Config) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or not {"run_sha256", "rounds"} <= set(found):
-            raise ValueError("it holds no run_sha256")
+            raise ValueError("it has no run_sha256")
     except (OSError, ValueError) as error:
         remedy = f"summary.json is damaged ({error}); delete it, then: {resume_command(directory)}"
         raise ConfigError("directory", directory, remedy) from error

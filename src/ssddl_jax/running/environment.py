@@ -1,4 +1,4 @@
-"""What computed: device, versions, memory; recorded with every result."""
+"""The environment of a run: device, versions, memory. It is recorded with every result."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _SETS = {
 
 
 def peak_memory_mb() -> float:
-    """Peak resident set of the process on CPU, peak device memory elsewhere; MiB."""
+    """Peak resident set of the process on a CPU, peak device memory elsewhere; MiB."""
     import jax
 
     device = jax.devices()[0]
@@ -37,7 +37,7 @@ def peak_memory_mb() -> float:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it, or its architecture."""
+    """The processor's name if the system reports it, else its architecture."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -47,7 +47,7 @@ def processor() -> str:
 
 
 def device_name() -> str:
-    """What computed: kind and number of devices."""
+    """The number and kind of devices."""
     import jax
 
     devices = jax.devices()
@@ -63,12 +63,12 @@ def versions() -> dict[str, str]:
     for name in (*names, *_PLUG_INS):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    found.setdefault("ssddl-jax", "source")  # run from a folder, not installed
+    found.setdefault("ssddl-jax", "source")  # not installed
     return {"python": platform.python_version(), **found}
 
 
 def conditions() -> dict[str, str]:
-    """What else the last bits of a run may depend on: instruction set, flags, precision."""
+    """What else may affect the last bits of a run: instruction set, flags, precision."""
     import jax
 
     from ssddl_jax.simulation.compiling import OPTIONS
@@ -84,7 +84,7 @@ def conditions() -> dict[str, str]:
 
 
 def _instructions() -> list[str]:
-    """The processor's sets that compilers choose by, where the system tells."""
+    """The instruction sets that compilers choose by, if the system reports them."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -94,16 +94,16 @@ def _instructions() -> list[str]:
 
 
 def differences(about: dict[str, Any], sources: dict[str, str]) -> list[str]:
-    """What differs between the environment that a run recorded and this one, in words; `sources`:
-    of the user's parts, as they are now.
+    """The differences between a run's recorded environment and this one, as text; `sources`:
+    SHA-256 of the current source of the user's parts.
     """
     old = {"device": about.get("device"), **_table(about, "versions")}
     new = {"device": device_name(), **versions()}
-    told, here = _table(about, "conditions"), conditions()
-    told |= {f"source of {name}": sha for name, sha in _table(about, "sources").items()}
+    recorded, here = _table(about, "conditions"), conditions()
+    recorded |= {f"source of {name}": sha for name, sha in _table(about, "sources").items()}
     here |= {f"source of {name}": sha for name, sha in sources.items()}
-    old |= told
-    new |= {name: value for name, value in here.items() if name in told}
+    old |= recorded
+    new |= {name: value for name, value in here.items() if name in recorded}
     return [
         f"{name}: recorded {old.get(name)}, here {new.get(name)}"
         for name in {**new, **old}

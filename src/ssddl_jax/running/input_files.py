@@ -1,4 +1,4 @@
-"""A run's input files: recorded by absolute path and SHA-256, and found again by them."""
+"""A run's input files: recorded by absolute path and SHA-256, and found again by both."""
 
 import hashlib
 import os
@@ -15,13 +15,13 @@ from ssddl_jax.data.places import check_dataset, dataset_files, dataset_path
 
 
 def absolute(config: Config) -> Config:
-    """The config with absolute paths of its input files: the same from any folder."""
+    """The config with its input files as absolute paths, valid from any working directory."""
     named: dict[str, Any] = {name: os.path.abspath(path) for name, path in _paths(config)}
     return replace(config, **named) if named else config
 
 
 def record(config: Config, without: Iterable[str] = ()) -> dict[str, dict[str, str]]:
-    """Absolute path and SHA-256 of every input that is a file, or a folder of files."""
+    """Absolute path and SHA-256 of every input that is a file or a folder of files."""
     found = {}
     for name in INPUTS:
         value = getattr(config, name)
@@ -33,11 +33,11 @@ def record(config: Config, without: Iterable[str] = ()) -> dict[str, dict[str, s
 
 
 def found_again(config: Config, about: Mapping[str, Any], directory: Path) -> Config:
-    """A recorded config with its input files where they are now: where they were, in the run
-    directory, or where a relative path leads from the working directory.
+    """A recorded config with its input files' current paths: where they were, in the run directory,
+    or relative to the working directory.
 
-    Of several, the first whose SHA-256 is the recorded one, else the first. Raises `ConfigError`
-    if there is none.
+    Of several candidates, it takes the first with the recorded SHA-256, else the first. Raises
+    `ConfigError` if there is none.
     """
     recorded = about.get("inputs")
     moved: dict[str, Any] = {}
@@ -53,7 +53,7 @@ def found_again(config: Config, about: Mapping[str, Any], directory: Path) -> Co
 
 
 def _places(name: str, value: str, entry: Mapping[str, Any], directory: Path) -> list[str]:
-    """Where an input may lie, the likeliest first."""
+    """Where an input may be, the likeliest place first."""
     was = [user_path(name, str(entry["path"]))] if "path" in entry else []
     if not is_path(name, value):
         return [value, *was]
@@ -63,10 +63,10 @@ def _places(name: str, value: str, entry: Mapping[str, Any], directory: Path) ->
 
 
 def _first(name: str, value: str, places: Sequence[str], sha256: str | None) -> str:
-    """The first place that holds what has this SHA-256, or else anything."""
+    """The first place whose content has this SHA-256, else the first with any content."""
     there = [place for place in places if _is_there(name, place)]
     if not there:
-        remedy = f"is in none of {', '.join(places)}; put it into one of them"
+        remedy = f"is in none of {', '.join(places)}; put it in one of them"
         raise ConfigError(name, value, remedy)
     if len(there) == 1 or sha256 is None:
         return there[0]
@@ -91,7 +91,7 @@ def _digest(name: str, place: str) -> str | None:
 
 
 def _paths(config: Config) -> Iterator[tuple[str, str]]:
-    """The inputs that are named by a path."""
+    """The inputs that are given as a path."""
     for name in INPUTS:
         value = getattr(config, name)
         if value is not None and is_path(name, value):
@@ -99,18 +99,18 @@ def _paths(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _files(name: str, value: str) -> list[Path]:
-    """The files that an input is read from; none of a dataset that lies in no file of its own."""
+    """The files that an input is read from; empty for a dataset that has no file of its own."""
     return dataset_files(value) if name == "data" else [Path(value)]
 
 
 def _path(name: str, value: str) -> Path:
-    """The file or folder that an input is."""
+    """The file or folder of an input."""
     return dataset_path(value) if name == "data" else Path(value)
 
 
 def _sha256(name: str, value: str) -> str:
-    """Of a file its content's; of a folder that of its files', one after the other, each behind its
-    path if that leads through a folder, whose name may be a label.
+    """The SHA-256 of a file's content. For a folder, the SHA-256 of the digests of its files, each
+    preceded by the file's path if that contains a folder, whose name may be a label.
     """
     folder, digests = _path(name, value), []
     for path in _files(name, value):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run ends between two rounds, with a checkpoint, or at once."""
+"""Ctrl-C and SIGTERM: a run stops between two rounds, with a checkpoint, or at once."""
 
 import math
 import os
@@ -13,23 +13,23 @@ from typing import Any
 from ssddl_jax.common.outputs import WAITING
 from ssddl_jax.running.trust import resume_command
 
-_SAME = 1.0  # seconds within which signals mean the same
-_AGAIN = 0.01  # seconds until one that was dropped is sent again
+_SAME = 1.0  # seconds within which repeated signals count as one
+_AGAIN = 0.01  # seconds until a dropped signal is sent again
 
 
 def go_on(directory: Path | None) -> str:
-    """How to go on with a run that ended early, in words."""
+    """How to continue a run that ended early, as text."""
     if directory and (directory / WAITING).is_dir():
-        return "the run that is there is untouched: run it again"
+        return "the old run is unchanged; run the command again"
     if directory and (directory / "config.toml").exists():
-        return f"go on with: {resume_command(directory)}"
-    return "nothing was written: run it again"
+        return f"continue with: {resume_command(directory)}"
+    return "nothing was written; run the command again"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal; its message says how to go on.
+    """A signal stopped a run; the message says how to continue.
 
-    `done`: the rounds that its last checkpoint has; None if it was stopped at once.
+    `done`: the rounds in the last checkpoint; None if the run was stopped at once.
     """
 
     def __init__(self, directory: Path, done: int | None = None, rounds: int = 0) -> None:
@@ -39,7 +39,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """While it is entered, the first SIGINT or SIGTERM is only noted; the next one acts at once."""
+    """Inside this context, the first SIGINT or SIGTERM is only noted; the next one acts at once."""
 
     def __init__(self) -> None:
         self.noted = False
@@ -52,26 +52,25 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._before:  # once: a signal may have put others in their place since
+        while self._before:  # only once: a signal may have installed other handlers since
             signal.signal(*self._before.popitem())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.noted:  # the next one, before the first had put the other handlers back
+        if self.noted:  # a second signal, before the first restored the other handlers
             raise KeyboardInterrupt
         self.noted = True
         self.__exit__()
         name = signal.Signals(number).name
-        line = f"{name}: stopping after this round; once more stops at once\n"
-        os.write(2, line.encode())  # sys.stderr may be in the middle of a line of its own
+        line = f"{name}: stopping after this round; send it again to stop at once\n"
+        os.write(2, line.encode())  # sys.stderr may be in the middle of writing a line
 
 
 def end_on_signals() -> None:
-    """Ctrl-C and SIGTERM end a command with one line; in the main thread only.
+    """Makes Ctrl-C and SIGTERM end a command with one line; in the main thread only.
 
-    Either raises `KeyboardInterrupt`. Those that come within a second of one that did mean the same
-    and do nothing, so that what the command closes, kills and says is not cut off. Where Python
-    would drop the exception (in a `__del__`, or in a callback of the garbage collector, as JAX has
-    one), the signal is sent again.
+    Either raises `KeyboardInterrupt`. Further signals within a second are ignored, so that the
+    command can finish closing files, ending workers and printing. If Python drops the exception (in
+    a `__del__`, or in a callback of the garbage collector, as JAX has one), it is sent again.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -93,7 +92,7 @@ def end_on_signals() -> None:
 
     def dropped(what: Any) -> None:
         if issubclass(what.exc_type, KeyboardInterrupt):
-            # Later, from another thread: what is raised in here would be dropped as well.
+            # Later, from another thread: an exception raised here would be dropped as well.
             threading.Timer(_AGAIN, again).start()
         else:
             before(what)
@@ -104,20 +103,20 @@ def end_on_signals() -> None:
 
 
 def _heard() -> list[signal.Signals]:
-    """Those that this process was not told to ignore, as a script tells what it starts with `&`."""
+    """The signals that this process does not ignore; shells make `&` jobs ignore SIGINT."""
     both = (signal.SIGINT, signal.SIGTERM)
     return [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether it is an interrupt, or what C code makes of one that it did not expect."""
+    """Whether it is an interrupt, or the `SystemError` that C code makes of one."""
     return isinstance(error, KeyboardInterrupt) or (
         isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
     )
 
 
 def words(stop: BaseException) -> str:
-    """What to say of an interrupt; one that cut off an `Interrupted` on its way says its words."""
+    """The message of an interrupt. One that interrupted an `Interrupted` has that one's message."""
     while not str(stop) and stop.__context__ is not None:
         stop = stop.__context__
     return str(stop) or "interrupted"

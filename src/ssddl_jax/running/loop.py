@@ -1,4 +1,4 @@
-"""The loop around the compiled round: what `run`, `resume` and `verify` share."""
+"""The loop around the compiled round, which `run`, `resume` and `verify` share."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -35,30 +35,30 @@ _VERSIONS = ("ssddl-jax", "jax", "jaxlib", "flax", "optax")
 class WrongSumError(RunError):
     """A round's aggregate is not the sum of the updates that it must hold; it was not applied.
 
-    `state`: as it was before that round, but for the chain.
+    `state`: as before that round, except for the chain.
     """
 
     def __init__(self, round_: int, state: State) -> None:
         self.state = state
         super().__init__(
             f"round {round_}: the aggregate is not the sum of the encoded updates; it was not "
-            "applied, and the run ends here: mend the sharing scheme"
+            "applied, and the run stops; fix the sharing scheme"
         )
 
 
 class Prepared(NamedTuple):
-    """A run that has been checked: nothing is compiled yet."""
+    """A run that has been checked but not compiled."""
 
     config: Config
     simulation: Simulation
     data: Data  # on the host
-    given: list[str]  # parts that came from Python instead of the config
-    sources: dict[str, str]  # SHA-256 of the code of every part that is the user's own
-    found: Config  # the config with its input files where they were read
+    given: list[str]  # parts that were passed from Python instead of named in the config
+    sources: dict[str, str]  # SHA-256 of the source of each of the user's own parts
+    found: Config  # the config with the paths from which its input files were read
 
 
 class Loop(NamedTuple):
-    """A run that is compiled."""
+    """A compiled run."""
 
     config: Config
     simulation: Simulation
@@ -68,8 +68,8 @@ class Loop(NamedTuple):
 
 
 def prepare(config: Config, parts: dict[str, Any], found: Config | None = None) -> Prepared:
-    """Checks everything. `parts`: `data`, `model` and what `build_simulation` takes, if any;
-    `found`: the same config with its input files where they lie now, if they have moved.
+    """Checks everything. `parts`: optional `data`, `model` and arguments of `build_simulation`;
+    `found`: the same config with the current paths of its input files, if they have moved.
     """
     start_pool(config, fill=False)
     found = found or config
@@ -90,11 +90,11 @@ def prepare(config: Config, parts: dict[str, Any], found: Config | None = None) 
 
 
 def recipe_of(prepared: Prepared) -> dict[str, Any]:
-    """All that the bits of a run depend on."""
+    """Everything that determines the bits of a run."""
     fields = {
         name: value
         for name, value in vars(prepared.config).items()
-        if name not in (*_NOT_THE_RECIPE, *INPUTS)  # digests of what they hold stand for inputs
+        if name not in (*_NOT_THE_RECIPE, *INPUTS)  # inputs enter by the digest of their content
     }
     plan, found = prepared.simulation.plan, versions()
     platform = platform_of(prepared.simulation.recipe.scheme.mesh)
@@ -115,7 +115,7 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
 
 
 def first_state(simulation: Simulation, checkpoint: Checkpoint | None) -> State:
-    """The state of round 0, or the one after a checkpoint's rounds, on the devices."""
+    """The state before round 0, or after a checkpoint's rounds, on the devices."""
     state = simulation.init()
     if checkpoint is not None:
         params, server = checkpoint.tree
@@ -126,7 +126,7 @@ def first_state(simulation: Simulation, checkpoint: Checkpoint | None) -> State:
 
 
 def compile_loop(prepared: Prepared, state: State, traceable: bool = False) -> Loop:
-    """Places the data and compiles the round for states like this one: once."""
+    """Places the data and compiles the round, once, for states like this one."""
     config, simulation, data, *_ = prepared
     placed = place(data, simulation.recipe)
     step = compile_step(simulation, state, placed, traceable)
@@ -134,10 +134,10 @@ def compile_loop(prepared: Prepared, state: State, traceable: bool = False) -> L
 
 
 def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any], State]]:
-    """Runs rounds done..rounds-1; after each, its line of metrics and the state it led to.
+    """Runs rounds done..rounds-1 and yields each round's line of metrics and the state after it.
 
-    A state is donated to the next round: copy what is to be kept. Raises `WrongSumError`, and
-    `FloatingPointError` where `nonfinite = stop` says so.
+    A state is donated to the next round: copy what you keep. Raises `WrongSumError`, and
+    `FloatingPointError` if `nonfinite = stop`.
     """
     config = loop.config
     for index in range(done, config.rounds):
@@ -145,7 +145,7 @@ def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any]
         state, info = jax.block_until_ready(loop.step.call(state, loop.data))
         seconds = time.perf_counter() - begin
         row = metrics_row(config, loop.simulation, index, info, seconds)
-        del info  # not kept beside the next round's
+        del info  # free it before the next round
         if row["exact"] is False and not row["void"]:
             raise WrongSumError(index, state)
         if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:
@@ -153,6 +153,6 @@ def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any]
         if row["nonfinite"] and config.nonfinite == "stop":
             raise FloatingPointError(
                 f"round {index}: {row['nonfinite']} members' updates are not finite; "
-                "lower learning_rate, or set nonfinite = exclude"
+                "use a lower learning_rate, or nonfinite = exclude"
             )
         yield row, state

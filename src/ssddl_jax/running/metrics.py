@@ -1,4 +1,4 @@
-"""What a run tells: a line of metrics a round, and the summary."""
+"""The results of a run: a line of metrics for each round, and the summary."""
 
 import math
 from typing import Any
@@ -66,8 +66,8 @@ def summarise(
     seconds_total: float,
     resumed_from: list[int],
 ) -> dict[str, Any]:
-    """summary.json. `resumed_from`: the rounds from which the run was gone on with; `data` on the
-    host.
+    """The content of summary.json. `resumed_from`: the rounds from which the run was resumed;
+    `data`: on the host.
     """
     plan = simulation.plan
     member_rounds, secure = plan.size * len(metrics), config.sums_securely
@@ -130,14 +130,14 @@ def _absent(schedule: tuple[np.ndarray, np.ndarray], metrics: list[dict[str, Any
 
 
 def _amiss(config: Config, metrics: list[dict[str, Any]]) -> list[str]:
-    """What changed nothing in the model, and why."""
+    """Notes on updates and rounds that did not change the model, and why."""
     nonfinite = sum(row["nonfinite"] for row in metrics)
     void = sum(row["void"] for row in metrics)
     notes = []
     if nonfinite:
         notes.append(
-            f"{nonfinite:,} updates were left out, over all rounds: they held NaN or infinities; a "
-            f"lower learning_rate than {config.learning_rate:g} may help"
+            f"{nonfinite:,} updates were left out, over all rounds, because they held NaN or "
+            f"infinity; a learning_rate lower than {config.learning_rate:g} may help"
         )
     if void:
         notes.append(f"{void:,} of {len(metrics):,} rounds were void and changed nothing")
@@ -145,14 +145,14 @@ def _amiss(config: Config, metrics: list[dict[str, Any]]) -> list[str]:
 
 
 def _of_members(config: Config, info: Info) -> dict[str, float | None]:
-    """The optional metrics of a round: over its alive members; None where it is void."""
+    """The optional metrics of a round, over its alive members; None if it is void."""
     alive = np.asarray(info.alive) & ~np.asarray(info.void)
     each = {name: np.asarray(values)[alive] for name, values in info.diagnostics.items()}
     return {column.key: _over(column, each[column.name]) for column in columns(config)}
 
 
 def _of_rounds(config: Config, metrics: list[dict[str, Any]]) -> dict[str, float | None]:
-    """The optional metrics of a run: over its rounds that are not void, as over members."""
+    """The optional metrics of a run, over its valid rounds, in the same way as over members."""
     known = {
         column: [row[column.key] for row in metrics if row[column.key] is not None]
         for column in columns(config)
@@ -161,7 +161,7 @@ def _of_rounds(config: Config, metrics: list[dict[str, Any]]) -> dict[str, float
 
 
 def _over(column: Column, values: Any) -> float | None:
-    """What a column makes of some numbers; None where that is no number."""
+    """A column's reduction of some numbers; None if the result is not finite."""
     found = getattr(np.asarray(values, np.float64), column.over)() if len(values) else math.nan
     return float(found) if math.isfinite(found) else None
 

@@ -1,8 +1,8 @@
-"""The trained model, for use elsewhere: `model/` in a run directory.
+"""The trained model, for use outside the package: `model/` in a run directory.
 
 params.npz       parameters by name (`params/Dense_0/kernel`), float32
 params.msgpack   the same tree in flax's own format (`flax.serialization.msgpack_restore`)
-model.json       which model, shapes, classes, scale of the inputs
+model.json       name of the model, shapes, classes, scale of the inputs
 """
 
 import json
@@ -31,8 +31,8 @@ FOLDER = "model"
 
 
 class Trained(NamedTuple):
-    """A run's model: `apply(params, x)` gives logits [batch, classes] of inputs x [batch, *shape]
-    as the run's data had them, uint8 or floats.
+    """A run's model: `apply(params, x)` returns logits [batch, classes] for inputs x
+    [batch, *shape] in the form of the run's data, uint8 or floats.
     """
 
     apply: Callable[[Params, Any], Array]
@@ -40,7 +40,7 @@ class Trained(NamedTuple):
 
 
 def write_model(directory: Path, config: Config, model: Model, data: Data, params: Params) -> None:
-    """Writes the folder, each file whole or not at all."""
+    """Writes the folder, each file atomically."""
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
     named = {name: np.asarray(leaf) for name, leaf in _by_name(params).items()}
@@ -62,29 +62,29 @@ def write_model(directory: Path, config: Config, model: Model, data: Data, param
 def load_model(directory: str | Path, *, model: Any = None, trust: bool = False) -> Trained:
     """The trained model of a finished run.
 
-    `model`: the one that `run` was given in Python, if it was; one that the directory names as
-    `module:attribute` is imported only if `trust` says so. Raises `ConfigError`.
+    `model`: the model that was passed to `run` from Python, if any. A model that the directory
+    names as `module:attribute` is imported only if `trust` is true. Raises `ConfigError`.
     """
     directory = Path(user_path("directory", directory))
     config, about = read_config(directory)
     if model is None and "model" in about.get("given", []):
-        remedy = "the run had its model from Python; give it again: model=..."
+        remedy = "the run's model was passed from Python; pass it again: model=..."
         raise ConfigError("directory", directory, remedy)
     check_trust({"model": config.model}, trust, {"model": model})
     folder = directory / FOLDER
     try:
-        told = json.loads((folder / "model.json").read_text("utf-8"))
-        shape, classes = tuple(map(int, told["shape"])), int(told["classes"])
+        about = json.loads((folder / "model.json").read_text("utf-8"))
+        shape, classes = tuple(map(int, about["shape"])), int(about["classes"])
         with np.load(folder / "params.npz", allow_pickle=False) as archive:
             named = {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged archive can raise almost anything
-        remedy = f"holds no trained model ({error}); is the run finished?"
+        remedy = f"has no trained model ({error}); is the run finished?"
         raise ConfigError("directory", directory, remedy) from error
     made = model_of(config.model, shape, classes) if model is None else as_model(model)
     like = model_shapes(made, shape)[0]
     wanted = {name: leaf.shape for name, leaf in _by_name(like).items()}
     if wanted != {name: array.shape for name, array in named.items()}:
-        remedy = "its parameters are not those of this model"
+        remedy = "does not have the parameters that the run saved; use the run's model"
         raise ConfigError("model", made.name, remedy)
     leaves = [named[name] for name in wanted]
     params = jax.tree.unflatten(jax.tree.structure(like), leaves)
@@ -92,7 +92,7 @@ def load_model(directory: str | Path, *, model: Any = None, trust: bool = False)
 
 
 def _by_name(tree: Params) -> dict[str, Any]:
-    """Leaves by their path, in the order of the tree."""
+    """The leaves by path, in the order of the tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/") or "params": leaf

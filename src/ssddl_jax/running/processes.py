@@ -1,9 +1,9 @@
 """One run over many processes: how they join, and the parent that watches each.
 
-JAX's own `jax.distributed` joins processes into one set of devices; the round is the same program
-on all of them. Its runtime aborts a process whose peers are lost, so every worker process has a
-parent of its own, which ends it, says in one line what happened, and never waits for ever. A worker
-ends when its parent is gone.
+`jax.distributed` joins processes into one set of devices, and the round is the same program on all
+of them. JAX's runtime aborts a process that loses its peers, so every worker has a parent, which
+ends it, reports in one line what happened, and never waits forever. A worker ends when its parent
+does.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ from ssddl_jax.common.text import escape_what_cannot_be_printed, printable
 from ssddl_jax.running.host_devices import DEVICES_FLAG, GIVEN_FLAGS, usable_cores
 from ssddl_jax.running.interrupts import go_on
 
-_WORKER = "SSDDL_WORKER"  # in a worker's environment, JSON: watched pipe, noise file, place
+_WORKER = "SSDDL_WORKER"  # in a worker's environment, JSON: watched pipe, log file, place
 _HEARTBEAT = 30  # seconds until a silent process counts as lost
-_GRACE = 3.0  # seconds in which the other workers may end by themselves
+_GRACE = 3.0  # seconds for the other workers to end on their own
 LAUNCHERS = ("auto", "slurm", "ompi", "mpi4py", "k8s")
 
 
 class Cluster(NamedTuple):
-    """What the command line says of processes."""
+    """The process options of the command line."""
 
     processes: int | None = None
     process_index: int | None = None
@@ -46,20 +46,21 @@ class Cluster(NamedTuple):
 
 
 def checked(cluster: Cluster) -> Cluster:
-    """The same, or `ConfigError`."""
+    """The same cluster, checked. Raises `ConfigError`."""
     processes, index, coordinator, launcher = cluster
     if launcher is not None:
         if launcher not in LAUNCHERS:
             raise ConfigError("launcher", launcher, f"must be one of {', '.join(LAUNCHERS)}")
         if cluster != Cluster(launcher=launcher):
-            raise ConfigError("launcher", launcher, "finds processes and coordinator by itself")
+            remedy = "finds the processes and the coordinator itself; omit the other options"
+            raise ConfigError("launcher", launcher, remedy)
         return cluster
     if processes is None and not cluster.alone:
-        raise ConfigError("processes", None, "must be given with coordinator and process_index")
+        raise ConfigError("processes", None, "is required with coordinator and process_index")
     if processes is not None and not 1 <= processes <= 4096:
         raise ConfigError("processes", processes, "must be 1..4096")
     if (index is None) != (coordinator is None):
-        raise ConfigError("process_index", index, "goes with coordinator: give both, or none")
+        raise ConfigError("process_index", index, "needs coordinator; give both or neither")
     if processes is not None and index is not None and not 0 <= index < processes:
         raise ConfigError("process_index", index, f"must be 0..{processes - 1}")
     if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
@@ -73,7 +74,7 @@ def is_worker() -> bool:
 
 
 def join() -> None:
-    """Joins the other workers; before any use of JAX's devices. What the runtime logs goes to a
+    """Joins the other workers. Call it before any use of JAX's devices. The runtime's log goes to a
     file that only the parent reads.
     """
     pipe, noise, coordinator, processes, index = json.loads(os.environ[_WORKER])
@@ -90,7 +91,7 @@ def join() -> None:
             coordinator,
             processes,
             index,
-            coordinator_bind_address=coordinator,  # not all interfaces, as by default
+            coordinator_bind_address=coordinator,  # the default is all interfaces
             heartbeat_timeout_seconds=_HEARTBEAT,
         )
     else:
@@ -101,8 +102,8 @@ def join() -> None:
 
 
 def agree(facts: Mapping[str, Any]) -> None:
-    """Refuses a run whose processes do not all have the same facts, which are of the same names
-    everywhere. Raises `ConfigError` in each of them.
+    """Refuses a run whose processes disagree on any of these facts. The names of the facts must be
+    the same everywhere. Raises `ConfigError` in every process.
     """
     import numpy as np
     from jax.experimental import multihost_utils
@@ -114,8 +115,8 @@ def agree(facts: Mapping[str, Any]) -> None:
         for name, one, other in zip(facts, everybodys[0], theirs, strict=True):
             if np.any(one != other):
                 remedy = (
-                    f"is not the same in processes 0 and {process}; a run needs one recipe in all "
-                    "of its processes"
+                    f"differs between processes 0 and {process}; all processes of a run need the "
+                    "same recipe"
                 )
                 raise ConfigError(name, facts[name], remedy)
 
@@ -128,14 +129,14 @@ def is_leader() -> bool:
 
 
 def is_lost_contact(error: Exception) -> bool:
-    """Whether an error in a worker can be the end of another one."""
+    """Whether an error in a worker may be due to the end of another one."""
     import jax
 
     return isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def leave(status: int) -> NoReturn:
-    """Ends a worker: in step with the others if all is well, at once if not."""
+    """Ends a worker: together with the others on success, at once otherwise."""
     if status == 0:
         import jax
 
@@ -146,10 +147,10 @@ def leave(status: int) -> NoReturn:
 
 
 def supervise(cluster: Cluster, arguments: Sequence[str], directory: Path | None) -> int:
-    """Runs the command's workers that belong here, and watches them; returns the exit status.
+    """Starts and watches the command's workers on this host; returns the exit status.
 
-    `directory` is the run's, if it has one: what is said of an end before time names it. A signal
-    ends the workers at once, so that what they leave is their last checkpoint.
+    `directory` is the run's, if any; the report of an early end names it. A signal ends the workers
+    at once, so that their last checkpoint remains.
     """
     processes, index, coordinator, launcher = cluster
     places: list[tuple[str | None, int | None, int | None]]
@@ -195,12 +196,13 @@ def _watch(workers: list[subprocess.Popen[bytes]], noise: IO[bytes], directory: 
         time.sleep(0.05)
     deadline = time.monotonic() + _GRACE
     while workers[0].poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)  # process 0 may have a line to say
+        time.sleep(0.05)  # process 0 may still print a line
     if workers[0].poll() == 2:
-        return 2  # refused, and told
+        return 2  # refused; it has reported why
     first = _first(ended, [worker.poll() for worker in workers])
     why = _reason(workers[first].poll() or 0)
-    who = f"process {first} of {len(workers)} here" if len(workers) > 1 else "this process"
+    many = len(workers) > 1
+    who = f"process {first} of {len(workers)} on this host" if many else "this process"
     lost = "" if why.startswith("was killed") else ", or lost contact with the others"
     line = (
         f"error: {who} {why}{lost}; the run is not complete: {go_on(directory)} "
@@ -214,8 +216,8 @@ def _watch(workers: list[subprocess.Popen[bytes]], noise: IO[bytes], directory: 
 
 
 def _first(seen: Sequence[int | None], now: Sequence[int | None]) -> int:
-    """The worker to name: one that was killed from outside, which the others may have noticed
-    sooner than this process; else the first that was seen to end.
+    """The worker to name: one that was killed from outside, even if another ended sooner because
+    of it; otherwise the first that was seen to end.
     """
     killed = [i for i, status in enumerate(now) if (status or 0) < 0 and status != -signal.SIGABRT]
     return (killed or [i for i, status in enumerate(seen) if status])[0]
@@ -230,7 +232,7 @@ def _reason(status: int) -> str:
 
 
 def _environment(worker: list[Any], here: int) -> dict[str, str]:
-    """A worker's environment; workers on one machine share out its cores as devices."""
+    """A worker's environment; workers on one machine divide its cores among them as devices."""
     flags = GIVEN_FLAGS
     if DEVICES_FLAG not in flags:
         flags = f"{flags} {DEVICES_FLAG}={max(1, usable_cores() // here)}".strip()

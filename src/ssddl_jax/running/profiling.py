@@ -1,8 +1,8 @@
 """A trace of compiled rounds, and the seconds of each of the round's modules.
 
-A trace names operations as the compiled program does; which module an operation belongs to stands
-in the program's text, where `jax.named_scope` left it. Joined, they give the seconds of operations
-by module and by part. Times are of operations, added up: several may run at once.
+A trace names operations as the compiled program does. The program's text gives each operation's
+module, as marked by `jax.named_scope`. Together they give the seconds of operations by module and
+by part. The seconds of operations are added up, although several may run at once.
 """
 
 import gzip
@@ -26,9 +26,9 @@ _ROUNDS = 3  # traced
 
 @contextmanager
 def traced(directory: Path, text: str) -> Iterator[None]:
-    """Writes a trace of what runs inside, for xprof or Perfetto, and `modules.json`.
+    """Writes a trace of the context, for xprof or Perfetto, and `modules.json`.
 
-    `text`: of the compiled program whose operations are to be joined with their modules.
+    `text`: of the compiled program whose operations are matched with their modules.
     """
     with jax.profiler.trace(str(directory)):
         yield
@@ -37,8 +37,8 @@ def traced(directory: Path, text: str) -> Iterator[None]:
 
 
 def profiled(compiled: Compiled, directory: Path, calls: int) -> Compiled:
-    """The compiled round, which traces some of its next `calls`: up to three, not the first if
-    there are more.
+    """A compiled round that traces up to three of its next `calls` calls, and the first one only if
+    there are no others.
     """
     first = min(1, calls - 1)
     last = min(first + _ROUNDS, calls) - 1
@@ -58,13 +58,13 @@ def profiled(compiled: Compiled, directory: Path, calls: int) -> Compiled:
 
 
 def seconds_by_module(directory: Path, text: str) -> dict[str, Any]:
-    """Seconds of the traced operations by module and part, and how much is attributed to any."""
+    """Seconds of the traced operations by module and part, and the fraction that has a module."""
     scopes = scopes_of(text)
     seconds: dict[str, float] = defaultdict(float)
     module = re.match(r"HloModule (\S+?),", text)
     for name, spent in _events(directory, module[1] if module else None):
         if name in scopes and scopes[name] is None:
-            continue  # it only holds others
+            continue  # it only contains other operations
         seconds[scopes.get(name) or OTHER] += spent
     total = sum(seconds.values())
     modules = dict.fromkeys(MODULES, 0.0)
@@ -77,12 +77,12 @@ def seconds_by_module(directory: Path, text: str) -> dict[str, Any]:
         "seconds_of_others": seconds[OTHER],
         "seconds_of_operations": total,
         "attributed": sum(modules.values()) / total if total else 0.0,
-        "note": "operations' seconds, added up; several may run at once",
+        "note": "seconds of operations, added up; several may run at once",
     }
 
 
 def _events(directory: Path, module: str | None) -> Iterator[tuple[str, float]]:
-    """(operation, seconds) of a program in the newest trace of a folder."""
+    """The (operation, seconds) pairs of a program in the newest trace of a folder."""
     files = sorted(directory.glob("plugins/profile/*/*.trace.json.gz"))
     if not files:
         return
@@ -92,7 +92,7 @@ def _events(directory: Path, module: str | None) -> Iterator[tuple[str, float]]:
         for event in events
         if event.get("name") == "thread_name"
     }
-    # A GPU's trace shows operations twice: on the streams, and on a line of their own.
+    # A GPU's trace shows operations twice: on the streams and on a separate line.
     own = {pid for (pid, _), line in lines.items() if line == "XLA Ops"}
     for event in events:
         about = event.get("args", {}) if event.get("ph") == "X" else {}

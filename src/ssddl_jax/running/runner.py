@@ -1,4 +1,4 @@
-"""`run` and `resume`: training, with a run directory that can be gone on with."""
+"""`run` and `resume`: training, with a resumable run directory."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ from ssddl_jax.simulation.build import Simulation
 
 
 class RunResult(NamedTuple):
-    """What a run leaves: also in its directory."""
+    """The result of a run; its directory holds the same."""
 
     summary: dict[str, Any]
     metrics: list[MetricsRow]
@@ -49,7 +49,7 @@ class RunResult(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Who is told of a run while it goes on."""
+    """Callbacks during a run: before the first round, after each round, and for notes."""
 
     start: Callable[[Simulation, int], None] = lambda simulation, done: None
     round: Callable[[MetricsRow], None] = lambda row: None
@@ -67,10 +67,11 @@ def run(
 ) -> RunResult:
     """Trains as the config says and writes the run directory.
 
-    `model`, `data`, `local`, `server` and `sharing`, if given, stand in for the config's (see
-    `build_simulation`); `sinks` take the metrics besides the config's; `profile` is a new folder
-    for a trace of up to three rounds and the seconds of their modules. Raises `ConfigError` before
-    anything is compiled or written; `Interrupted` where a signal ended it between two rounds.
+    `model`, `data`, `local`, `server` and `sharing`, if given, replace the config's (see
+    `build_simulation`); `sinks` are added to the config's; `profile` is a new folder for a trace of
+    up to three rounds and the seconds of their modules. Raises `ConfigError` before anything is
+    compiled or written; `Interrupted` if a signal stopped the run; `RunError` if it ended early
+    for another reason, such as a full disk.
     """
     config = absolute(config)
     if profile is not None:
@@ -82,7 +83,7 @@ def run(
         with _ends_well(directory):
             at = directory
             if _writes():
-                if config.out is not None:  # another process may have written meanwhile
+                if config.out is not None:  # another process may have written there meanwhile
                     check_output(directory, overwrite)
                 at = waiting(directory)
                 write_config(config, at / "config.toml", about_of(prepared))
@@ -98,12 +99,13 @@ def resume(
     sinks: Sequence[Sink] = (),
     **parts: Any,
 ) -> RunResult:
-    """Goes on with a run from its last good checkpoint, to the bits of an uninterrupted run.
+    """Continues a run from its last good checkpoint; the result has the same bits as an
+    uninterrupted run.
 
-    Without any checkpoint it starts at round 0; a finished run is only read. Parts that `run` was
-    given must be given again; code that the directory names is imported only if `trust` says so.
-    Raises `ConfigError` (a `CheckpointError` where no checkpoint can be used); `Interrupted` and
-    `RunError` as `run` does.
+    Without a checkpoint it starts at round 0; a finished run is only read. Parts that were passed
+    to `run` must be passed again; code that the directory names is imported only if `trust` is
+    true. Raises `ConfigError` (a `CheckpointError` if no checkpoint can be used), and `Interrupted`
+    and `RunError` like `run`.
     """
     directory = Path(user_path("directory", directory))
     config, about = read_config(directory)
@@ -117,52 +119,52 @@ def resume(
     prepared = prepare(config, parts, found_again(config, about, directory))
     sinks = [*load_sinks(config.sinks), *sinks]
     for line in differences(about, prepared.sources):
-        watch.warn(f"not where it began: {line}; the last bits of training may differ")
+        watch.warn(f"the environment has changed: {line}; the last bits of training may differ")
     with _ends_well(directory):
         checkpoint = newest(directory, recipe_of(prepared), _trees(prepared), watch.warn)
         done = checkpoint.done if checkpoint else 0
         if done > config.rounds:
-            raise ConfigError("rounds", config.rounds, f"{done} rounds are done already")
+            raise ConfigError("rounds", config.rounds, f"must be at least {done}, already done")
         if checkpoint is None:
             check_data(prepared.found, about, about_of(prepared))
         if _writes():
             set_aside(directory, done)
-            if checkpoint is None:  # all is computed here: say so
+            if checkpoint is None:  # everything is computed here, so record this environment
                 write_config(config, directory / "config.toml", about_of(prepared))
         before = checkpoint.resumed_from if checkpoint else []
         return _train(prepared, directory, checkpoint, sinks, watch, [*before, done])
 
 
 def about_of(prepared: Prepared) -> dict[str, Any]:
-    """What config.toml tells of a run besides its config, device and versions."""
+    """What config.toml records of a run in addition to its config, device and versions."""
     recipe = recipe_of(prepared)
     threads = {} if recipe["threads"] is None else {"threads": recipe["threads"]}
     sources = {"sources": prepared.sources} if prepared.sources else {}
-    told = {"data_sha256": recipe["data_sha256"], "given": prepared.given, **threads, **sources}
-    return {**told, "inputs": record(prepared.found, without=prepared.given)}
+    about = {"data_sha256": recipe["data_sha256"], "given": prepared.given, **threads, **sources}
+    return {**about, "inputs": record(prepared.found, without=prepared.given)}
 
 
 def same_parts(directory: Path, about: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts that a run is gone on with: those it was given, or `ConfigError`."""
+    """The given parts. Raises `ConfigError` if one that the run started with is missing."""
     missing = [name for name in about.get("given", []) if parts.get(name) is None]
     if missing:
-        remedy = f"the run had its {missing[0]} from Python; give it again: {missing[0]}=..."
+        remedy = f"the run's {missing[0]} was passed from Python; pass it again: {missing[0]}=..."
         raise ConfigError("directory", directory, remedy)
     return parts
 
 
 def check_data(config: Config, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuses other data than the run began with."""
+    """Refuses data that differ from those that the run started with."""
     if old.get("data_sha256") not in (None, new["data_sha256"]):
         remedy = (
-            "is not what the run began with: another SHA-256; put data, partition, participants "
-            "and seed back, or start a run of its own with another `out`"
+            "differs from the data that the run started with; restore data, partition, "
+            "participants and seed, or start a new run with another `out`"
         )
         raise ConfigError("data", config.data, remedy)
 
 
 def _trees(prepared: Prepared) -> Any:
-    """Shapes and dtypes of what a checkpoint holds."""
+    """The shapes and dtypes of a checkpoint's content."""
     like = jax.eval_shape(prepared.simulation.init)
     return like.params, like.server
 
@@ -175,7 +177,7 @@ def _finished(
     parts: dict[str, Any],
     trust: bool,
 ) -> RunResult:
-    """A finished run, read back; its parameters are None where they cannot be had any more."""
+    """A finished run, read from its directory; its parameters are None if no longer available."""
     rows = read_rows(directory)
     try:
         check_trust(vars(config), trust, parts)
@@ -198,10 +200,10 @@ def _output(config: Config, overwrite: bool) -> AbstractContextManager[Path]:
 
 @contextmanager
 def _ends_well(directory: Path) -> Iterator[None]:
-    """Around all that writes: one process at a time, and what ends it early says how to go on."""
-    with _told(directory), only_writer(directory) if _writes() else nullcontext():
+    """Around all that writes: one process at a time, and errors that say how to continue."""
+    with _resumable(directory), only_writer(directory) if _writes() else nullcontext():
         try:
-            with _told(directory):
+            with _resumable(directory):
                 yield
         finally:
             if _writes():
@@ -209,7 +211,8 @@ def _ends_well(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told(directory: Path) -> Iterator[None]:
+def _resumable(directory: Path) -> Iterator[None]:
+    """Turns interrupts and `OSError`s into errors that say how to continue."""
     try:
         yield
     except Interrupted:
@@ -220,7 +223,7 @@ def _told(directory: Path) -> Iterator[None]:
         raise
     except OSError as error:
         why = error.strerror or error
-        raise RunError(f"out = {directory}: {why}; mend that; {go_on(directory)}") from error
+        raise RunError(f"out = {directory}: {why}; fix that; {go_on(directory)}") from error
 
 
 def _train(
@@ -250,7 +253,7 @@ def _train(
         with Interrupts() as interrupts:
             try:
                 for row, state in rounds(loop, first, done):
-                    if _writes() and writer is None:  # the first round: the old run is replaced
+                    if _writes() and writer is None:  # after the first round, replace the old run
                         settle(directory)
                         writer = files()
                     metrics.append(row)

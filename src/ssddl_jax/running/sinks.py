@@ -1,7 +1,7 @@
-"""Where metrics go, round by round: the contract of a sink, and the sinks that the package has.
+"""Sinks, which receive metrics round by round: their contract, and the package's own sinks.
 
-A run writes JSONL and CSV always. `sinks = "tensorboard,yours:Sink"` adds others: a name of `SINKS`
-or any `module:attribute` that, called without arguments, gives a `Sink`.
+A run always writes JSONL and CSV. `sinks = "tensorboard,yours:Sink"` adds others: a name in `SINKS`
+or any `module:attribute` that returns a `Sink` when called without arguments.
 """
 
 import csv
@@ -23,30 +23,30 @@ MetricsRow = dict[str, Any]  # one line of metrics.jsonl
 
 
 class Sink(Protocol):
-    """Takes a run's metrics. Only the process that writes the run directory has sinks.
+    """Receives a run's metrics. Only the process that writes the run directory has sinks.
 
-    `start` comes once, before any round: `directory` exists, `rows` are the rounds that are done
-    already (of a resumed run; what a sink had of later rounds is void and comes again). `round`
-    comes after each round, with the row as in metrics.jsonl; it should be quick. `finish` comes
-    with the summary if the run ends well, `close` in any case if `start` came through. An exception
-    ends the run in one line that names the sink; the run can be gone on with.
+    `start` is called once, before any round: `directory` exists, and `rows` are the rounds already
+    done by a resumed run (discard any later rounds; they will come again). `round` is called after
+    each round with the row of metrics.jsonl, and should be quick. `finish` is called with the
+    summary if the run succeeds, and `close` in any case if `start` succeeded. An exception ends the
+    run in one line that names the sink; the run can be resumed.
     """
 
     def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
-        """Opens what the sink writes to."""
+        """Opens the sink's destination."""
 
     def round(self, row: MetricsRow) -> None:
-        """Takes one round."""
+        """Receives one round."""
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Takes the summary."""
+        """Receives the summary."""
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Releases all resources."""
 
 
 class JsonLines:
-    """metrics.jsonl: a line a round, whole after every round; knows the SHA-256 of its lines."""
+    """metrics.jsonl: a line per round, complete after every round; keeps the lines' SHA-256."""
 
     def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
         """Opens the file with the lines of the rounds that are done."""
@@ -73,7 +73,7 @@ class JsonLines:
 
 
 class Csv:
-    """metrics.csv: the same without the ids of the group."""
+    """metrics.csv: the same without the group's ids."""
 
     def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
         """Opens the file with the lines of the rounds that are done."""
@@ -102,7 +102,7 @@ class Csv:
 
 
 class TensorBoard:
-    """tensorboard/ in the run directory: every number of a row as a curve; an example of a sink."""
+    """tensorboard/ in the run directory: a curve for each number of a row; an example of a sink."""
 
     def __init__(self) -> None:
         try:
@@ -112,19 +112,19 @@ class TensorBoard:
             raise ConfigError("sinks", "tensorboard", remedy) from error
 
     def start(self, directory: Path, config: Config, rows: Sequence[MetricsRow]) -> None:
-        """Opens an event file; curves from a resumed run's first round on are drawn anew."""
+        """Opens an event file; a resumed run redraws its curves from its first round on."""
         self.writer = self.library.SummaryWriter(
             str(directory / "tensorboard"), purge_step=len(rows)
         )
 
     def round(self, row: MetricsRow) -> None:
-        """Adds a point to every curve that has a number in this round."""
+        """Adds a point to each curve that has a number in this round."""
         for key, value in row.items():
             if key != "round" and isinstance(value, int | float):
                 self.writer.add_scalar(key, float(value), row["round"])
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Adds the summary as a text."""
+        """Adds the summary as text."""
         self.writer.add_text("summary", json.dumps(summary, indent=2))
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class TensorBoard:
 
 
 class Guarded:
-    """A sink that is not the package's own: what it raises ends the run in one line naming it."""
+    """Wraps a sink of the user's: an exception ends the run in one line that names the sink."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -144,11 +144,11 @@ class Guarded:
         self._call("start", directory, config, rows)
 
     def round(self, row: MetricsRow) -> None:
-        """Hands on a copy of the row."""
+        """Passes on a copy of the row."""
         self._call("round", dict(row))
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Hands on a copy of the summary."""
+        """Passes on a copy of the summary."""
         self._call("finish", dict(summary))
 
     def close(self) -> None:
@@ -160,20 +160,20 @@ class Guarded:
             getattr(self.sink, method)(*arguments)
         except Exception as error:
             why = one_line(error, 300)
-            told = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {why}"
-            remedy = "mend it, or take it out of config.toml; the run is good, go on with"
-            raise RunError(f"sinks: {told}; {remedy}: {resume_command(self.directory)}") from error
+            what = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {why}"
+            remedy = "fix it or remove it from config.toml, then continue with"
+            raise RunError(f"sinks: {what}; {remedy}: {resume_command(self.directory)}") from error
 
 
 SINKS: dict[str, Callable[[], Sink]] = {"tensorboard": TensorBoard}
 
 
 def load_sinks(names: str | None) -> list[Sink]:
-    """The sinks that a config names, with commas between. Raises `ConfigError`."""
+    """The sinks that a config names, separated by commas. Raises `ConfigError`."""
     found: list[Sink] = []
     for name in (part.strip() for part in names.split(",")) if names else ():
         if name not in SINKS and ":" not in name:
-            remedy = f"must be {', '.join(SINKS)} or module:attribute, with commas between several"
+            remedy = f"must be {', '.join(SINKS)} or module:attribute, separated by commas"
             raise ConfigError("sinks", repr(names), remedy)
         maker = SINKS[name] if name in SINKS else load_attribute("sinks", name)
         try:
@@ -181,7 +181,7 @@ def load_sinks(names: str | None) -> list[Sink]:
         except ConfigError:
             raise
         except Exception as error:
-            remedy = f"cannot be made: {type(error).__name__}: {error}"
+            remedy = f"cannot be created: {type(error).__name__}: {error}"
             raise ConfigError("sinks", name, remedy) from error
         missing = [
             part
@@ -189,7 +189,7 @@ def load_sinks(names: str | None) -> list[Sink]:
             if not callable(getattr(sink, part, None))
         ]
         if missing:
-            raise ConfigError("sinks", name, f"gives no sink: it lacks {', '.join(missing)}")
+            raise ConfigError("sinks", name, f"is not a sink: it lacks {', '.join(missing)}")
         found.append(sink)
     return found
 
@@ -197,7 +197,7 @@ def load_sinks(names: str | None) -> list[Sink]:
 def _reopened(
     path: Path, write: Callable[[IO[str], MetricsRow], None], rows: Sequence[MetricsRow]
 ) -> IO[str]:
-    """The file with these rows and no others, open for more; the old one is kept until then."""
+    """The file with exactly these rows, open for more; the old one is kept until it is replaced."""
     with beside(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         for row in rows:
             write(file, row)

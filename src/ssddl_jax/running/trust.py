@@ -1,7 +1,7 @@
-"""Code that a run directory names: nothing of it is imported unless the user says so.
+"""Code that a run directory names: it is not imported unless the user trusts it.
 
-Run directories are passed on, and `prg = "module:attribute"` in a `config.toml` would run a
-stranger's file. Free of JAX; finds modules without importing anything.
+People share run directories, and `prg = "module:attribute"` in a `config.toml` would run a
+stranger's file. Imports no JAX, and finds modules without importing anything.
 """
 
 import shlex
@@ -15,7 +15,7 @@ from typing import Any
 
 from ssddl_jax.common.errors import ConfigError
 
-# Fields that may name code, and the argument that stands in for each.
+# Fields that may name code, and the Python argument that replaces each.
 _FIELDS = {
     "model": "model",
     "prg": None,
@@ -26,7 +26,7 @@ _FIELDS = {
 
 
 def named_code(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Fields of a config that name code of the user's own, with the first such name."""
+    """The fields of a config that name a user's code, with the first such name of each."""
     found = {}
     for field in _FIELDS:
         names = str(fields.get(field) or "").split(",")
@@ -39,7 +39,7 @@ def named_code(fields: Mapping[str, Any]) -> dict[str, str]:
 def check_trust(fields: Mapping[str, Any], trust: bool, parts: Mapping[str, Any]) -> None:
     """Refuses a run directory's config that names code, unless it is trusted or the part is given.
 
-    Raises `ConfigError`, naming module and file.
+    Raises `ConfigError` naming the module and the file.
     """
     if trust:
         return
@@ -51,20 +51,20 @@ def check_trust(fields: Mapping[str, Any], trust: bool, parts: Mapping[str, Any]
 
 
 def needs_trust(directory: Path) -> bool:
-    """Whether `resume` and `verify` of this run directory import code that it names."""
+    """Whether `resume` and `verify` of this run directory would import code that it names."""
     with suppress(OSError, ValueError):
         return bool(named_code(tomllib.loads((directory / "config.toml").read_text("utf-8-sig"))))
     return False
 
 
 def resume_command(directory: Path) -> str:
-    """The command that goes on with a run, as a shell takes it."""
+    """The command that continues a run, quoted for a shell."""
     trust = " --trust" if needs_trust(directory) else ""
     return f"ssddl resume {shlex.quote(str(directory))}{trust}"
 
 
 def _whereabouts(name: str) -> str:
-    """Module and file of `module:attribute`; what is on the way to a submodule is not imported."""
+    """The module and file of `module:attribute`, found without importing parent packages."""
     module = name.partition(":")[0]
     top, *inner = module.split(".")
     with suppress(Exception):  # a path hook may do anything
@@ -73,4 +73,4 @@ def _whereabouts(name: str) -> str:
             folders = spec.submodule_search_locations
             file = Path(*([next(iter(folders)), *inner] if folders else [str(spec.origin)]))
             return f"module {module} from {file}"
-    return f"module {module}, which is not found here"
+    return f"module {module}, which was not found"

@@ -1,4 +1,4 @@
-"""`verify`: a finished run replayed from its config, and compared hash by hash."""
+"""`verify`: replays a finished run from its config and compares hash by hash."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ssddl_jax.running.metrics import summarise
 from ssddl_jax.running.runner import same_parts
 from ssddl_jax.running.trust import check_trust, resume_command
 
-# What a replay cannot know: how long it took then, where, and what interrupted it.
+# What a replay cannot reproduce: the time that the run took, its device and its interruptions.
 _NOT_COMPARED = ("seconds",)  # and optional metrics whose record says so
 _OF_ITS_TIME = (
     "compilations",
@@ -31,13 +31,13 @@ _OF_ITS_TIME = (
 
 
 class VerifyResult(NamedTuple):
-    """What a replay found."""
+    """The result of a replay."""
 
     equal: bool
     rounds: int  # replayed
-    first_difference: str | None  # where the replay and the record part
+    first_difference: str | None  # where the replay first differs from the record
     may_explain: list[str]  # differences of version, device and data
-    run_sha256: str | None  # of the replay; None if it was not run to its end
+    run_sha256: str | None  # of the replay; None if it stopped early
     recorded_sha256: str
 
 
@@ -50,15 +50,15 @@ def verify(
 ) -> VerifyResult:
     """Replays a finished run; writes nothing. Stops at the first round that differs.
 
-    Parts that `run` was given must be given again; code that the directory names is imported only
-    if `trust` says so. Raises `ConfigError` where there is no finished
-    run to verify.
+    Parts that were passed to `run` must be passed again; code that the directory names is imported
+    only if `trust` is true. Raises `ConfigError` if there is no finished run to verify.
     """
     directory = Path(user_path("directory", directory))
     config, about = read_config(directory)
     summary = read_summary(directory, config)
     if summary is None:
-        raise ConfigError("directory", directory, f"is not finished: {resume_command(directory)}")
+        remedy = f"is not finished; finish it with: {resume_command(directory)}"
+        raise ConfigError("directory", directory, remedy)
     recorded = read_rows(directory)
     if len(recorded) != config.rounds:
         remedy = f"metrics.jsonl has {len(recorded)} rounds, the config {config.rounds}"
@@ -78,8 +78,8 @@ def verify(
     for row, state in rounds(loop, first, 0):  # noqa: B007
         on_round(row)
         old = recorded[row["round"]]
-        passed_over = (*_NOT_COMPARED, *silent)
-        differing = [n for n in row if n not in passed_over and old.get(n) != row[n]]
+        ignored = (*_NOT_COMPARED, *silent)
+        differing = [n for n in row if n not in ignored and old.get(n) != row[n]]
         rows.append(row)
         if differing:
             where = f"round {row['round']}: {', '.join(differing)}"

@@ -108,7 +108,7 @@ def _arrays(
         "dropout_rule": np.str_(config.rule_in_force.name),
         "ring_bits": np.int32(config.ring_bits),
         "threshold": np.int32(plan.threshold),
-        "least_summed": np.int32(plan.standing.least_summed),
+        "least_summed": np.int32(plan.guarantees.least_summed),
     }
 
 

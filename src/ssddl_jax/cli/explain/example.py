@@ -1,6 +1,6 @@
-"""The round that `explain` shows: a group of three, played for real, and its shares.
+"""The round that `explain` shows: a real round of a group of three, and its shares.
 
-Shares, which a round never keeps, are computed again by the reference, from the chain state.
+A round keeps no shares, so the reference recomputes them from the chain state.
 """
 
 from dataclasses import replace
@@ -28,12 +28,12 @@ _LABEL = 24
 
 
 class Shown(NamedTuple):
-    """A round of three, and which of its columns are printed."""
+    """A round of three members, and the columns to print."""
 
     config: Config  # the user's
     own: Plan  # of the user's round
-    round: Arrays  # as `transcript` gives it; plain: what there is of it
-    columns: list[int]  # coordinates, and last the weight word's place
+    round: Arrays  # as from `transcript`; protocol plain has only some of the keys
+    columns: list[int]  # coordinates, then the position of the weight word
     prg: PRG
 
     @property
@@ -50,12 +50,12 @@ class Shown(NamedTuple):
         return to_values([int(word) for word in message], self.config.ring_bits)
 
     def row(self, label: str, values: Any) -> str:
-        """A line of numbers under the columns: one for each, or fewer."""
+        """A line of numbers, at most one for each column."""
         width = 16 if self.config.ring_bits == 32 else 21
         return f"    {label:<{_LABEL}}" + "".join(f"{value:>{width}}" for value in values)
 
     def floats(self, label: str, values: Any) -> str:
-        """A line of float32 coordinates, to the bit."""
+        """A line of float32 coordinates, with all their digits."""
         return self.row(label, [f"{float(values[c]):.9g}" for c in self.columns[:-1]])
 
     def message(self, label: str, message: Any) -> str:
@@ -65,7 +65,7 @@ class Shown(NamedTuple):
 
 
 def play(config: Config) -> Shown:
-    """Plays round 0 of a config with a group of three. Raises `ConfigError` as `run` would."""
+    """Runs round 0 of a config with a group of three. Raises `ConfigError` as `run` would."""
     data = load_data(config)
     own = build_simulation(config, None, data).plan
     small = of_three(config, own)
@@ -75,8 +75,8 @@ def play(config: Config) -> Shown:
 
 
 def of_three(config: Config, own: Plan) -> Config:
-    """The config of the round that is shown: three members of the same population, none vanishing,
-    every share computed, and the user's own encoding.
+    """The config of the round that is shown: three members of the same population, no dropouts,
+    every share computed, and the user's encoding.
     """
     return replace(
         config,
@@ -121,13 +121,13 @@ def _plain(config: Config, data: Data) -> Arrays:
     }
 
 
-# Shares, computed again
+# Shares, recomputed
 
 
 def words_at(
     prg: PRG, key: list[int], nonce: tuple[int, int, int], count: int, places: list[int]
 ) -> list[int]:
-    """Words at some places of a lane-major message of `count` words: no more is computed."""
+    """Words at some places of a lane-major message of `count` words; computes no others."""
     blocks = -(-count // 16)
     counters = [place % blocks for place in places]
     if prg.name in PRGS:
@@ -154,7 +154,7 @@ def pair_share(shown: Shown, dealer: int, holder: int) -> list[int]:
 
 
 def coefficient(shown: Shown, dealer: int) -> int:
-    """c_1 of word 0 of the dealer's polynomial: 31 bits, drawn again where that is p."""
+    """c_1 of word 0 of the dealer's polynomial: 31 bits, redrawn if they are p."""
     chain = [int(word) for word in shown.round["chain"]]
     key = reference.derive_key(chain, 0, shown.id(dealer), 1, b"SHAM")
     drawn, again = reference.PRIME, 0

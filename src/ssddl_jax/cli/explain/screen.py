@@ -1,7 +1,7 @@
-"""`ssddl run --explain`: the protocol taught in one screen, with the numbers of a real round.
+"""`ssddl run --explain`: explains the protocol on one screen, with the numbers of a real round.
 
-Round 0 of the user's own config is run with a group of three. What it computed is shown module by
-module (`cli/explain/example.py` plays it).
+It runs round 0 of the user's config with a group of three (`cli/explain/example.py`) and shows what
+each module computed.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ Lines = list[str]
 
 
 def explain(config: Config) -> str:
-    """Each module once: its equation, shapes and real numbers; about a screen of plain text.
+    """The equation, shapes and real numbers of each module; about a screen of plain text.
 
     Raises `ConfigError` for a config that `run` would refuse. Writes nothing.
     """
@@ -41,18 +41,18 @@ def explain(config: Config) -> str:
 def _title(shown: Shown) -> Lines:
     config, own = shown.config, shown.own
     plain = not config.sums_securely
-    words = f"{own.width:,} words a message"
+    words = f"{own.width:,} words per message"
     graph = f"k = {own.neighbours:,} neighbours"
-    last = "" if plain else " and, last, the weight word"
+    last = "" if plain else ", then the weight word"
     names = ", ".join(str(c) for c in shown.columns[:-1])
     return [
-        f"The protocol in one screen: round 0 of your run, with a group of {MEMBERS} participants",
+        f"The protocol on one screen: round 0 of your run, with a group of {MEMBERS} participants",
         f"  yours: N = {own.participants:,} participants, groups of n = {own.size:,}"
         + ("" if plain else f", {graph}"),
         f"         d = {own.dimension:,} parameters ({config.model}); "
         + ("no shares" if plain else f"D = d + 1, {words}"),
         f"  here:  n = {MEMBERS}" + ("" if plain else f", k = {MEMBERS - 1}") + "; the same "
-        "population, data, model and encoding. What is yours: in [].",
+        "population, data, model and encoding. [] shows your sizes.",
         f"  Columns: coordinates {names} of d{last}.",
         "",
     ]
@@ -78,7 +78,7 @@ def _select_group(shown: Shown) -> Lines:
     ids = ", ".join(str(shown.id(slot)) for slot in range(MEMBERS))
     how = "uniformly" if shown.config.selection == "random" else "in rotation"
     return [
-        f"2 SelectGroup  n of N, {how}, by the order of N public ChaCha20 words",
+        f"2 SelectGroup  n of N, {how}, in the order of N public ChaCha20 words",
         f"    group i32[{MEMBERS}] [i32[{shown.own.size}]]   participants {ids}",
     ]
 
@@ -140,7 +140,7 @@ def _shamir_shares(shown: Shown) -> Lines:
         "4 ParaShare    f_i(x) = x_i + c_1 x + ... + c_{t-1} x^(t-1)  mod p = 2^31 - 1, by word",
         f"    t = 2 of {MEMBERS} here [t = {own.threshold} of {own.size}]; "
         f"c_l = {shown.prg.name}(first8(ChaCha20(S_0, i, l, SHAM)))",
-        "    the dealer in slot i sends f_i(j + 1) to the member in slot j; of word 0:",
+        "    the dealer in slot i sends f_i(j + 1) to the member in slot j; for word 0:",
     ]
     for i in alive:
         secret, slope = lift(shown.values(played["encoded"][i])[0], 2**32), coefficient(shown, i)
@@ -156,7 +156,7 @@ def _shamir_shares(shown: Shown) -> Lines:
         "    every member adds up what it holds and uploads it:  a_j = sum_i f_i(j + 1)  mod p",
         f"    uploads a u32[{MEMBERS}, {own.width}] [u32[{own.size}, {own.width}]]",
         *(shown.message(f"a_{shown.id(s)}", played["uploads"][s]) for s in alive),
-        shown.row(f"f(0) by points {chosen[0]}, {chosen[1]}", total),
+        shown.row(f"f(0) from points {chosen[0]}, {chosen[1]}", total),
     ]
 
 
@@ -199,10 +199,10 @@ def _aggregate(shown: Shown) -> Lines:
     what = "f(0)" if config.rule_in_force.field else "sum a_i"
     return [
         f"5 ParaUpdate   A = {what} = sum x_i  mod 2^{config.ring_bits};  "
-        f"mean = signed(A) / 2^{f} / W,  W its weight word",
+        f"mean = signed(A) / 2^{f} / W,  W = A's weight word",
         shown.row("A", [total[c] for c in shown.columns]),
         shown.row("sum x_i", [summed[c] for c in shown.columns]),
-        f"    {verdict} in all {len(total):,} columns, and W = {total[-1]}: only the sum is left",
+        f"    {verdict} in all {len(total):,} columns, and W = {total[-1]}: only the sum remains",
         shown.floats("mean", np.asarray(mean, np.float32)),
     ]
 
@@ -210,9 +210,9 @@ def _aggregate(shown: Shown) -> Lines:
 def _void(shown: Shown) -> Lines:
     lost = MEMBERS - len(shown.alive)
     return [
-        f"4 ParaShare    void: {lost} of {MEMBERS} updates are not finite, so too few share;",
-        "    lower learning_rate to see the rest",
-        "5 ParaUpdate   of a void round: parameters and optimizer stay, the chain advances",
+        f"4 ParaShare    void: {lost} of {MEMBERS} updates are not finite; too few members share;",
+        "    use a lower learning_rate to see the rest",
+        "5 ParaUpdate   void: parameters and optimizer do not change, the chain advances",
     ]
 
 
@@ -220,17 +220,17 @@ def _who_sees(shown: Shown) -> Lines:
     config, own = shown.config, shown.own
     moved = traffic(config, own, members=own.size, alive=own.size, attempt=0)
     bytes_ = f"{moved.up // own.size:,} bytes up, {moved.down // own.size:,} down"
-    costs = f"  Yours, a member and round: {bytes_}."
+    costs = f"  Your run costs a member {bytes_} per round."
     if not config.sums_securely:
-        return ["The server sees every update u_i, clipped; nothing is hidden from it.", costs]
+        return ["The server sees every clipped update u_i; nothing is hidden from it.", costs]
     lines = [
-        "The server sees: params, every a_i (uniform words, but for their sum), A, who vanished.",
-        "  Not: any u_i, x_i or share. Yours stays private with "
-        f"{own.max_colluders:,} of {own.size:,} members on its side.",
+        "The server sees: params, every a_i (uniform except for their sum), A, who vanished.",
+        "  It does not see any u_i, x_i or share. In your run, up to "
+        f"{own.max_colluders:,} of {own.size:,} members may collude with it.",
         costs,
     ]
     if config.engine == "ideal":
         lines.append(
-            "  Your engine, ideal, draws the uploads from this same distribution: no pair shares."
+            "  Your engine, ideal, draws the uploads from the same distribution: no pair shares."
         )
-    return [*lines, f"  A member vanishes after sharing: {config.rule_in_force.explained}"]
+    return [*lines, f"  If a member vanishes after sharing: {config.rule_in_force.explained}"]

@@ -1,10 +1,11 @@
-"""Which rounds of a configuration stand, and how many members may collude in every one of them.
+"""What a configuration guarantees: which rounds are valid, and how many members may collude.
 
 A round is void, and nothing of it is opened, if its sum would hold too few updates; members that
-are excluded before they share count as gone. Server and colluders learn the honest members' sum and
-nothing else in every round that stands if two honest updates are in it, if the colluders are fewer
-than the shares that open a secret, and if the honest survivors of a sparse graph are connected by
-masks that nobody opens. Free of JAX: `plan`, the round, the forecast and the report ask here.
+are excluded before they share count as vanished. In every valid round, the server and the colluders
+learn the sum of the honest members' updates and nothing else, provided that the sum holds at least
+two honest updates, that there are fewer colluders than shares that open a secret, and that in a
+sparse graph the honest survivors are connected by masks that nobody opens. Imports no JAX; `plan`,
+the round, the forecast and the report use it.
 """
 
 from dataclasses import dataclass
@@ -18,39 +19,39 @@ from ssddl_jax.planning import graph_search
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The sharing graph of a config, when its rounds are void, and how many may collude."""
+class Guarantees:
+    """The sharing graph of a config, when its rounds are void, and how many members may collude."""
 
     neighbours: int  # k; n - 1 if complete
     threshold: int  # t
     least_alive: int  # uploads without which a round is void
-    least_summed: int  # updates without which it is void: in the sum, so who shares, too
-    max_colluders: int  # with the server, in every round that stands
-    attempts: int  # of a round, at most
-    log2_failure: float  # of the chance, for the whole run, that the last but one does not hold
+    least_summed: int  # a round with fewer updates in the sum, or fewer members sharing, is void
+    max_colluders: int  # members that may collude with the server, in every valid round
+    attempts: int  # most attempts of a round
+    log2_failure: float  # bound on log2 of the probability that `max_colluders` fails in the run
 
     @property
     def failure(self) -> float:
-        """The chance, at most, that in some attempt of the run so many colluders, fixed before the
-        graphs are drawn, learn more. Above 0 on sparse graphs only.
+        """An upper bound on the probability that, in some attempt of the run, `max_colluders`
+        colluders, fixed before the graphs are drawn, learn more. Above 0 on sparse graphs only.
         """
         return 2.0 ** max(self.log2_failure, -1074.0) if self.log2_failure > -inf else 0.0
 
     def odds(self, rounds: int) -> str:
-        """`failure` in words, rounded up."""
+        """`failure` as text, rounded up."""
         tries = f", up to {self.attempts} attempts each" if self.attempts > 1 else ""
         power = floor(-10 * self.log2_failure) / 10
         return f"at most 2^-{power:.1f} for the run of {rounds:,} rounds{tries} (union bound)"
 
 
-def standing_of(config: Config) -> Standing:
-    """Raises `ConfigError` for a graph or a threshold that cannot be."""
+def guarantees_of(config: Config) -> Guarantees:
+    """The guarantees of a config. Raises `ConfigError` for an impossible graph or threshold."""
     rule, size = config.rule_in_force, config.group
     neighbours, threshold = _graph(config)
     sparse = neighbours < size - 1
     if not config.sums_securely:
         least = fewest_survivors(config) if protocol_of(config).quorum else 1
-        return Standing(neighbours, threshold, least, least, 0, 1, -inf)
+        return Guarantees(neighbours, threshold, least, least, 0, 1, -inf)
     least = max(3, rule.least(size, fewest_survivors(config), sparse))
     if rule.needs_threshold:
         least = max(least, threshold)
@@ -59,7 +60,7 @@ def standing_of(config: Config) -> Standing:
     if sparse:
         most, chance = _connected(config, neighbours, most)
     tries = config.rounds * rule.attempts
-    return Standing(
+    return Guarantees(
         neighbours=neighbours,
         threshold=threshold,
         least_alive=threshold if rule.holds_sharers else least,
@@ -71,14 +72,14 @@ def standing_of(config: Config) -> Standing:
 
 
 def fewest_survivors(config: Config) -> int:
-    """Survivors, if as many vanish as max_dropout allows; at least three."""
+    """Members that survive if as many vanish as max_dropout allows; at least three."""
     return max(3, config.group - floor(Fraction(repr(config.max_dropout)) * config.group))
 
 
 def _graph(config: Config) -> tuple[int, int]:
-    """(k, t). On secagg's complete graph the automatic t is the most that max_dropout leaves to
-    answer: any feasible t recovers from that many dropouts, and min(t - 1, max(3, t) - 2), how many
-    may collude, grows with t; so none withstands more. A smaller one, given by hand, costs less.
+    """(k, t). On secagg's complete graph the automatic t is the number of members that max_dropout
+    leaves: any feasible t recovers from that many dropouts, and the number of colluders that it
+    tolerates, min(t - 1, max(3, t) - 2), grows with t. A smaller t, given by hand, costs less.
     """
     rule, size = config.rule_in_force, config.group
     rates = repr(config.max_corrupt), repr(config.max_dropout)
@@ -110,11 +111,11 @@ def _graph(config: Config) -> tuple[int, int]:
 
 
 def _connected(config: Config, neighbours: int, most: int) -> tuple[int, float]:
-    """(how many of `most` a sparse graph withstands, log2 of the chance in one attempt that they
-    cut it): max_corrupt of the group, or fewer if the graph is too thin.
+    """(how many of `most` colluders a sparse graph tolerates, log2 of the probability that they cut
+    it in one attempt): max_corrupt of the group, or fewer if the graph is too sparse.
     """
     if max(config.max_corrupt, config.max_dropout) >= 1:
-        return 0, -inf  # nobody honest need be left
+        return 0, -inf  # perhaps no honest member is left
     rates = repr(config.max_corrupt), repr(config.max_dropout)
     held = graph_search.max_colluders(config.group, neighbours, *rates, config.sigma)
     most = min(most, held)
