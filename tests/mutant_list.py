@@ -1015,8 +1015,8 @@ FILES = (
     _mutant(
         "a-folder-that-exists-is-overwritten",
         "files",
-        'if not overwrite:\n            raise ConfigError("out"',
-        'if overwrite:\n            raise ConfigError("out"',
+        'if not overwrite:\n            remedy = "exists already',
+        'if overwrite:\n            remedy = "exists already',
         "test_outputs.py::test_what_is_refused",
     ),
     _mutant(

@@ -99,7 +99,7 @@ class Progress:
         if config.sums_securely:
             sharing = sharing_words(config, plan)
         self.console.print(
-            f"{plan.participants:,} participants, {plan.size:,} a round, "
+            f"{plan.participants:,} participants, {plan.size:,} per round, "
             f"{plan.dimension:,} parameters ({printable(simulation.model.name)}); {sharing}",
             highlight=False,
             soft_wrap=True,
@@ -160,7 +160,7 @@ def print_summary(config: Config, result: "RunResult") -> None:
         table.add_row("aggregate equals the sum of updates", exact)
         least, most = (pick(row["alive"] for row in result.metrics) for pick in (min, max))
         each = f"{most}" if least == most else f"{least} to {most}"
-        table.add_row("the server saw", f"{each} masked uploads a round, and their sum")
+        table.add_row("the server saw", f"{each} masked uploads per round, and their sum")
         colluders = f"up to {summary['max_colluders']} with the server"
         table.add_row("colluding members tolerated", colluders)
         error = f"at most {summary['error_bound']:.2g} per coordinate"

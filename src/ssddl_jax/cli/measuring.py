@@ -60,7 +60,7 @@ def bench(arguments: list[str]) -> int:
         ).print_help()
         return 0
     if not arguments or arguments[0] not in BENCHES:
-        raise ConfigError("bench", arguments[0] if arguments else "", "must be share or round")
+        raise ConfigError("bench", arguments[0] if arguments else None, "must be share or round")
     return BENCHES[arguments[0]](arguments[1:])
 
 

@@ -31,12 +31,16 @@ class Parser(argparse.ArgumentParser):
     """argparse with one-line errors that suggest the nearest flag."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("usage", "%(prog)s [options]")  # argparse's own would list every flag
         kwargs.setdefault("allow_abbrev", False)
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raises `ConfigError`, which becomes one line and exit status 2."""
+        message = message.removeprefix("argument ").replace(
+            ": expected one argument", " needs a value"
+        )
         raise ConfigError(self.prog, None, f"{message}; see {self.prog} --help")
 
 

@@ -23,8 +23,8 @@ def print_plan(report: dict[str, Any]) -> None:
 def _sharing(report: dict[str, Any]) -> Lines:
     size, neighbours = report["group_size"], report["neighbours"]
     rows = [
-        ("participants, per round", f"{report['participants']:,}, {size:,}"),
-        ("model, parameters", f"{report['model']}, {report['parameters']:,}"),
+        ("participants", f"{report['participants']:,}, {size:,} per round"),
+        ("model", f"{report['model']}, {report['parameters']:,} parameters"),
     ]
     protocol = PROTOCOLS[report["protocol"]]
     if not protocol.secure:
@@ -37,7 +37,7 @@ def _sharing(report: dict[str, Any]) -> Lines:
     failure = report["max_colluders_failure"]
     return [
         *rows,
-        ("colluding members tolerated, with the server", f"{report['max_colluders']:,}"),
+        ("colluding members tolerated", f"up to {report['max_colluders']:,} with the server"),
         *([("  except with probability, per run", f"{failure:.1e}")] if failure else []),
         ("uploads needed", f"{report['least_alive']:,} of {size:,}"),
     ]
@@ -78,7 +78,7 @@ def _bytes(report: dict[str, Any]) -> Lines:
 
 
 def _cost(report: dict[str, Any]) -> Lines:
-    rows = [("memory, about", f"{report['memory_mb']:,.0f} MB")]
+    rows = [("memory", f"about {report['memory_mb']:,.0f} MB")]
     for device, held in report["memory_by_device"].items():
         rows.append((f"  on {device}", f"{held:,.0f} MB"))
     seconds = report["seconds_per_round"]

@@ -91,7 +91,8 @@ def _trust_flag(parser: Parser) -> None:
 
 
 def _parser(command: str, description: str) -> Parser:
-    parser = Parser(prog=f"ssddl {command}", description=description)
+    usage = f"ssddl {command} DIR [options]"
+    parser = Parser(prog=f"ssddl {command}", usage=usage, description=description)
     parser.add_argument("directory", metavar="DIR", help="a run directory")
     json_flag(parser)
     return parser

@@ -87,6 +87,7 @@ def transcript(arguments: list[str]) -> int:
     """`ssddl transcript`."""
     parser = Parser(
         prog="ssddl transcript",
+        usage="ssddl transcript --out FILE.npz [options]",
         description="Writes all messages of one round, as only the simulator sees them, to an "
         ".npz file.",
     )

@@ -67,7 +67,8 @@ def check_output(directory: Path, overwrite: bool, kind: str = "run") -> None:
             remedy = "is not empty, and no ssddl command made it; name another folder"
             raise ConfigError("out", directory, remedy)
         if not overwrite:
-            raise ConfigError("out", directory, "exists already; choose another, or --overwrite")
+            remedy = "exists already; choose another, or use --overwrite"
+            raise ConfigError("out", directory, remedy)
         if was != kind:
             for path in _ours(directory, kind):  # the other command does not write such names
                 remedy = f"{path} would be replaced, and no ssddl command made it; move it away"

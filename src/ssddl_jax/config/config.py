@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ssddl_jax.common.errors import ConfigError, written
 from ssddl_jax.common.paths import user_path
 from ssddl_jax.config import metrics, protocols, sources
-from ssddl_jax.config.kinds import accepts, describe
+from ssddl_jax.config.kinds import accepts, alternatives, choice_of, describe
 from ssddl_jax.config.rules import CHOICE_WORDS, CHOICES, RULES, THRESHOLDS, Rule
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
     if name in PATHS and isinstance(value, str | os.PathLike):
         value = _path(name, value)
     if not accepts(value, kind):
-        choices = [c for c in describe(kind).split(", ") if isinstance(value, str)]
-        near = difflib.get_close_matches(str(value), choices, n=1) if choices else []
+        choices = [str(choice) for part in alternatives(kind) for choice in choice_of(part)]
+        near = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ConfigError(name, written(value), f"must be {describe(kind)}{hint}")
     try:

@@ -42,11 +42,11 @@ def _is(value: Any, part: Any) -> bool:
 
 def describe(kind: Any) -> str:
     """What a field of this type accepts, in words."""
-    if typing.get_origin(kind) is Literal:
-        return ", ".join(str(choice) for choice in typing.get_args(kind))
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return " or ".join(describe(part) for part in typing.get_args(kind))
-    return _WORDS.get(kind, "nothing")
+    words = [
+        str(choice[0]) if (choice := choice_of(part)) else _WORDS.get(part, "nothing")
+        for part in alternatives(kind)
+    ]
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def placeholder(kind: Any) -> str:

@@ -32,7 +32,7 @@ def _collusion(config: Config, plan: Plan) -> str:
     )
     if plan.neighbours >= size - 1:
         opens = f": {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
-        return f"The server with at most {most} of the {size} members {learns}{opens}."
+        return f"The server together with at most {most} of the {size} members {learns}{opens}."
     partners = f"k = {plan.neighbours} random others"
     graph = f"In every attempt, each of the {size} members shares with {partners}"
     if config.graph == "auto":
@@ -56,7 +56,7 @@ def _collusion(config: Config, plan: Plan) -> str:
         )
     opens = f"; {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
     return (
-        f"{graph} ({setting}). The server with at most {most} members{fixed} {learns}, "
+        f"{graph} ({setting}). The server together with at most {most} members{fixed} {learns}, "
         f"{odds}{opens}."
     )
 

@@ -50,7 +50,8 @@ def read_config(directory: Path) -> tuple[Config, dict[str, Any]]:
     completed(directory)
     path = directory / "config.toml"
     if not directory.is_dir() or not path.exists():
-        raise ConfigError("directory", directory, "is not a run directory: it has no config.toml")
+        remedy = "is not a run directory, as it has no config.toml; name the directory of a run"
+        raise ConfigError("directory", directory, remedy)
     config = Config(**read_toml(path))
     check_run(directory)
     environment = read_table(path).get("environment", {})
