@@ -752,7 +752,7 @@ PLANNING = (
     _mutant(
         "the-forecast-knows-no-retry",
         "planning",
-        "return Outcome(lost, int(lost > 0 and rule.attempts > 1), 0, void)",
+        "return Outcome(lost, int(lost > 0 and rule.retries), 0, void)",
         "return Outcome(lost, 0, 0, void)",
         "test_plan.py::test_bytes_by_hand",
     ),

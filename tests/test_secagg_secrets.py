@@ -23,7 +23,7 @@ from secagg_cases import (
     sum_of,
 )
 from ssddl_jax import reference
-from ssddl_jax.core.sharing.partners import attempt_ring
+from ssddl_jax.core.sharing.partners import attempt_graph
 from ssddl_jax.core.sharing.secagg import interpolate, open_shares, recover, secrets_of, unmasked
 from ssddl_jax.reference.secagg import MASK_KEY, SELF_MASK, elements
 
@@ -107,7 +107,7 @@ def unmasking(case):
     def unmask(attempt, shares, summed):
         given = open_shares(case.scheme, attempt)
         found = recover(case.scheme, attempt)._replace(secret=interpolate(given.points, shares))
-        graph, keys = attempt_ring(case.scheme, attempt), secrets_of(attempt, MASK_KEY)
+        graph, keys = attempt_graph(case.scheme, attempt), secrets_of(attempt, MASK_KEY)
         return unmasked(case.scheme, attempt, graph, found, keys, summed)
 
     return jax.jit(unmask)

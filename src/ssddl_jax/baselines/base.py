@@ -40,12 +40,12 @@ class Rival(NamedTuple):
     """A protocol's own round.
 
     `step(state, data) -> (state, info)` is one round, pure and jittable: fixed shapes, no host
-    calls, no 64-bit types. `memory(params)` is what `State.server` holds before round 0.
+    calls, no 64-bit types. `server_state(params)` is what `State.server` holds before round 0.
     `evaluated_models(state)` gives the models [m, ...] whose mean test accuracy is reported.
     """
 
     step: Callable[[State, Data], tuple[State, Info]]
-    memory: Callable[[Params], Any] = lambda params: ()
+    server_state: Callable[[Params], Any] = lambda params: ()
     evaluated_models: Callable[[State], Params] = the_model
 
 
@@ -55,10 +55,10 @@ def is_finite(params: Params) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
-def after_round(state: State, params: Params, memory: Any) -> State:
+def after_round(state: State, params: Params, carried: Any) -> State:
     """The state after a round; the chain always advances."""
     chain = randomness.next_chain(state.chain)
-    return State(params, memory, chain, state.public, state.round + jnp.uint32(1))
+    return State(params, carried, chain, state.public, state.round + jnp.uint32(1))
 
 
 def info_of(

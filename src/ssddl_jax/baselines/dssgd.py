@@ -106,7 +106,7 @@ def dssgd(parts: Parts) -> Rival:
         info = info_of(state, after, group, *visits, excludes=not private)
         return after_round(state, after, carry.memory), info
 
-    def memory(params: Params) -> OwnModels:
+    def server_state(params: Params) -> OwnModels:
         weights = ravel_pytree(params)[0]
         holders = recipe.participants if config.dssgd_theta_d < 1 else 0
         return OwnModels(
@@ -114,7 +114,7 @@ def dssgd(parts: Parts) -> Rival:
             local=jnp.broadcast_to(weights[None], (holders, weights.shape[0])),
         )
 
-    return Rival(step, memory)
+    return Rival(step, server_state)
 
 
 def lag_of(state: State, each: Visit) -> Int32[Array, ""]:

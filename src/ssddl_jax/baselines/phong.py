@@ -54,10 +54,10 @@ def phong(parts: Parts) -> Rival:
         info = info_of(state, after, group, *visits)
         return after_round(state, after, held), info
 
-    def memory(params: Params) -> UInt32[Array, " 2d"]:
+    def server_state(params: Params) -> UInt32[Array, " 2d"]:
         return first_words(ravel_pytree(params)[0], encoding)
 
-    return Rival(step, memory)
+    return Rival(step, server_state)
 
 
 def message(change: Vector, encoding: Encoding) -> tuple[UInt32[Array, " 2d"], Array, Array]:

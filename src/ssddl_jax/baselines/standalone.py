@@ -38,11 +38,11 @@ def standalone(parts: Parts) -> Rival:
         info = info_of(state, state.params, nobody, finite, zeros, loss)
         return after_round(state, state.params, models), info
 
-    def memory(params: Params) -> Params:
+    def server_state(params: Params) -> Params:
         size = recipe.scheme.size
         return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], size, axis=0), params)
 
-    return Rival(step, memory, evaluated_models=lambda state: state.server)
+    return Rival(step, server_state, evaluated_models=lambda state: state.server)
 
 
 def models_kept(config: Any) -> int:

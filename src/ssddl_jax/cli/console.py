@@ -104,8 +104,8 @@ class Progress:
             highlight=False,
             soft_wrap=True,
         )
-        if simulation.recipe.schedule is not None:
-            for note in schedule_notes(config, simulation.recipe.schedule[0]):
+        if simulation.recipe.dropouts is not None:
+            for note in schedule_notes(config, simulation.recipe.dropouts[0]):
                 self.warn(note)
         if config.dropout > config.max_dropout and plan.least_alive >= fewest_survivors(config):
             self.console.print(

@@ -23,7 +23,7 @@ class Rule:
     choice: str = ""  # what follows a dropout, for --help; "": a rule that only a protocol sets
 
     # The round
-    attempts: int = 1  # most attempts of a round
+    retries: bool = False  # if members vanish, the others share again in attempt 1
     # (n, survivors if as many vanish as max_dropout allows, whether the graph is sparse) ->
     # survivors without which a round is void; at least three, and at least t, in any case
     least: Callable[[int, int, bool], int] = lambda size, fewest, sparse: fewest
@@ -59,11 +59,16 @@ class Rule:
     explained: str = ""  # the same, for `explain`
     made_of: str = ""  # what its shares are, for the report
 
+    @property
+    def attempts(self) -> int:
+        """Most attempts of a round."""
+        return 2 if self.retries else 1
+
 
 RETRY = Rule(
     name="retry",
     choice="share again",
-    attempts=2,
+    retries=True,
     ideal=True,
     tolerance="If members vanish after sharing, the others share again under fresh keys. A late "
     "upload breaks privacy: the server's two sums then differ by exactly that member's update.",

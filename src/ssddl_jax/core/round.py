@@ -88,7 +88,7 @@ class Recipe(NamedTuple):
     stochastic: bool
     tile_size: int
     precision: str  # of matrix products
-    schedule: Any  # dropouts: None, or (rounds i32 [m], ids i32 [m])
+    dropouts: Any  # None: at the rate; or those scheduled, (rounds i32 [m], ids i32 [m])
     measures: Mapping[str, Measure]  # optional metrics of each member's clipped update
 
 
@@ -116,12 +116,12 @@ def SelectGroup(recipe: Recipe, state: State) -> Group:
     """Draws n of N participants without replacement, from public words, and who will vanish."""
     size, everybody = recipe.scheme.size, recipe.participants
     ids = randomness.selected(state.public, state.round, size, everybody, recipe.selection)
-    if recipe.schedule is None:
+    if recipe.dropouts is None:
         vanished = randomness.vanished_slots(
             state.public, state.round, size, recipe.scheme.vanishing
         )
     else:
-        rounds, listed = (jnp.asarray(column, jnp.int32) for column in recipe.schedule)
+        rounds, listed = (jnp.asarray(column, jnp.int32) for column in recipe.dropouts)
         now = jnp.where(rounds == state.round.astype(jnp.int32), listed, -1)
         vanished = jnp.zeros(everybody + 1, bool).at[now].set(True)[ids]
     return Group(ids, vanished)

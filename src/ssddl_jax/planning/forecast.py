@@ -115,7 +115,7 @@ def _outcome(
     if rule.opens == "secrets":
         return _secrets(config, plan, public, round_, gone)
     if not rule.opens:
-        return Outcome(lost, int(lost > 0 and rule.attempts > 1), 0, void)
+        return Outcome(lost, int(lost > 0 and rule.retries), 0, void)
     ends = 1 if config.paired else 2
     if plan.neighbours >= plan.size - 1 or not lost:
         return Outcome(lost, 0, ends * lost * alive, void)

@@ -62,6 +62,6 @@ def of_sharing(config: Any, lost: bool, void: bool) -> int:
     attempt = shares + 1  # and the upload
     if not void and (rule.opens == "secrets" or (lost and rule.opens)):
         return 1 + attempt + 2  # the list of the vanished; the opened secrets
-    if not void and lost and rule.attempts > 1:
+    if not void and lost and rule.retries:
         return 1 + attempt + 1 + attempt  # the list of survivors, and the second attempt
     return 1 + attempt

@@ -149,7 +149,7 @@ def make_plan(
         prg=load_prg(config.prg),
         mesh=mesh,
         schedule=schedule,
-        retries=rule.attempts > 1,
+        retries=rule.retries,
         opens=rule.opens,
     )
     return Plan(

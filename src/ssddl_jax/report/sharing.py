@@ -43,7 +43,7 @@ def sharing_graph(run: Run, drawn: Drawn) -> Graph:
         rate = Decimal(repr(config.dropout))
         vanished = vanished_slots(public_key(config.seed), row.round, row.members, rate)
     slots = range(row.members)
-    again = config.rule_in_force.attempts > 1  # without those who vanished
+    again = config.rule_in_force.retries  # without those who vanished
     stay = [slot for slot in slots if not (again and slot in vanished)]
     return Graph(
         row.round, row.attempt, drawn.group, stay, vanished, int(run.summary["neighbours"])

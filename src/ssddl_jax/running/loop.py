@@ -98,7 +98,7 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
     }
     plan, found = prepared.simulation.plan, versions()
     platform = platform_of(prepared.simulation.recipe.scheme.mesh)
-    schedule = prepared.simulation.recipe.schedule
+    schedule = prepared.simulation.recipe.dropouts
     if platform != "cpu":
         fields["precision"] = prepared.config.precision
     return {

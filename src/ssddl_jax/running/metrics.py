@@ -78,8 +78,8 @@ def summarise(
     if secure and config.engine == "ideal":
         notes.append("engine ideal: uploads drawn from their joint distribution, no pair shares")
     notes += simulation.notes
-    if simulation.recipe.schedule is not None:
-        schedule = simulation.recipe.schedule
+    if simulation.recipe.dropouts is not None:
+        schedule = simulation.recipe.dropouts
         notes += schedule_notes(config, schedule[0], _absent(schedule, metrics))
     notes += _amiss(config, metrics)
     notes += doubts(data.images, data.test_images)

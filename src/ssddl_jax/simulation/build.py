@@ -126,15 +126,15 @@ def build_simulation(
         stochastic=config.rounding == "stochastic",
         tile_size=plan.tile_size,
         precision=config.precision,
-        schedule=_schedule(config),
+        dropouts=_scheduled_dropouts(config),
         measures={name: METRICS[name].measure for name in asked(config)},
     )
-    memory: Callable[[Params], Any] = server.init
+    server_state: Callable[[Params], Any] = server.init
     evaluated_models: Callable[[State], Params] = the_model
     kept: Any = None
     if protocol.own:
         rival: Rival = resolve(protocol.own.builder)(Parts(config, recipe, local, steps))
-        step, memory, evaluated_models = rival
+        step, server_state, evaluated_models = rival
     else:
         if config.in_python:
             streamed = kept = reference_round(config, recipe)
@@ -149,7 +149,7 @@ def build_simulation(
 
     def init_at(seed: int) -> State:
         state = Init(recipe, data.shape, seed)
-        return state._replace(server=memory(state.params))
+        return state._replace(server=server_state(state.params))
 
     return Simulation(
         init=lambda: init_at(config.seed),
@@ -196,7 +196,7 @@ def place(tree: Tree, recipe: Recipe) -> Tree:
     return jax.device_put(tree, everywhere)
 
 
-def _schedule(config: Config) -> tuple[np.ndarray, np.ndarray] | None:
+def _scheduled_dropouts(config: Config) -> tuple[np.ndarray, np.ndarray] | None:
     if config.dropout_schedule is None:
         return None
     pairs = [(r, i) for r, ids in sorted(read_schedule(config).items()) for i in sorted(ids)]

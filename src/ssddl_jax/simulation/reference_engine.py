@@ -80,7 +80,7 @@ def reference_round(
         )
         finite = np.asarray(outcomes.finite)
         alive = np.array(done.alive)
-        members = alive if rule.attempts > 1 else finite
+        members = alive if rule.retries else finite
         aggregate = np.array(done.aggregate, np.uint32)
         opened = 0
         if rule.opens == "keys":

@@ -16,7 +16,7 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.round import Info, MemberRows, Recipe, State
 from ssddl_jax.core.sharing.base import Attempt, Scheme
-from ssddl_jax.core.sharing.partners import attempt_ring, partners_of
+from ssddl_jax.core.sharing.partners import attempt_graph, partners_of
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.planning.plan import Plan
 from ssddl_jax.planning.requests import check_shown
@@ -129,7 +129,7 @@ def partner_table(
     @jax.jit
     def table(attempt: Attempt) -> jax.Array:
         slots = jnp.arange(scheme.size, dtype=jnp.int32)
-        partners, valid = partners_of(scheme, attempt, attempt_ring(scheme, attempt), slots)
+        partners, valid = partners_of(scheme, attempt, attempt_graph(scheme, attempt), slots)
         ids = attempt.ids.astype(jnp.int32)[partners]
         return jnp.where(valid, ids, -1)
 

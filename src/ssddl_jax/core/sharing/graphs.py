@@ -31,7 +31,7 @@ def make_ring(words: UInt32[Array, " n"], members: Bool[Array, " n"]) -> RingGra
 
 
 def ring_partners(
-    ring: RingGraph, neighbours: int, slots: Int32[Array, " T"]
+    graph: RingGraph, neighbours: int, slots: Int32[Array, " T"]
 ) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
     """Partner slots at ring distance 1..k/2 on both sides, and which of them exist.
 
@@ -41,26 +41,26 @@ def ring_partners(
     distance = jnp.arange(1, neighbours // 2 + 1, dtype=jnp.int32)
     offsets = jnp.concatenate([distance, -distance])
     forward = jnp.concatenate([distance > 0, distance < 0])
-    position = ring.position[slots]
-    count = jnp.maximum(ring.members, 1)
-    partners = ring.order[(position[:, None] + offsets[None, :]) % count]
+    position = graph.position[slots]
+    count = jnp.maximum(graph.members, 1)
+    partners = graph.order[(position[:, None] + offsets[None, :]) % count]
     reach = 2 * jnp.abs(offsets)
     once = (reach < count) | ((reach == count) & forward)
-    valid = (position < ring.members)[:, None] & once[None, :]
+    valid = (position < graph.members)[:, None] & once[None, :]
     return partners, valid
 
 
 def are_partners(
-    ring: RingGraph,
+    graph: RingGraph,
     neighbours: int,
     first: Int32[Array, " *shape"],
     second: Int32[Array, " *shape"],
 ) -> Bool[Array, " *shape"]:
     """Whether two slots share: both are members, at ring distance 1..k/2."""
-    here, there = ring.position[first], ring.position[second]
+    here, there = graph.position[first], graph.position[second]
     apart = jnp.abs(here - there)
-    distance = jnp.minimum(apart, ring.members - apart)
-    inside = (here < ring.members) & (there < ring.members)
+    distance = jnp.minimum(apart, graph.members - apart)
+    inside = (here < graph.members) & (there < graph.members)
     return inside & (distance >= 1) & (distance <= neighbours // 2)
 
 
@@ -74,7 +74,7 @@ def complete_partners(
 
 
 def survivors_connected(
-    ring: RingGraph, neighbours: int, alive: Bool[Array, " n"]
+    graph: RingGraph, neighbours: int, alive: Bool[Array, " n"]
 ) -> Bool[Array, ""]:
     """Whether the survivors' graph is connected.
 
@@ -83,11 +83,11 @@ def survivors_connected(
     """
     size = alive.shape[0]
     here = jnp.arange(size, dtype=jnp.int32)
-    survives = alive[ring.order] & (here < ring.members)
+    survives = alive[graph.order] & (here < graph.members)
     last = lax.cummax(jnp.where(survives, here, -1))
     previous = jnp.concatenate([jnp.full(1, -1, jnp.int32), last[:-1]])
     first = jnp.argmax(survives).astype(jnp.int32)
-    wrapped = first + ring.members - last[-1]  # from the last survivor around to the first
+    wrapped = first + graph.members - last[-1]  # from the last survivor around to the first
     inner = survives & (previous >= 0) & (here - previous > neighbours // 2)
     gaps = jnp.sum(inner, dtype=jnp.int32) + (wrapped > neighbours // 2).astype(jnp.int32)
     return gaps <= 1

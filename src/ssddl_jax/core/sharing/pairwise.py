@@ -24,7 +24,7 @@ from ssddl_jax.core.sharing.base import (
     slot_factors,
     weighted_sum,
 )
-from ssddl_jax.core.sharing.partners import attempt_ring, chain_keys
+from ssddl_jax.core.sharing.partners import attempt_graph, chain_keys
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.core.sharing.unmasking import pads_to_remove
 from ssddl_jax.core.tiling import into_tiles
@@ -37,25 +37,27 @@ def pairwise(scheme: Scheme) -> Sharing:
     masks = schedule_of(scheme).masks(scheme, chain_keys)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
-        ring = attempt_ring(scheme, attempt)
+        graph = attempt_graph(scheme, attempt)
         slots = jnp.arange(scheme.size, dtype=jnp.int32)
         alive = attempt.alive.astype(jnp.uint32)
         factors = slot_factors(slots, attempt.alive)
         enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
         each = None
         if messages.each is None:
-            sums = masks.sums(attempt, ring, attempt, jnp.stack([alive, factors]))
-            aggregate, digest = messages.total + sums[0], messages.digest + sums[1]
+            # No upload exists here: the server's sum is the messages' plus that of the masks.
+            weights = jnp.stack([alive, factors])
+            masks_sum, masks_digest = masks.sums(attempt, graph, attempt, weights)
+            aggregate, digest = messages.total + masks_sum, messages.digest + masks_digest
         else:
-            each = scheme.ring.add(messages.each, masks.each(attempt, ring, attempt))
+            each = scheme.ring.add(messages.each, masks.each(attempt, graph, attempt))
             each = jnp.where(attempt.alive[:, None], each, jnp.uint32(0))
             aggregate, digest = scheme.ring.sum(each), weighted_sum(each, factors)
         opened = jnp.uint32(0)
         if scheme.opens == "keys" and scheme.vanishing:
-            pads, opened = pads_to_remove(scheme, attempt, ring, attempt, chain_keys)
+            pads, opened = pads_to_remove(scheme, attempt, graph, attempt, chain_keys)
             aggregate = scheme.ring.add(aggregate, scheme.ring.negate(pads))
-            if ring is not None:
-                enough &= graphs.survivors_connected(ring, scheme.neighbours, attempt.alive)
+            if graph is not None:
+                enough &= graphs.survivors_connected(graph, scheme.neighbours, attempt.alive)
         return Uploads(aggregate, digest, each, opened, enough)
 
     return Sharing(share, keeps=scheme.ring.limbs == 2)

@@ -19,7 +19,7 @@ def chain_keys(attempt: Attempt, dealers: Array, holders: Array) -> UInt32[Array
     return pair_keys(attempt.chain, attempt.number, attempt.ids[dealers], attempt.ids[holders])
 
 
-def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.RingGraph | None:
+def attempt_graph(scheme: Scheme, attempt: Attempt) -> graphs.RingGraph | None:
     """The ring graph of an attempt's members; None for the complete graph."""
     if scheme.complete:
         return None
@@ -28,9 +28,9 @@ def attempt_ring(scheme: Scheme, attempt: Attempt) -> graphs.RingGraph | None:
 
 
 def partners_of(
-    scheme: Scheme, attempt: Attempt, ring: graphs.RingGraph | None, slots: Int32[Array, " T"]
+    scheme: Scheme, attempt: Attempt, graph: graphs.RingGraph | None, slots: Int32[Array, " T"]
 ) -> tuple[Int32[Array, "T k"], Bool[Array, "T k"]]:
     """The partners of some slots, as slots, and which of them exist."""
-    if ring is None:
+    if graph is None:
         return graphs.complete_partners(attempt.members, slots)
-    return graphs.ring_partners(ring, scheme.neighbours, slots)
+    return graphs.ring_partners(graph, scheme.neighbours, slots)

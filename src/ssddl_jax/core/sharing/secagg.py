@@ -41,7 +41,7 @@ from ssddl_jax.core.sharing.base import (
     weighted_sum,
 )
 from ssddl_jax.core.sharing.pairwise import pair_words_made
-from ssddl_jax.core.sharing.partners import attempt_ring, partners_of
+from ssddl_jax.core.sharing.partners import attempt_graph, partners_of
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.core.sharing.unmasking import pads_to_remove
 from ssddl_jax.core.tiling import into_tiles, scan_tiles
@@ -100,16 +100,16 @@ def open_shares(scheme: Scheme, attempt: Attempt) -> Opened:
     masks within each part and learn its sum.
     """
     slots, t = jnp.arange(scheme.size, dtype=jnp.int32), scheme.threshold
-    ring = attempt_ring(scheme, attempt)
-    partners, valid = partners_of(scheme, attempt, ring, slots)
+    graph = attempt_graph(scheme, attempt)
+    partners, valid = partners_of(scheme, attempt, graph, slots)
     holders = jnp.concatenate([slots[:, None], partners], axis=1)
     valid = jnp.concatenate([attempt.members[:, None], valid], axis=1)
     answers = valid & attempt.alive[holders]
     count = jnp.sum(answers, axis=1, dtype=jnp.uint32)
     few = attempt.members & (count < jnp.uint32(t))
     enough = ~jnp.any(few) & (jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive)
-    if ring is not None and scheme.vanishing:
-        enough &= graphs.survivors_connected(ring, scheme.neighbours, attempt.alive)
+    if graph is not None and scheme.vanishing:
+        enough &= graphs.survivors_connected(graph, scheme.neighbours, attempt.alive)
     uploaded = attempt.alive
     kind = jnp.where(uploaded, jnp.uint32(SELF_MASK), jnp.uint32(MASK_KEY))
     kind = jnp.where(attempt.members & enough, kind, jnp.uint32(0))
@@ -186,7 +186,7 @@ def secagg(scheme: Scheme) -> Sharing:
     masks, ring_of = schedule_of(scheme).masks(scheme, partner_keys), scheme.ring
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
-        graph = attempt_ring(scheme, attempt)
+        graph = attempt_graph(scheme, attempt)
         slots = jnp.arange(scheme.size, dtype=jnp.int32)
         factors = slot_factors(slots, attempt.alive)
         source = (attempt, secrets_of(attempt, MASK_KEY))

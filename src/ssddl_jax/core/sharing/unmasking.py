@@ -15,7 +15,7 @@ from ssddl_jax.core.tiling import into_tiles, scan_tiles
 
 
 def pads_to_remove(
-    scheme: Scheme, attempt: Attempt, ring: graphs.RingGraph | None, source: Any, keys_of: KeysOf
+    scheme: Scheme, attempt: Attempt, graph: graphs.RingGraph | None, source: Any, keys_of: KeysOf
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, ""]]:
     """The pads with vanished members that remain in the sum, and the number of their keys.
 
@@ -25,7 +25,7 @@ def pads_to_remove(
     gone = attempt.members & ~attempt.alive
     lost = jnp.nonzero(gone, size=scheme.vanishing, fill_value=scheme.size)[0].astype(jnp.int32)
     slots = jnp.minimum(lost, scheme.size - 1)
-    partners, valid = partners_of(scheme, attempt, ring, slots)
+    partners, valid = partners_of(scheme, attempt, graph, slots)
     valid &= attempt.alive[partners] & (lost < scheme.size)[:, None]
     theirs, ours = jnp.broadcast_to(slots[:, None], partners.shape), partners
     held = dealt = valid

@@ -59,10 +59,10 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     size, batch, pieces = scheme.size, batch_of(scheme), pieces_of(scheme)
 
     def shares_of(
-        attempt: Attempt, ring: graphs.RingGraph | None, source: Any, slots: Array
+        attempt: Attempt, graph: graphs.RingGraph | None, source: Any, slots: Array
     ) -> tuple[UInt32[Array, "h K 8"], UInt32[Array, "h K"]]:
         """The keys and signs of the shares that some slots hold and deal."""
-        partners, valid = partners_of(scheme, attempt, ring, slots)
+        partners, valid = partners_of(scheme, attempt, graph, slots)
         here = jnp.broadcast_to(slots[:, None], partners.shape)
         exists = valid.astype(jnp.uint32)
         if scheme.shares == "paired":
@@ -76,11 +76,11 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         return keys_of(source, dealers, holders), sign
 
     def masks_of(
-        attempt: Attempt, ring: graphs.RingGraph | None, source: Any, slots: Array
+        attempt: Attempt, graph: graphs.RingGraph | None, source: Any, slots: Array
     ) -> UInt32[Array, "h pieces 16 B"]:
         inside = jnp.minimum(slots, size - 1)
         with jax.named_scope("keys"):
-            keys, sign = shares_of(attempt, ring, source, inside)
+            keys, sign = shares_of(attempt, graph, source, inside)
             sign = jnp.where((slots < size)[:, None], sign, jnp.uint32(0))
         with jax.named_scope("words"):
             return key_sums(
@@ -95,27 +95,27 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
 
     starts = tile_starts(size, batch, scheme.mesh.size)
 
-    def each(attempt: Attempt, ring: graphs.RingGraph | None, source: Any) -> UInt32[Array, "n W"]:
+    def each(attempt: Attempt, graph: graphs.RingGraph | None, source: Any) -> UInt32[Array, "n W"]:
         def body(shared: Any, carry: None, start: Array) -> tuple[None, Array]:
-            attempt, ring, source = shared
-            rows = masks_of(attempt, ring, source, tile_slots(start, batch, size))
+            attempt, graph, source = shared
+            rows = masks_of(attempt, graph, source, tile_slots(start, batch, size))
             rows = rows.reshape(batch, pieces, -1)[..., : scheme.width]
             return carry, rows[:, 0] if pieces == 1 else settle(rows)
 
-        shared = (attempt, ring, source)
+        shared = (attempt, graph, source)
         _, rows = scan_tiles(scheme.mesh, body, lambda carry: carry, shared, None, starts)
         return rows.reshape(-1, scheme.width)[:size]
 
     def sums(
         attempt: Attempt,
-        ring: graphs.RingGraph | None,
+        graph: graphs.RingGraph | None,
         source: Any,
         weights: UInt32[Array, "sums n"],
     ) -> UInt32[Array, "sums W"]:
         def body(shared: Any, total: Array, start: Array) -> tuple[Array, None]:
-            attempt, ring, source, weights = shared
+            attempt, graph, source, weights = shared
             slots = tile_slots(start, batch, size)
-            rows = masks_of(attempt, ring, source, slots)[:, 0]
+            rows = masks_of(attempt, graph, source, slots)[:, 0]
             factors = weights[:, jnp.minimum(slots, size - 1)]
             added = [jnp.sum(rows * w[:, None, None], axis=0, dtype=jnp.uint32) for w in factors]
             return total + jnp.stack(added), None
@@ -124,9 +124,9 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
             summed: Array = lax.psum(total, AXIS)
             return summed
 
-        shared = (attempt, ring, source, weights)
+        shared = (attempt, graph, source, weights)
         zeros = jnp.zeros((weights.shape[0], 16, scheme.num_blocks), jnp.uint32)
         total, _ = scan_tiles(scheme.mesh, body, join, shared, zeros, starts)
         return total.reshape(weights.shape[0], -1)[:, : scheme.width]
 
-    return Masks(each, sums)
+    return Masks(each=each, sums=sums)

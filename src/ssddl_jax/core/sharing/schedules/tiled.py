@@ -69,34 +69,34 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     chunks, count = chunking(scheme)
     size, pieces = scheme.size, pieces_of(scheme)
 
-    def places(attempt: Attempt, ring: graphs.RingGraph | None) -> Places:
+    def places(attempt: Attempt, graph: graphs.RingGraph | None) -> Places:
         most = geometry.steps * geometry.side + geometry.window if geometry.rolls else 0
         at = jnp.arange(max(most, geometry.window), dtype=jnp.int32)
         if not geometry.rolls:
             slot = jnp.minimum(at, size - 1)
             return Places(slot, (at < size) & attempt.members[slot])
-        assert ring is not None
-        members = jnp.maximum(ring.members, 1)
-        return Places(ring.order[at % members], at < 2 * members)
+        assert graph is not None
+        members = jnp.maximum(graph.members, 1)
+        return Places(graph.order[at % members], at < 2 * members)
 
     def edges_of(
-        attempt: Attempt, ring: graphs.RingGraph | None, source: Any, where: Places
+        attempt: Attempt, graph: graphs.RingGraph | None, source: Any, where: Places
     ) -> pair_tiles.Edges:
         """The keys and signs of all shares."""
         rows, columns = pair_tiles.positions(geometry)
         row_slot, column_slot = where.slot[rows], where.slot[columns]
         exists = where.valid[rows] & where.valid[columns]
         if geometry.rolls:
-            assert ring is not None
+            assert graph is not None
             ahead, reach = columns - rows, scheme.neighbours // 2
-            once = (2 * ahead < ring.members) | (
-                (2 * ahead == ring.members) & (2 * rows < ring.members)
+            once = (2 * ahead < graph.members) | (
+                (2 * ahead == graph.members) & (2 * rows < graph.members)
             )
-            exists &= (ahead >= 1) & (ahead <= reach) & once & (rows < ring.members)
+            exists &= (ahead >= 1) & (ahead <= reach) & once & (rows < graph.members)
         else:
             exists &= (rows < columns) if scheme.shares == "paired" else (rows != columns)
-            if ring is not None:
-                exists &= graphs.are_partners(ring, scheme.neighbours, row_slot, column_slot)
+            if graph is not None:
+                exists &= graphs.are_partners(graph, scheme.neighbours, row_slot, column_slot)
         shape = exists.shape
         row_id = jnp.broadcast_to(attempt.ids[row_slot], shape)
         column_id = jnp.broadcast_to(attempt.ids[column_slot], shape)
@@ -114,15 +114,15 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
 
     def expand(
         attempt: Attempt,
-        ring: graphs.RingGraph | None,
+        graph: graphs.RingGraph | None,
         source: Any,
         weights: UInt32[Array, "sums n"] | None,
     ) -> Array:
         """Weighted sums of the masks, u32 [sums, W]; without weights, the pieces of the masks,
         u32 [n, pieces, W].
         """
-        where = places(attempt, ring)
-        edges = edges_of(attempt, ring, source, where)
+        where = places(attempt, graph)
+        edges = edges_of(attempt, graph, source, where)
         # A position beyond the members has no shares, so its mask is zero.
         by_position = None if weights is None else weights[:, where.slot]
 
@@ -152,13 +152,13 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         return _whole(sums, pieces if weights is None else 1, scheme.width)
 
     def masks_of(
-        attempt: Attempt, ring: graphs.RingGraph | None, source: Any
+        attempt: Attempt, graph: graphs.RingGraph | None, source: Any
     ) -> UInt32[Array, "n W"]:
         """The masks themselves."""
-        parts = expand(attempt, ring, source, None)
+        parts = expand(attempt, graph, source, None)
         return parts if pieces == 1 else settle(parts)
 
-    return Masks(masks_of, expand)
+    return Masks(each=masks_of, sums=expand)
 
 
 def _weighted(
