@@ -471,14 +471,20 @@ def zeros(*shape, dtype="float32"):
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        (({"w": zeros(2, 4)}, ()), "params/w: float32[2, 3], here params/w: float32[2, 4]"),
+        (
+            ({"w": zeros(2, 4)}, ()),
+            "params/w: float32[2, 3], but this run has params/w: float32[2, 4]",
+        ),
         (
             ({"w": zeros(2, 3, dtype="bfloat16")}, ()),
-            "float32[2, 3], here params/w: bfloat16[2, 3]",
+            "float32[2, 3], but this run has params/w: bfloat16[2, 3]",
         ),
-        (({"v": zeros(2, 3)}, ()), "params/w: float32[2, 3], here params/v: float32[2, 3]"),
-        (({"w": zeros(2, 3)}, (zeros(),)), "nothing, here server/0: float32[]"),
-        (((), ()), "params/w: float32[2, 3], here nothing"),
+        (
+            ({"v": zeros(2, 3)}, ()),
+            "params/w: float32[2, 3], but this run has params/v: float32[2, 3]",
+        ),
+        (({"w": zeros(2, 3)}, (zeros(),)), "nothing, but this run has server/0: float32[]"),
+        (((), ()), "params/w: float32[2, 3], but this run has nothing"),
     ],
 )
 def test_leaves_that_do_not_fit_are_named(log, tmp_path, other, told):

@@ -58,7 +58,7 @@ def test_what_is_made(fresh, fields, given, pool, devices):
     [
         ({"devices": 3}, {}, "devices", "at most threads = 2"),
         ({"devices": 9, "threads": 8}, {}, "devices", "at most threads = 8"),
-        ({"threads": 2}, {"flags": f"{DEVICES_FLAG}=6"}, "threads", "makes 6 host devices"),
+        ({"threads": 2}, {"flags": f"{DEVICES_FLAG}=6"}, "threads", "at least 6, the host devices"),
     ],
 )
 def test_what_is_refused(fresh, fields, given, field, words):
@@ -70,7 +70,7 @@ def test_what_is_refused(fresh, fields, given, field, words):
 def test_a_pool_that_runs_already_is_not_another(make_tiny_data):
     here = host_devices.pool()
     config = sd.Config(participants=8, group_size=5, model="linear", threads=here + 1)
-    with pytest.raises(sd.ConfigError, match=f"pool has {here} .*NPROC={here + 1} python"):
+    with pytest.raises(sd.ConfigError, match=f"pool has {here} threads.*NPROC={here + 1} python"):
         sd.run(config, data=make_tiny_data(8))
 
 

@@ -168,7 +168,9 @@ def test_a_resumed_run_keeps_its_columns(run, copy):
     (copy / "summary.json").unlink()
     toml = (copy / "config.toml").read_text()
     (copy / "config.toml").write_text(toml.replace('metrics = "update_norm"\n', ""))
-    with pytest.raises(sd.ConfigError, match="written with metrics = update_norm, here it is None"):
+    with pytest.raises(
+        sd.ConfigError, match="written with metrics = update_norm, but here it is None"
+    ):
         sd.resume(copy)
 
 
@@ -188,7 +190,7 @@ def test_verify_notices_another_value_unless_the_record_says_otherwise(copy, mon
     [
         ({"metrics": "update_nrm"}, ["'update_nrm'", "did you mean update_norm?"]),
         ({"metrics": "update_norm,"}, ["''", "must be one or more of update_norm"]),
-        ({"metrics": "update_norm", "protocol": "dssgd"}, ["protocol dssgd", "leave it out"]),
+        ({"metrics": "update_norm", "protocol": "dssgd"}, ["protocol dssgd", "omit it"]),
     ],
 )
 def test_refused(fields, needles):

@@ -378,7 +378,7 @@ def test_verify_names_the_first_round_that_differs(copy, capsys, fields, needle)
     assert found["first_difference"] == needle
     assert found["equal"] is False
     assert f"error: differs at {needle}" in err
-    assert "recorded ones" in err  # nothing else explains it
+    assert "match the record" in err  # nothing else explains it
 
 
 @pytest.mark.slow
@@ -421,7 +421,7 @@ def test_verify_of_an_unfinished_or_shortened_run(copy, capsys):
     (copy / "summary.json").unlink()
     status, _, err = verify(copy, capsys)
     assert status == 2
-    assert "is not finished: ssddl resume" in err
+    assert "finish it with: ssddl resume" in err
 
 
 @pytest.mark.slow

@@ -68,12 +68,12 @@ def test_a_model_from_python_is_given_again(finished, tmp_path, make_tiny_data):
     data = make_tiny_data(8)
     config = sd.Config(participants=8, group_size=5, rounds=1, devices=1, out=str(tmp_path / "r"))
     result = sd.run(config, data=data, model=(start, linear))
-    with pytest.raises(sd.ConfigError, match=r"give it again: model="):
+    with pytest.raises(sd.ConfigError, match=r"pass it again: model="):
         sd.load_model(tmp_path / "r")
     apply, params = sd.load_model(tmp_path / "r", model=(start, linear))
     np.testing.assert_array_equal(params["k"], result.params["k"])
     assert apply(params, data.images[:3]).shape == (3, 4)
-    with pytest.raises(sd.ConfigError, match="not those of this model"):
+    with pytest.raises(sd.ConfigError, match="does not have the parameters that the run saved"):
         sd.load_model(tmp_path / "r", model=(lambda key, x: {"k": np.zeros((1, 4), "f")}, other))
     (tmp_path / "r" / "model" / "params.npz").write_bytes(b"PK")
     with pytest.raises(sd.ConfigError, match="has no trained model"):

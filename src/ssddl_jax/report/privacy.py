@@ -13,7 +13,7 @@ from ssddl_jax.report.html import Html, paragraph, plural, table, text
 
 YES, NO, ASSUMED = "covered", "not covered", "assumed"
 NOT_COVERED = (
-    ("what the sum itself leaks", "small groups with small batches leak inputs; membership"),
+    ("what the sum itself leaks", "inputs, in small groups with small batches; membership"),
     ("differencing", "subtracting the sums of overlapping groups in several rounds"),
     ("poisoning", "members that send harmful updates"),
     ("a malicious server or member", "parties that do not follow the protocol"),
@@ -74,8 +74,8 @@ _CLAIM = (
     "The claim: if all parties are honest but curious and the generator is pseudorandom, the "
     "server and its colluding members learn the sum of the other members' updates and nothing else "
     "about them, as long as in every attempt at least two members are honest and the honest part "
-    "of the sharing graph is connected. The paper does not say how shares travel; this is our "
-    "reading of it."
+    "of the sharing graph is connected. How shares travel is our reading of the paper, not its "
+    "text."
 )
 
 

@@ -34,7 +34,7 @@ def start_pool(config: Config, *, fill: bool) -> None:
     if _has_devices():
         if config.threads not in ("auto", pool()):
             remedy = (
-                f"XLA's pool already has {pool()} in this process; start a new one with "
+                f"XLA's pool has {pool()} threads in this process; start one with "
                 f"NPROC={config.threads} python ..."
             )
             raise ConfigError("threads", config.threads, remedy)
