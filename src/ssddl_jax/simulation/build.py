@@ -99,19 +99,7 @@ def build_simulation(
     scheme = suited(config.engine, rule, plan.scheme)
     steps = steps or local_steps(config, counts, data.most_rows)
     params = check_model(model, data.shape, data.classes)
-    if local is None:
-        check_name("local_optimizer", config.local_optimizer)
-    if server is None:
-        check_name("server_optimizer", config.server_optimizer)
-    local = optimizer_of(
-        *("local", "local_optimizer", config.local_optimizer, local, params),
-        lambda: local_optimizer(config.local_optimizer, config.learning_rate),
-        steps.in_a_round(data.most_rows),
-    )
-    server = optimizer_of(
-        *("server", "server_optimizer", config.server_optimizer, server, params),
-        lambda: server_optimizer(config.server_optimizer),
-    )
+    local, server = _optimizers(config, local, server, params, steps.in_a_round(data.most_rows))
     if train is None and (steps.padded or protocol.padded):
         check_padding(model, data.shape, steps.batch_size)
     recipe = Recipe(
@@ -129,40 +117,66 @@ def build_simulation(
         dropouts=_scheduled_dropouts(config),
         measures={name: METRICS[name].measure for name in asked(config)},
     )
-    server_state: Callable[[Params], Any] = server.init
-    evaluated_models: Callable[[State], Params] = the_model
     kept: Any = None
     if protocol.own:
         rival: Rival = resolve(protocol.own.builder)(Parts(config, recipe, local, steps))
-        step, server_state, evaluated_models = rival
     else:
-        if config.in_python:
-            streamed = kept = reference_round(config, recipe)
-        else:
-            builder = sharing or sharing_of(config.engine, rule)
-            streamed = shared_round(recipe, builder(scheme))
-            kept = pinned(shared_round(recipe, builder(scheme), keep=True), config.precision)
-
-        def step(state: State, data: Data) -> tuple[State, Info]:
-            after, info, _ = streamed(state, data)
-            return after, info
+        streamed, kept = _shared_rounds(config, recipe, sharing)
+        rival = Rival(streamed, server.init)
 
     def init_at(seed: int) -> State:
         state = Init(recipe, data.shape, seed)
-        return state._replace(server=server_state(state.params))
+        return state._replace(server=rival.server_state(state.params))
 
     return Simulation(
         init=lambda: init_at(config.seed),
         init_at=init_at,
-        step=pinned(step, config.precision),
+        step=pinned(rival.step, config.precision),
         step_kept=kept,
         plan=plan,
         recipe=recipe,
         model=model,
         compiled=not config.in_python,
-        evaluated_models=evaluated_models,
+        evaluated_models=rival.evaluated_models,
         notes=tuple(notes(model, data.shape, local)),
     )
+
+
+def _optimizers(config: Config, local: Any, server: Any, params: Params, steps: int) -> Any:
+    """The local and the server optimizer: those given, else those that the config names."""
+    if local is None:
+        check_name("local_optimizer", config.local_optimizer)
+    if server is None:
+        check_name("server_optimizer", config.server_optimizer)
+    local = optimizer_of(
+        *("local", "local_optimizer", config.local_optimizer, local, params),
+        lambda: local_optimizer(config.local_optimizer, config.learning_rate),
+        steps,
+    )
+    server = optimizer_of(
+        *("server", "server_optimizer", config.server_optimizer, server, params),
+        lambda: server_optimizer(config.server_optimizer),
+    )
+    return local, server
+
+
+def _shared_rounds(
+    config: Config, recipe: Recipe, sharing: Callable[[Scheme], Sharing] | None
+) -> tuple[Callable[[State, Data], tuple[State, Info]], Callable[[State, Data], Any]]:
+    """The round with secret sharing: without its rows, and with all of them."""
+    if config.in_python:
+        streamed = kept = reference_round(config, recipe)
+    else:
+        builder = sharing or sharing_of(config.engine, config.rule_in_force)
+        streamed = shared_round(recipe, builder(recipe.scheme))
+        keeping = shared_round(recipe, builder(recipe.scheme), keep=True)
+        kept = pinned(keeping, config.precision)
+
+    def step(state: State, data: Data) -> tuple[State, Info]:
+        after, info, _ = streamed(state, data)
+        return after, info
+
+    return step, kept
 
 
 def compile_step(

@@ -69,49 +69,6 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     chunks, count = chunking(scheme)
     size, pieces = scheme.size, pieces_of(scheme)
 
-    def places(attempt: Attempt, graph: graphs.RingGraph | None) -> Places:
-        most = geometry.steps * geometry.side + geometry.window if geometry.rolls else 0
-        at = jnp.arange(max(most, geometry.window), dtype=jnp.int32)
-        if not geometry.rolls:
-            slot = jnp.minimum(at, size - 1)
-            return Places(slot, (at < size) & attempt.members[slot])
-        assert graph is not None
-        members = jnp.maximum(graph.members, 1)
-        return Places(graph.order[at % members], at < 2 * members)
-
-    def edges_of(
-        attempt: Attempt, graph: graphs.RingGraph | None, source: Any, where: Places
-    ) -> pair_tiles.Edges:
-        """The keys and signs of all shares."""
-        rows, columns = pair_tiles.positions(geometry)
-        row_slot, column_slot = where.slot[rows], where.slot[columns]
-        exists = where.valid[rows] & where.valid[columns]
-        if geometry.rolls:
-            assert graph is not None
-            ahead, reach = columns - rows, scheme.neighbours // 2
-            once = (2 * ahead < graph.members) | (
-                (2 * ahead == graph.members) & (2 * rows < graph.members)
-            )
-            exists &= (ahead >= 1) & (ahead <= reach) & once & (rows < graph.members)
-        else:
-            exists &= (rows < columns) if scheme.shares == "paired" else (rows != columns)
-            if graph is not None:
-                exists &= graphs.are_partners(graph, scheme.neighbours, row_slot, column_slot)
-        shape = exists.shape
-        row_id = jnp.broadcast_to(attempt.ids[row_slot], shape)
-        column_id = jnp.broadcast_to(attempt.ids[column_slot], shape)
-        if scheme.shares == "paired":
-            row_deals = row_id < column_id
-        else:
-            row_deals = jnp.broadcast_to(~jnp.asarray(geometry.backward)[..., None, None], shape)
-        here, there = (jnp.broadcast_to(slot, shape) for slot in (row_slot, column_slot))
-        dealers, holders = jnp.where(row_deals, here, there), jnp.where(row_deals, there, here)
-        keys = keys_of(source, dealers, holders)
-        sign = jnp.where(row_deals, jnp.uint32(1), jnp.uint32(0xFFFFFFFF))
-        return pair_tiles.Edges(
-            keys=jnp.moveaxis(keys, -1, 2), factor=jnp.where(exists, sign, jnp.uint32(0))
-        )
-
     def expand(
         attempt: Attempt,
         graph: graphs.RingGraph | None,
@@ -121,8 +78,8 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         """Weighted sums of the masks, u32 [sums, W]; without weights, the pieces of the masks,
         u32 [n, pieces, W].
         """
-        where = places(attempt, graph)
-        edges = edges_of(attempt, graph, source, where)
+        where = _places(scheme, attempt, graph)
+        edges = _edges(scheme, keys_of, attempt, graph, source, where)
         # A position beyond the members has no shares, so its mask is zero.
         by_position = None if weights is None else weights[:, where.slot]
 
@@ -159,6 +116,58 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         return parts if pieces == 1 else settle(parts)
 
     return Masks(each=masks_of, sums=expand)
+
+
+def _places(scheme: Scheme, attempt: Attempt, graph: graphs.RingGraph | None) -> Places:
+    geometry, size = geometry_of(scheme), scheme.size
+    most = geometry.steps * geometry.side + geometry.window if geometry.rolls else 0
+    at = jnp.arange(max(most, geometry.window), dtype=jnp.int32)
+    if not geometry.rolls:
+        slot = jnp.minimum(at, size - 1)
+        return Places(slot, (at < size) & attempt.members[slot])
+    assert graph is not None
+    members = jnp.maximum(graph.members, 1)
+    return Places(graph.order[at % members], at < 2 * members)
+
+
+def _edges(
+    scheme: Scheme,
+    keys_of: KeysOf,
+    attempt: Attempt,
+    graph: graphs.RingGraph | None,
+    source: Any,
+    where: Places,
+) -> pair_tiles.Edges:
+    """The keys and signs of all shares."""
+    geometry = geometry_of(scheme)
+    rows, columns = pair_tiles.positions(geometry)
+    row_slot, column_slot = where.slot[rows], where.slot[columns]
+    exists = where.valid[rows] & where.valid[columns]
+    if geometry.rolls:
+        assert graph is not None
+        ahead, reach = columns - rows, scheme.neighbours // 2
+        once = (2 * ahead < graph.members) | (
+            (2 * ahead == graph.members) & (2 * rows < graph.members)
+        )
+        exists &= (ahead >= 1) & (ahead <= reach) & once & (rows < graph.members)
+    else:
+        exists &= (rows < columns) if scheme.shares == "paired" else (rows != columns)
+        if graph is not None:
+            exists &= graphs.are_partners(graph, scheme.neighbours, row_slot, column_slot)
+    shape = exists.shape
+    row_id = jnp.broadcast_to(attempt.ids[row_slot], shape)
+    column_id = jnp.broadcast_to(attempt.ids[column_slot], shape)
+    if scheme.shares == "paired":
+        row_deals = row_id < column_id
+    else:
+        row_deals = jnp.broadcast_to(~jnp.asarray(geometry.backward)[..., None, None], shape)
+    here, there = (jnp.broadcast_to(slot, shape) for slot in (row_slot, column_slot))
+    dealers, holders = jnp.where(row_deals, here, there), jnp.where(row_deals, there, here)
+    keys = keys_of(source, dealers, holders)
+    sign = jnp.where(row_deals, jnp.uint32(1), jnp.uint32(0xFFFFFFFF))
+    return pair_tiles.Edges(
+        keys=jnp.moveaxis(keys, -1, 2), factor=jnp.where(exists, sign, jnp.uint32(0))
+    )
 
 
 def _weighted(
