@@ -90,7 +90,7 @@ MISTAKES = {
     "stray word": ("run quickly", ["quickly"]),
     "unknown command": ("rum", ["command", "rum", "run"]),
     "rival misspelt": ("compare --protocols ssddl,secag", ["protocols", "secag", "secagg"]),
-    "row twice": ("compare --protocols plain,plain", ["protocols", "plain,plain", "different"]),
+    "row twice": ("compare --protocols plain,plain", ["protocols", "plain,plain", "named once"]),
     "variant of nothing": ("compare --protocols snt:2", ["protocols", "snt:2", "dssgd:THETA"]),
     "theta above one": ("compare --protocols dssgd:2", ["dssgd_theta_u", "2.0", "at most 1"]),
     "no seeds": ("compare --seeds 0", ["seeds", "0", "1"]),

@@ -360,7 +360,7 @@ def test_the_entry_and_the_computations_of_a_real_program():
     found = estimate(text, V5E)  # another compiler's: nothing has an estimate
     assert found["seconds"] == 0
     assert found["operations_without_estimate"]
-    with pytest.raises(ValueError, match="no compiled program"):
+    with pytest.raises(ValueError, match="not a compiled program"):
         entry("nothing")
 
 

@@ -305,5 +305,5 @@ def test_a_message_beyond_a_keys_counter_is_refused():
     model = sd.Model(lambda key, x: jnp.zeros(16 << 32, jnp.float32), lambda params, x: x, "vast")
     config = sd.Config(participants=3, group_size=3)
     data = sd.make_data(np.zeros((3, 2), np.uint8), np.arange(3), np.arange(3))
-    with pytest.raises(sd.ConfigError, match="counter"):
+    with pytest.raises(sd.ConfigError, match="words of one key"):
         sd.build_simulation(config, model, data)

@@ -229,7 +229,7 @@ def plan_of(config):
 def test_the_report_counts_messages_as_the_plan_does(protocol, played):
     """Two vanish in some of its rounds."""
     page = (played(protocol).directory / "report.html").read_text()
-    assert f"up to {messages(config_of(protocol), lost=True)} messages that wait" in page
+    assert f"up to {messages(config_of(protocol), lost=True)} sequential messages" in page
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
