@@ -34,7 +34,12 @@ def config_of(**fields):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"protocol": "plain"}, {"engine": "ideal"}, {"neighbours": 4, "prg": "chacha8"}]
+    "fields",
+    [
+        {"protocol": "plain"},
+        {"engine": "ideal"},
+        pytest.param({"neighbours": 4, "prg": "chacha8"}, marks=pytest.mark.slow),
+    ],
 )
 def test_round_is_measured_and_exact(fields):
     bench = RoundBench(participants=6, examples=7, local_steps=2, batch_size=3, repeats=2)

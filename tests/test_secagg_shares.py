@@ -49,11 +49,11 @@ def test_a_scheme_where_nobody_may_vanish():
 
 
 EVERY = [
-    Case(6, 4),
-    Case(4, 3),
+    pytest.param(Case(6, 4), marks=pytest.mark.slow),
+    pytest.param(Case(4, 3), marks=pytest.mark.slow),
     Case(3, 2),
     Case(6, 2, k=2),
-    Case(6, 4, k=4),
+    pytest.param(Case(6, 4, k=4), marks=pytest.mark.slow),
 ]
 
 

@@ -53,8 +53,16 @@ def patterns_of(layer):
     return [(gone, ()) for gone in sets] + [(sets[1], (1, 4)), (sets[2], (0,)), ((), (2,))]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@cells(*CELLS)
+def both_forms():
+    """Every cell, rolled and unrolled; of the unrolled, which compile longer, three are quick."""
+    for at, layer in enumerate(CELLS):
+        for form in FORMS:
+            slow = form == "unrolled" and at % 3
+            marks = [pytest.mark.slow] if slow else []
+            yield pytest.param(layer, form, marks=marks, id=f"{layer.name}-{form}")
+
+
+@pytest.mark.parametrize(("layer", "form"), both_forms())
 def test_layer_equals_the_oracle(layer, form):
     """Uploads, aggregate, digest and void rounds."""
     voids = [layers.check(layer, form, played(layer, *one)) for one in patterns_of(layer)]

@@ -134,6 +134,7 @@ def test_a_wrong_sum_ends_the_run_and_is_not_applied(make_tiny_data, tmp_path):
     assert mended.summary["run_sha256"] == whole.summary["run_sha256"]
 
 
+@pytest.mark.slow
 def test_of_many_seeds_the_one_with_a_wrong_sum_is_named(monkeypatch, tiny_file):
     fields = {"participants": 8, "group_size": 5, "model": "linear", "rounds": 4, "devices": 1}
     config = sd.Config(data=str(tiny_file), **fields)
