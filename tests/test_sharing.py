@@ -62,7 +62,7 @@ def both_forms():
             yield pytest.param(layer, form, marks=marks, id=f"{layer.name}-{form}")
 
 
-@pytest.mark.parametrize(("layer", "form"), both_forms())
+@pytest.mark.parametrize(("layer", "form"), list(both_forms()))
 def test_layer_equals_the_oracle(layer, form):
     """Uploads, aggregate, digest and void rounds."""
     voids = [layers.check(layer, form, played(layer, *one)) for one in patterns_of(layer)]
