@@ -7,16 +7,20 @@ import sys
 import types
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import harness
 import ssddl_jax as sd
 from ssddl_jax.cli import main
 from ssddl_jax.core.arithmetic.chacha import CHACHA8, rolled
+from ssddl_jax.core.devices import make_mesh
+from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.planning import memory
 from ssddl_jax.planning.network import user_network
-from ssddl_jax.planning.plan import load_prg
+from ssddl_jax.planning.plan import load_prg, make_plan
 from ssddl_jax.planning.report import plan_report
+from ssddl_jax.planning.sharing_costs import field_memory
 
 SCHEDULES = {"light": "0,1\n0,4\n1,2\n1,9\n9,3\n", "heavy": "1,0\n1,1\n1,2\n1,3\n1,4\n1,5\n1,6\n"}
 
@@ -437,3 +441,19 @@ def test_a_prg_of_the_users_own_gives_what_it_says(monkeypatch):
     for name in wrong:
         with pytest.raises(sd.ConfigError, match=r"its block must return .* of uint32"):
             load_prg(f"own_prg:{name}")
+
+
+def test_shamir_holds_the_blocks_that_its_schedule_takes_at_a_time(config_of):
+    """An accelerator takes more of them than a CPU, for few members; never more than there are."""
+    config = config_of(dropout_rule="shamir", group_size=10)
+    model = load_model("mlp", (28, 28), 10)
+    counts = np.ones(config.participants, np.int32)
+
+    def held(schedule):
+        other = replace(config, schedule=schedule)
+        return field_memory(other, make_plan(other, model, (28, 28), counts, make_mesh(1)))
+
+    plan = make_plan(config, model, (28, 28), counts, make_mesh(1))
+    rows = 8 * 4 * plan.width
+    assert held("cpu") == 3 * 64 * 256 * 10 + rows
+    assert held("gpu") == held("tpu") == 3 * 64 * plan.scheme.num_blocks * 10 + rows

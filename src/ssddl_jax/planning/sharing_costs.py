@@ -9,6 +9,7 @@ from ssddl_jax.baselines import secagg_bytes
 from ssddl_jax.baselines.traffic import to_bytes
 from ssddl_jax.config.config import Config
 from ssddl_jax.core.sharing.schedules.by_holder import HELD, PER_KEY
+from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.planning.plan import WORD, Plan, Sent, Traffic
 
 KEY = 32  # bytes of an opened pair key, and of an opened share of a secret
@@ -65,8 +66,11 @@ def field_traffic(config: Config, plan: Plan, sent: Sent) -> Traffic:
 
 
 def field_memory(config: Config, plan: Plan) -> float:
-    """256 blocks of every upload at a time."""
-    return 3.0 * CHUNK // 32 * plan.size + 8 * (4.0 * plan.width)
+    """The blocks of every upload that the schedule holds at a time, and what is made of them."""
+    scheme = plan.scheme
+    blocks = schedule_of(scheme).coefficient_blocks(scheme)
+    blocks = min(blocks, max(256, scheme.num_blocks))
+    return 3.0 * 64 * blocks * plan.size + 8 * (4.0 * plan.width)
 
 
 def field_least(config: Config, plan: Plan) -> int:
