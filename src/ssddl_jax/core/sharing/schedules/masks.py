@@ -15,8 +15,8 @@ _FEW = 1 << 15  # with fewer partners, signed sums of halves stay below 2^31
 class Masks(NamedTuple):
     """How a schedule computes the masks, the signed sums of each slot's shares."""
 
-    each: Callable[..., Array]  # (attempt, ring, source of keys) -> u32 [n, W]
-    sums: Callable[..., Array]  # (attempt, ring, source, weights u32 [sums, n]) -> u32 [sums, W]
+    each: Callable[..., Array]  # (attempt, graph, source of keys) -> u32 [n, W]
+    sums: Callable[..., Array]  # (attempt, graph, source, weights u32 [sums, n]) -> u32 [sums, W]
 
 
 def pieces_of(scheme: Scheme) -> int:
