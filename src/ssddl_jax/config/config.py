@@ -2,8 +2,8 @@
 
 The command line has one flag for each field, and a TOML file one key. `Config` checks what follows
 from the fields alone; `planning/plan.py` checks what depends on the data and the model, and
-`simulation/build.py` turns a config into the round. Imports neither NumPy nor JAX, so that a mistake
-is reported at once.
+`simulation/build.py` turns a config into the round. Imports neither NumPy nor JAX, so that a
+mistake is reported at once.
 """
 
 import dataclasses
