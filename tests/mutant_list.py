@@ -419,7 +419,7 @@ SHARING = (
         "few = attempt.members & (count < jnp.uint32(t))",
         "few = attempt.members & (count < jnp.uint32(t - 1))",
         "test_secagg_shares.py::test_every_set_of_survivors[Case(n=6, t=2, k=2, bits=32, "
-        "prg='chacha20', rule='secagg', devices=1)]",
+        "prg='chacha20', rule='secagg', devices=1, schedule='cpu')]",
     ),
     # Devices
     _mutant(
