@@ -1,6 +1,7 @@
 """A round's shares, recomputed one by one from its transcript, for adversaries' views."""
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -63,7 +64,7 @@ def _keys(
 _pair_keys, _coefficient_keys = jax.jit(pair_keys), jax.jit(coefficient_keys)
 
 
-class _Shares:
+class _Shares(ABC):
     """Shares of a round. Those that `expect` announces are computed together, once."""
 
     def __init__(self, transcript: dict[str, Any], header: Header) -> None:
@@ -83,13 +84,13 @@ class _Shares:
         """Masks that the words reveal in addition: none, the shares are the masks."""
         return {}
 
+    @abstractmethod
     def share(self, attempt: int, dealer: int, holder: int) -> Words:
         """The words that a dealer gave a holder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def upload(self, attempt: int, sender: int) -> Words:
         """The words that a member sent, or would have sent, in an attempt."""
-        raise NotImplementedError
 
 
 class PairShares(_Shares):
