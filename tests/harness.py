@@ -19,7 +19,7 @@ import numpy as np
 import independent
 import ssddl_jax as sd
 from ssddl_jax import reference
-from ssddl_jax.core.round import State
+from ssddl_jax.core.records import State
 from ssddl_jax.simulation.build import place
 
 SHAPE, CLASSES = (3, 4), 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import rooms
 from ssddl_jax.core.accumulate import RingSums, Tile
-from ssddl_jax.core.round import Group, State
+from ssddl_jax.core.records import Group, State
 from ssddl_jax.core.sharing.base import Attempt, Messages, Uploads
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from ssddl_jax.core.arithmetic.encoding import Encoding, encode_rows
 from ssddl_jax.core.arithmetic.headroom import headroom
 from ssddl_jax.core.arithmetic.randomness import model_key
 from ssddl_jax.core.learning.local_training import LocalSteps, train_tile
-from ssddl_jax.core.round import Info
+from ssddl_jax.core.records import Info
 from ssddl_jax.data.datasets import dataset_from_arrays
 from ssddl_jax.data.loading import from_partition
 from ssddl_jax.data.partition import make_partition

@@ -224,7 +224,7 @@ def test_every_public_name_is_there():
 
 def test_submodules_are_attributes_and_nothing_else_is():
     assert sd.core.stacked.encode is sd.encode
-    assert sd.core.round.State is sd.State
+    assert sd.core.records.State is sd.State
     with pytest.raises(AttributeError, match="'ssddl_jax' has no attribute 'nothing'"):
         _ = sd.nothing
     assert not hasattr(sd, "__wrapped__")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ssddl_jax.core.arithmetic.chacha import PRG
     from ssddl_jax.core.learning.models import Model
     from ssddl_jax.core.learning.population import Data
-    from ssddl_jax.core.round import Info, State
+    from ssddl_jax.core.records import Info, State
     from ssddl_jax.core.sharing.base import Scheme, Sharing, uploads_of
     from ssddl_jax.core.stacked import (
         aggregate,
@@ -105,7 +105,7 @@ _NAMES = {  # module: its public names, the same as the imports above
     "core.arithmetic.chacha": "PRG",
     "core.learning.models": "Model",
     "core.learning.population": "Data",
-    "core.round": "Info State",
+    "core.records": "Info State",
     "core.sharing.base": "Scheme Sharing uploads_of",
     "core.stacked": "aggregate decode encode hold mask reconstruct share "
     "shamir_reconstruct shamir_share",

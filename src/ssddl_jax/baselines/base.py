@@ -19,7 +19,7 @@ from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.learning.local_training import LocalSteps
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Group, Info, Recipe, State
+from ssddl_jax.core.records import Group, Info, Recipe, State
 
 
 class Parts(NamedTuple):

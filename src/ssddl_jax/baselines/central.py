@@ -18,7 +18,8 @@ from ssddl_jax.baselines.work import Cost, Work
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.learning.local_training import LocalSteps, minibatch_steps
 from ssddl_jax.core.learning.population import Data, rows_of
-from ssddl_jax.core.round import Group, Info, SelectGroup, State
+from ssddl_jax.core.records import Group, Info, State
+from ssddl_jax.core.round import SelectGroup
 
 
 def central(parts: Parts) -> Rival:

@@ -31,7 +31,8 @@ from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.arithmetic.chacha import words
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info, SelectGroup, State
+from ssddl_jax.core.records import Info, State
+from ssddl_jax.core.round import SelectGroup
 
 _MOST_LEVEL = 1 << 29  # largest threshold: above every level, and noise still fits an int32
 _KEPT = 8  # server states that an asynchronous round keeps, the newest included

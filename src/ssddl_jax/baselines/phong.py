@@ -26,7 +26,8 @@ from ssddl_jax.core.arithmetic.encoding import Encoding, encode_rows
 from ssddl_jax.core.arithmetic.rings import RINGS, split
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info, SelectGroup, State
+from ssddl_jax.core.records import Info, State
+from ssddl_jax.core.round import SelectGroup
 
 _WIDE = RINGS[64]
 _LWE_SLICE, _PAILLIER_SLICE = 256, 130  # coordinates that are encrypted to time it

@@ -15,7 +15,8 @@ from ssddl_jax.baselines.work import ROWS, Cost, Work, timed
 from ssddl_jax.core.accumulate import FloatSums, float_sums
 from ssddl_jax.core.learning.outcomes import Outcomes
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Group, Info, LocalTrain, ParaUpdate, Recipe, SelectGroup, State
+from ssddl_jax.core.records import Group, Info, Recipe, State
+from ssddl_jax.core.round import LocalTrain, ParaUpdate, SelectGroup
 
 
 def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 from ssddl_jax.core.learning.local_training import flattened, tree_of
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Group, Recipe, State
+from ssddl_jax.core.records import Group, Recipe, State
 
 Vector = Float32[Array, " d"]
 

@@ -20,7 +20,8 @@ from ssddl_jax.baselines.work import Cost, Work, some_keys, timed
 from ssddl_jax.core.arithmetic.chacha import CHACHA20
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info, SelectGroup, State
+from ssddl_jax.core.records import Info, State
+from ssddl_jax.core.round import SelectGroup
 from ssddl_jax.core.sharing.schedules.kernels import LANES, written
 
 

@@ -16,7 +16,8 @@ from ssddl_jax.baselines.sequential import moved, trained
 from ssddl_jax.baselines.work import Cost, Work
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info, SelectGroup, State
+from ssddl_jax.core.records import Info, State
+from ssddl_jax.core.round import SelectGroup
 
 
 def standalone(parts: Parts) -> Rival:

@@ -9,8 +9,9 @@ Everything here is traced into one XLA program. In outline:
     state = ParaUpdate(state, uploads)                  decode, server optimizer, next chain state
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,74 +23,20 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax.core.accumulate import Adder, Tile, ring_sums
 from ssddl_jax.core.arithmetic import randomness
-from ssddl_jax.core.arithmetic.encoding import decode_words, encode_pieces, joined, possible_weight
-from ssddl_jax.core.learning.local_training import TrainTile, flattened
-from ssddl_jax.core.learning.models import Model, Params
-from ssddl_jax.core.learning.outcomes import Measure, Outcomes, measured, pack, unpack
+from ssddl_jax.core.arithmetic.encoding import (
+    EncodedPieces,
+    decode_words,
+    encode_pieces,
+    joined,
+    possible_weight,
+)
+from ssddl_jax.core.learning.local_training import flattened
+from ssddl_jax.core.learning.models import Params
+from ssddl_jax.core.learning.outcomes import Outcomes, measured, pack, unpack
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing, Uploads
+from ssddl_jax.core.records import Group, Info, MemberRows, Recipe, State
+from ssddl_jax.core.sharing.base import Again, Attempt, Messages, Sharing, Uploads
 from ssddl_jax.core.tiling import scan_tiles, tile_slots, tile_starts
-
-
-class State(NamedTuple):
-    """What a run carries from one round to the next."""
-
-    params: Params
-    server: Any  # server optimizer state
-    chain: UInt32[Array, "8"]  # S_r, the key-chain state; the only secret
-    public: UInt32[Array, "8"]  # R, the key of public randomness; the same in every round
-    round: UInt32[Array, ""]
-
-
-class Group(NamedTuple):
-    """The group of a round: slot s is participant ids[s]. `vanished` slots drop out."""
-
-    ids: Int32[Array, " n"]
-    vanished: Bool[Array, " n"]
-
-
-class MemberRows(NamedTuple):
-    """The rows of every slot, kept only if a scheme or a transcript needs them."""
-
-    updates: Float32[Array, "n d"] | None
-    encoded: UInt32[Array, "n W"] | None
-    uploads: UInt32[Array, "n W"] | None = None  # set by ParaShare
-
-
-class Info(NamedTuple):
-    """Diagnostics of a round. The next round does not depend on them."""
-
-    group: Int32[Array, " n"]
-    alive: Bool[Array, " n"]
-    members: Bool[Array, " n"]  # who dealt shares in the final attempt
-    attempt: UInt32[Array, ""]
-    void: Bool[Array, ""]
-    exact: Bool[Array, ""]  # the aggregate equals the sum of its encoded updates, word for word
-    finite: Bool[Array, " n"]
-    clipped: UInt32[Array, " n"]  # coordinates that the clip changed
-    loss: Float32[Array, " n"]  # mean training loss
-    aggregate: Array  # u32 [W]; plain: f32 [d], the mean
-    digest: UInt32[Array, " W"]  # of the uploads; plain: empty
-    opened: UInt32[Array, ""]  # pair keys, or shares of secrets, opened to the server
-    diagnostics: Mapping[str, Float32[Array, " n"]] = {}  # optional metrics, if finite
-
-
-class Recipe(NamedTuple):
-    """The static choices of a round, except the sharing scheme's functions."""
-
-    scheme: Scheme
-    model: Model
-    train: TrainTile
-    server: optax.GradientTransformation
-    participants: int
-    selection: str
-    weighted: bool
-    weight_max: int
-    stochastic: bool
-    tile_size: int
-    precision: str  # of matrix products
-    dropouts: Any  # None: at the rate; or those scheduled, (rounds i32 [m], ids i32 [m])
-    measures: Mapping[str, Measure]  # optional metrics of each member's clipped update
 
 
 def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
@@ -138,25 +85,13 @@ def LocalTrain(
     scheme, tile = recipe.scheme, recipe.tile_size
     in_rows = keep or recipe.stochastic or scheme.ring.limbs > 1
 
-    def trained(state: State, data: Data, ids: Array) -> tuple[tuple[Array, ...], Array]:
-        updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
-        return flattened(updates) if in_rows else updates, losses
-
     def body(shared: tuple[State, Data, Group], carry: Any, start: Array) -> tuple[Any, Any]:
-        state, data, group = shared
+        _, _, group = shared
         slots = tile_slots(start, tile, scheme.size)
         inside = jnp.minimum(slots, scheme.size - 1)
-        ids = group.ids[inside]
-        with jax.named_scope("train"):
-            updates, losses = trained(state, data, ids)
-        counts = data.counts[ids].astype(jnp.uint32)
-        weights = counts if recipe.weighted else jnp.ones_like(counts)
-        noise = None
-        if recipe.stochastic:
-            draw = jax.vmap(randomness.rounding_noise, in_axes=(None, None, 0, None))
-            noise = draw(state.public, state.round, ids, scheme.dimension)
-        with jax.named_scope("encode"):
-            words, finite, clipped = encode_pieces(updates, weights, scheme.encoding, noise)
+        updates, losses, weights, (words, finite, clipped) = train_slots(
+            recipe, shared, inside, in_rows
+        )
         with jax.named_scope("measure"):
             diagnostics = measured(recipe.measures, updates, scheme.encoding.clip)
         present = finite & (slots < scheme.size)
@@ -169,8 +104,8 @@ def LocalTrain(
         return carry, (pack(Outcomes(finite, clipped, losses, diagnostics)), kept)
 
     def start(shared: tuple[State, Data, Group]) -> Any:
-        state, data, group = shared
-        updates, _ = jax.eval_shape(trained, state, data, group.ids[:tile])
+        slots = jnp.zeros(tile, jnp.int32)
+        updates, *_ = jax.eval_shape(partial(train_slots, recipe, in_rows=in_rows), shared, slots)
         return adder.start(tuple(piece.shape[1:] for piece in updates))
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:
@@ -182,6 +117,40 @@ def LocalTrain(
         return adder.finish(carry), unpack(outcomes, recipe.measures), kept
 
     return run
+
+
+def train_slots(
+    recipe: Recipe, shared: tuple[State, Data, Group], slots: Int32[Array, " T"], in_rows: bool
+) -> tuple[tuple[Array, ...], Float32[Array, " T"], UInt32[Array, " T"], EncodedPieces]:
+    """Trains one tile of slots and encodes it: (updates in pieces, losses, weights, encoded)."""
+    (state, data, group), scheme = shared, recipe.scheme
+    ids = group.ids[slots]
+    with jax.named_scope("train"):
+        updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
+        updates = flattened(updates) if in_rows else updates
+    counts = data.counts[ids].astype(jnp.uint32)
+    weights = counts if recipe.weighted else jnp.ones_like(counts)
+    noise = None
+    if recipe.stochastic:
+        draw = jax.vmap(randomness.rounding_noise, in_axes=(None, None, 0, None))
+        noise = draw(state.public, state.round, ids, scheme.dimension)
+    with jax.named_scope("encode"):
+        return updates, losses, weights, encode_pieces(updates, weights, scheme.encoding, noise)
+
+
+def train_again(
+    recipe: Recipe, shared: tuple[State, Data, Group], slots: Int32[Array, " M"]
+) -> UInt32[Array, "M W"]:
+    """The messages of some slots, trained once more, in tiles as before."""
+    tile, count = recipe.tile_size, len(slots)
+    tiles = jnp.pad(slots, (0, -count % tile)).reshape(-1, tile)
+
+    def messages(slots: Array) -> UInt32[Array, "T W"]:
+        *_, encoded = train_slots(recipe, shared, slots, in_rows=True)
+        return joined(encoded.words, recipe.scheme.encoding)
+
+    rows: Array = lax.map(messages, tiles)
+    return rows.reshape(-1, recipe.scheme.width)[:count]
 
 
 def ParaShare(
@@ -249,7 +218,8 @@ def shared_round(
             group = SelectGroup(recipe, state)
         with jax.named_scope("LocalTrain"):
             sums, outcomes, kept = train(state, data, group)
-        messages = Messages(sums.total, sums.digest, kept.encoded)
+        again = Again(partial(train_again, recipe), (state, data, group))
+        messages = Messages(sums.total, sums.digest, kept.encoded, again)
         with jax.named_scope("ParaShare"):
             attempt, uploads = ParaShare(recipe, sharing, state, group, outcomes, messages)
         with jax.named_scope("ParaUpdate"):
@@ -273,6 +243,7 @@ def shared_round(
         right = jnp.all(uploads.aggregate == messages.total)
         void = ~jnp.asarray(uploads.enough) | (right & ~plausible)
         after = ParaUpdate(recipe, state, mean, void | ~right)  # a wrong sum is never applied
+        shown = uploads.sampled
         info = Info(
             group=group.ids,
             alive=attempt.alive,
@@ -286,6 +257,7 @@ def shared_round(
             aggregate=jnp.where(void, jnp.uint32(0), uploads.aggregate),
             digest=jnp.where(void, jnp.uint32(0), uploads.digest),
             opened=uploads.opened,
+            sampled=None if shown is None else jnp.where(void, jnp.uint32(0), shown),
             diagnostics=outcomes.diagnostics,
         )
         sent = uploads.each

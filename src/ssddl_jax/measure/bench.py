@@ -22,7 +22,7 @@ from ssddl_jax.core.learning.local_training import LocalSteps
 from ssddl_jax.core.learning.models import Model, load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info
+from ssddl_jax.core.records import Info
 from ssddl_jax.data.loading import check_population
 from ssddl_jax.planning.plan import traffic
 from ssddl_jax.planning.requests import RoundBench, ShareBench, check_round_bench, check_share_bench

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssddl_jax.common.atomic import write_whole
 from ssddl_jax.config.protocols import protocol_of
-from ssddl_jax.core.round import State
+from ssddl_jax.core.records import State
 from ssddl_jax.report.page import write_report
 from ssddl_jax.running.checkpoints import Checkpoints
 from ssddl_jax.running.loop import Prepared, recipe_of

@@ -13,7 +13,7 @@ from ssddl_jax.config.config import INPUTS, Config
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.devices import platform_of
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import State
+from ssddl_jax.core.records import State
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.running.checkpoints import Checkpoint
 from ssddl_jax.running.environment import conditions, versions

@@ -11,7 +11,7 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.config.dropout_schedule import schedule_notes
 from ssddl_jax.config.metrics import Column, columns
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info
+from ssddl_jax.core.records import Info
 from ssddl_jax.data.datasets import doubts, ranges
 from ssddl_jax.planning.plan import Traffic, traffic
 from ssddl_jax.running.environment import device_name, peak_memory_mb, versions

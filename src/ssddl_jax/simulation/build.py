@@ -20,7 +20,8 @@ from ssddl_jax.core.learning.local_training import LocalSteps, TrainTile, train_
 from ssddl_jax.core.learning.models import Model, Params, as_model, load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.core.learning.population import Data, check_kind
-from ssddl_jax.core.round import Info, Init, Recipe, State, shared_round
+from ssddl_jax.core.records import Info, Recipe, State
+from ssddl_jax.core.round import Init, shared_round
 from ssddl_jax.core.sharing.base import Scheme, Sharing
 from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.plan import Plan, make_plan

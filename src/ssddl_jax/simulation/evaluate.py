@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ssddl_jax.core.learning.models import Model
 from ssddl_jax.core.learning.population import Data, as_float
-from ssddl_jax.core.round import State
+from ssddl_jax.core.records import State
 from ssddl_jax.simulation.build import Simulation
 
 _EVAL_BATCH = 1000

@@ -17,15 +17,8 @@ from ssddl_jax.config.config import Config
 from ssddl_jax.core.accumulate import ring_sums
 from ssddl_jax.core.arithmetic.encoding import decode_words
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import (
-    Info,
-    LocalTrain,
-    MemberRows,
-    ParaUpdate,
-    Recipe,
-    SelectGroup,
-    State,
-)
+from ssddl_jax.core.records import Info, MemberRows, Recipe, State
+from ssddl_jax.core.round import LocalTrain, ParaUpdate, SelectGroup
 
 
 def settings_of(config: Config, recipe: Recipe) -> reference.Settings:

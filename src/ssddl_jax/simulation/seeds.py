@@ -23,7 +23,7 @@ from ssddl_jax.core.devices import AXIS, make_mesh
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import State
+from ssddl_jax.core.records import State
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.simulation.build import Simulation, build_simulation, local_steps
 from ssddl_jax.simulation.compiling import compile_once

@@ -14,7 +14,7 @@ from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import user_path
 from ssddl_jax.config.config import Config
 from ssddl_jax.core.learning.population import Data
-from ssddl_jax.core.round import Info, MemberRows, Recipe, State
+from ssddl_jax.core.records import Info, MemberRows, Recipe, State
 from ssddl_jax.core.sharing.base import Attempt, Scheme
 from ssddl_jax.core.sharing.partners import attempt_graph, partners_of
 from ssddl_jax.data.loading import load_data

@@ -7,7 +7,7 @@ all messages at once.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -38,6 +38,7 @@ class Scheme(NamedTuple):
     opens: str = (
         ""  # what the server is shown: pair "keys" with the vanished, or shares of "secrets"
     )
+    sampled: tuple[int, ...] = ()  # slots whose uploads are returned
 
     @property
     def ring(self) -> Ring:
@@ -77,6 +78,17 @@ class Attempt(NamedTuple):
     alive: Bool[Array, " n"]  # the members who upload
 
 
+class Again(NamedTuple):
+    """Computes messages once more, where they are too many to keep: `rows(shared, slots)`.
+
+    It trains the members of some slots i32 [T] again; their messages u32 [T, W] have the same bits.
+    Call it on one device, such as inside `shard_map`.
+    """
+
+    rows: Callable[[Any, Array], Array]
+    shared: Any  # pytree
+
+
 class Messages(NamedTuple):
     """The encoded updates: their sums, and the rows themselves if they are kept."""
 
@@ -85,6 +97,7 @@ class Messages(NamedTuple):
         Array, " W"
     ]  # sum of (2 s + 1) * message over the alive slots, mod 2^32 in each word
     each: UInt32[Array, "n W"] | None
+    again: Again | None = None
 
 
 class Uploads(NamedTuple):
@@ -97,6 +110,7 @@ class Uploads(NamedTuple):
     enough: Bool[Array, ""] | bool = (
         True  # false: the round is void, for too few or unconnected survivors
     )
+    sampled: UInt32[Array, "K W"] | None = None  # of `Scheme.sampled`; zeros if nothing was sent
 
 
 class Sharing(NamedTuple):

@@ -5,11 +5,11 @@ Dealer i's share for holder j is s_{i->j} = PRG(K_{i->j}); holder i uploads
     a_i = x_i + sum_j (s_{j->i} - s_{i->j})               (directed)
     a_i = x_i + sum_{j<i} s_{j->i} - sum_{j>i} s_{i->j}   (paired, by id)
 
-The sum over j is the slot's *mask*. The schedule decides in which steps masks are computed. In the
-32-bit ring, sums are linear in each word: masks are added to the sums of the messages as soon as
-they exist, and no upload is kept. In the wide ring, carries depend on message and mask together, so
-all rows are kept, as they are for a transcript. The aggregate and the uploads digest have the same
-bits either way.
+The sum over j is the slot's *mask*. The schedule decides in which steps masks are computed, and
+whether rows must be kept. Sums are linear in each word of the 32-bit ring, so masks are added to
+the sums of the messages as soon as they exist, and no upload is kept. In the wide ring, carries
+depend on message and mask together. Few messages are kept; many are computed once more, each when
+its mask is whole. The aggregate and the uploads digest have the same bits in every case.
 """
 
 import jax.numpy as jnp
@@ -34,33 +34,38 @@ def pairwise(scheme: Scheme) -> Sharing:
     """The `Sharing` of pads between pairs. If the scheme opens keys, the pads shared with vanished
     members are removed from the sum.
     """
-    masks = schedule_of(scheme).masks(scheme, chain_keys)
+    schedule, chosen = schedule_of(scheme), jnp.array(scheme.sampled, jnp.int32)
+    masks = schedule.masks(scheme, chain_keys)
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         graph = attempt_graph(scheme, attempt)
-        slots = jnp.arange(scheme.size, dtype=jnp.int32)
-        alive = attempt.alive.astype(jnp.uint32)
-        factors = slot_factors(slots, attempt.alive)
         enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
-        each = None
+        each = sampled = None
         if messages.each is None:
             # No upload exists here: the server's sum is the messages' plus that of the masks.
-            weights = jnp.stack([alive, factors])
-            masks_sum, masks_digest = masks.sums(attempt, graph, attempt, weights)
-            aggregate, digest = messages.total + masks_sum, messages.digest + masks_digest
+            found = masks.sums(attempt, graph, attempt, messages.again)
+            aggregate = scheme.ring.add(messages.total, found.total)
+            digest = messages.digest + found.digest
+            if scheme.sampled:
+                assert messages.again is not None
+                rows = messages.again.rows(messages.again.shared, chosen)
+                sampled = found.sampled + jnp.where(attempt.alive[chosen, None], rows, 0)
         else:
             each = scheme.ring.add(messages.each, masks.each(attempt, graph, attempt))
             each = jnp.where(attempt.alive[:, None], each, jnp.uint32(0))
+            slots = jnp.arange(scheme.size, dtype=jnp.int32)
+            factors = slot_factors(slots, attempt.alive)
             aggregate, digest = scheme.ring.sum(each), weighted_sum(each, factors)
+            sampled = each[chosen] if scheme.sampled else None
         opened = jnp.uint32(0)
         if scheme.opens == "keys" and scheme.vanishing:
             pads, opened = pads_to_remove(scheme, attempt, graph, attempt, chain_keys)
             aggregate = scheme.ring.add(aggregate, scheme.ring.negate(pads))
             if graph is not None:
                 enough &= graphs.survivors_connected(graph, scheme.neighbours, attempt.alive)
-        return Uploads(aggregate, digest, each, opened, enough)
+        return Uploads(aggregate, digest, each, opened, enough, sampled)
 
-    return Sharing(share, keeps=scheme.ring.limbs == 2)
+    return Sharing(share, keeps=schedule.keeps_rows(scheme))
 
 
 def pair_words_made(scheme: Scheme) -> int:

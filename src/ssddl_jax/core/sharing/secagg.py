@@ -193,11 +193,10 @@ def secagg(scheme: Scheme) -> Sharing:
         selves = secrets_of(attempt, SELF_MASK)
         each = None
         if messages.each is None:
-            alive = attempt.alive.astype(jnp.uint32)
-            total, digest = masks.sums(attempt, graph, source, jnp.stack([alive, factors]))
+            pads = masks.sums(attempt, graph, source, None)
             own, own_digest = self_sums(scheme, selves, attempt.alive, factors)
-            aggregate = messages.total + total + own
-            digest = messages.digest + digest + own_digest
+            aggregate = messages.total + pads.total + own
+            digest = messages.digest + pads.digest + own_digest
         else:
             each = ring_of.add(messages.each, masks.each(attempt, graph, source))
             each = ring_of.add(each, self_masks(scheme, selves))

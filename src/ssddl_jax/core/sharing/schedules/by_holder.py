@@ -5,6 +5,7 @@ with `key_sums`. Each share is computed twice, once at either end; on an acceler
 than storing it. The devices divide up the batches, which do not depend on one another.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import UInt32
 
+from ssddl_jax.core.arithmetic.encoding import along
 from ssddl_jax.core.devices import AXIS, platform_of
 from ssddl_jax.core.sharing import graphs
-from ssddl_jax.core.sharing.base import Attempt, Scheme
+from ssddl_jax.core.sharing.base import Again, Attempt, Scheme, join_devices, slot_factors
 from ssddl_jax.core.sharing.partners import KeysOf, partners_of
 from ssddl_jax.core.sharing.schedules.key_sums import (
     SIGNED_BYTES,
@@ -22,7 +24,7 @@ from ssddl_jax.core.sharing.schedules.key_sums import (
     WEIGHTED,
     key_sums,
 )
-from ssddl_jax.core.sharing.schedules.masks import Masks, pieces_of, settle
+from ssddl_jax.core.sharing.schedules.masks import Masks, MaskSums, pieces_of, rows_fit, settle
 from ssddl_jax.core.tiling import scan_tiles, tile_count, tile_slots, tile_starts
 
 _TERMS = {1: WEIGHTED, 2: SIGNED_HALVES, 4: SIGNED_BYTES}  # by the number of pieces
@@ -45,6 +47,11 @@ def batch_of(scheme: Scheme) -> int:
     most = max(1, HELD // _holder_bytes(scheme))
     steps = tile_count(scheme.size, most, scheme.mesh.size)
     return -(-scheme.size // steps)
+
+
+def keeps_rows(scheme: Scheme) -> bool:
+    """Whether all messages are kept: in the wide ring, if they are few."""
+    return scheme.ring.limbs == 2 and rows_fit(scheme)
 
 
 def blocks_made(scheme: Scheme) -> int:
@@ -107,26 +114,44 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         return rows.reshape(-1, scheme.width)[:size]
 
     def sums(
-        attempt: Attempt,
-        graph: graphs.RingGraph | None,
-        source: Any,
-        weights: UInt32[Array, "sums n"],
-    ) -> UInt32[Array, "sums W"]:
-        def body(shared: Any, total: Array, start: Array) -> tuple[Array, None]:
-            attempt, graph, source, weights = shared
+        attempt: Attempt, graph: graphs.RingGraph | None, source: Any, again: Again | None
+    ) -> MaskSums:
+        ring, wanted = scheme.ring, jnp.array(scheme.sampled, jnp.int32)
+        row = (scheme.width,) if pieces > 1 else (16, scheme.num_blocks)
+
+        def body(shared: Any, running: MaskSums, start: Array) -> tuple[MaskSums, None]:
+            (attempt, graph, source), given = shared
             slots = tile_slots(start, batch, size)
-            rows = masks_of(attempt, graph, source, slots)[:, 0]
-            factors = weights[:, jnp.minimum(slots, size - 1)]
-            added = [jnp.sum(rows * w[:, None, None], axis=0, dtype=jnp.uint32) for w in factors]
-            return total + jnp.stack(added), None
+            inside = jnp.minimum(slots, size - 1)
+            alive = attempt.alive[inside] & (slots < size)
+            rows = masks_of(attempt, graph, source, slots)
+            if pieces == 1:
+                added = rows = rows[:, 0]
+            else:
+                assert again is not None
+                rows = settle(rows.reshape(batch, pieces, -1)[..., : scheme.width])
+                own = again.rows(given, inside)
+                added = ring.add(own, rows) - own  # to each limb
+            total = ring.sum(jnp.where(along(alive, rows), rows, jnp.uint32(0)))
+            digest = jnp.sum(added * along(slot_factors(slots, alive), added), 0, dtype=jnp.uint32)
+            at = jnp.clip(wanted - start, 0, batch - 1)
+            here = (wanted >= start) & (wanted < start + batch) & alive[at]
+            sampled = jnp.where(along(here, added[at]), added[at], jnp.uint32(0))
+            total = ring.add(running.total, total)
+            return MaskSums(total, running.digest + digest, running.sampled + sampled), None
 
-        def join(total: Array) -> Array:
-            summed: Array = lax.psum(total, AXIS)
-            return summed
+        def join(running: MaskSums) -> MaskSums:
+            total = join_devices(ring, running.total, AXIS)
+            return MaskSums(total, *lax.psum((running.digest, running.sampled), AXIS))
 
-        shared = (attempt, graph, source, weights)
-        zeros = jnp.zeros((weights.shape[0], 16, scheme.num_blocks), jnp.uint32)
-        total, _ = scan_tiles(scheme.mesh, body, join, shared, zeros, starts)
-        return total.reshape(weights.shape[0], -1)[:, : scheme.width]
+        shared = ((attempt, graph, source), None if again is None else again.shared)
+        shapes = (row, row, (len(scheme.sampled), *row))
+        begin = MaskSums(*(jnp.zeros(shape, jnp.uint32) for shape in shapes))
+        found, _ = scan_tiles(scheme.mesh, body, join, shared, begin, starts)
+        total, digest, sampled = (
+            x.reshape(*x.shape[: x.ndim - len(row)], math.prod(row))[..., : scheme.width]
+            for x in found
+        )
+        return MaskSums(total, digest, sampled)
 
     return Masks(each=each, sums=sums)

@@ -84,7 +84,11 @@ def band(size: int, reach: int, both: bool) -> Geometry:
 
     side = min(range(4, 9), key=lambda t: columns_of(t) * t * (t + 1) / t)
     columns = columns_of(side)
-    steps = -(-size // side)
+    return stretch_of(side, columns, -(-size // side), both)
+
+
+def stretch_of(side: int, columns: int, steps: int, both: bool) -> Geometry:
+    """So many steps of a band, from any position: all steps are alike."""
     ahead = np.tile(np.arange(columns), 2 if both else 1)
     backward = np.repeat([False, True] if both else [False], columns)
     rows = np.repeat(np.arange(steps)[:, None], len(ahead), axis=1)
@@ -99,9 +103,11 @@ def band(size: int, reach: int, both: bool) -> Geometry:
     )
 
 
-def positions(geometry: Geometry) -> tuple[Int32[Array, "s t T 1"], Int32[Array, "s t 1 T"]]:
-    """The positions of the rows and of the columns of every tile."""
-    inside = jnp.arange(geometry.side, dtype=jnp.int32)
+def positions(
+    geometry: Geometry, start: Array | int = 0
+) -> tuple[Int32[Array, "s t T 1"], Int32[Array, "s t 1 T"]]:
+    """The positions of the rows and of the columns of every tile; the first row is at `start`."""
+    inside = jnp.arange(geometry.side, dtype=jnp.int32) + jnp.asarray(start, jnp.int32)
     rows = jnp.asarray(geometry.row_tile)[..., None] * geometry.side + inside[None, None]
     columns = jnp.asarray(geometry.column_tile)[..., None] * geometry.side + inside[None, None]
     return rows[..., :, None], columns[..., None, :]
@@ -126,7 +132,6 @@ def parts_of(words: list[Array], pieces: int) -> Pieces:
 def add_tile(
     masks: Pieces,
     prg: PRG,
-    pieces: int,
     keys: UInt32[Array, "8 T T"],
     factor: UInt32[Array, "T T"],
     rows_at: Array,
@@ -135,6 +140,7 @@ def add_tile(
 ) -> Pieces:
     """Adds one tile: subtracts factor * share from the rows' masks, adds it to the columns'."""
     count, side = masks[0].shape[-1], factor.shape[0]
+    pieces = len(masks) // (1 if prg.in_memory else 16)
     if pieces == 1:
         shares = parts_of(written(prg, list(keys), factor, first, count), 1)
         signs = None
@@ -159,55 +165,72 @@ def _add_at(mask: Array, row: Array, rows: Array) -> Array:
     return lax.dynamic_update_slice(mask, old + rows, at)
 
 
-def chunk_masks(
-    geometry: Geometry,
-    prg: PRG,
-    pieces: int,
-    edges: Edges,
-    first: Array,
-    count: int,
-    finish: Callable[[Array, Pieces], Array],
-) -> Array:
-    """Computes the masks of blocks first..first+count-1 and passes them to `finish` by rows.
-
-    Returns the sum of the arrays `finish(position of the first row, rows)`. A dense geometry calls
-    it once, with all rows. A band calls it with the T rows that leave the window after each step,
-    and with those that remain at the end. `finish` must be linear in the rows.
-    """
-    side = geometry.side
+def no_masks(geometry: Geometry, prg: PRG, pieces: int, count: int) -> Pieces:
+    """Masks of zeros for the rows of the buffer, of `count` blocks."""
     lead, parts = ((16,), pieces) if prg.in_memory else ((), 16 * pieces)
-    empty = tuple(jnp.zeros((*lead, geometry.window, count), jnp.uint32) for _ in range(parts))
-    rows_at = jnp.asarray(geometry.row_tile * side)
-    columns_at = jnp.asarray(geometry.column_tile * side)
-    if geometry.rolls:
-        columns_at = columns_at - rows_at
-        rows_at = jnp.zeros_like(rows_at)
+    return tuple(jnp.zeros((*lead, geometry.window, count), jnp.uint32) for _ in range(parts))
+
+
+def dense_masks(geometry: Geometry, prg: PRG, edges: Edges, first: Array, masks: Pieces) -> Pieces:
+    """Adds all tiles to the masks of all positions; the chunk begins at block `first`."""
+    rows_at = jnp.asarray(geometry.row_tile[0] * geometry.side)
+    columns_at = jnp.asarray(geometry.column_tile[0] * geometry.side)
 
     def tile(masks: Pieces, item: Any) -> tuple[Pieces, None]:
         keys, factor, rows, columns = item
-        return add_tile(masks, prg, pieces, keys, factor, rows, columns, first), None
+        return add_tile(masks, prg, keys, factor, rows, columns, first), None
 
-    def step(
-        carry: tuple[Pieces, Array], items: tuple[Array, tuple[Array, ...]]
-    ) -> tuple[tuple[Pieces, Array], None]:
-        masks, total = carry
-        at, tiles = items
-        masks, _ = lax.scan(tile, masks, tiles)
-        total = total + finish(at, tuple(mask[..., :side, :] for mask in masks))
-        blank = jnp.zeros((*lead, side, count), jnp.uint32)
+    return lax.scan(tile, masks, (edges.keys[0], edges.factor[0], rows_at, columns_at))[0]
+
+
+def roll(
+    geometry: Geometry,
+    prg: PRG,
+    edges: Edges,
+    first: Array,
+    masks: Pieces,
+    running: Any,
+    leaving: Any,
+    add: Callable[[Any, Any, Pieces], Any],
+) -> tuple[Pieces, Any]:
+    """Takes a band's window of masks through the steps of a stretch.
+
+    After each step, the T rows that leave the window go to `add(running, leaving[step], rows)`,
+    which returns the next `running`. Returns the window and the last `running`.
+    """
+    side, count = geometry.side, masks[0].shape[-1]
+    ahead = jnp.asarray((geometry.column_tile - geometry.row_tile)[0] * side)
+    blank = jnp.zeros((*masks[0].shape[:-2], side, count), jnp.uint32)
+
+    def tile(masks: Pieces, item: Any) -> tuple[Pieces, None]:
+        keys, factor, columns = item
+        return add_tile(masks, prg, keys, factor, jnp.int32(0), columns, first), None
+
+    def step(carry: tuple[Pieces, Any], item: Any) -> tuple[tuple[Pieces, Any], None]:
+        (masks, running), (edges, leaving) = carry, item
+        masks, _ = lax.scan(tile, masks, (edges.keys, edges.factor, ahead))
+        running = add(running, leaving, tuple(mask[..., :side, :] for mask in masks))
         masks = tuple(jnp.concatenate([mask[..., side:, :], blank], axis=-2) for mask in masks)
-        return (masks, total), None
+        return (masks, running), None
 
-    if not geometry.rolls:
-        flat: Any = (edges.keys[0], edges.factor[0], rows_at[0], columns_at[0])
-        masks, _ = lax.scan(tile, empty, flat)
-        return finish(jnp.int32(0), masks)
-    at = jnp.arange(geometry.steps, dtype=jnp.int32) * side
-    zero = jnp.zeros_like(finish(jnp.int32(0), tuple(mask[..., :side, :] for mask in empty)))
-    tiles = (edges.keys, edges.factor, rows_at, columns_at)
-    (masks, total), _ = lax.scan(step, (empty, zero), (at, tiles))
-    left = geometry.window - side
-    for start in range(0, left, side):
-        end = jnp.int32(geometry.steps * side + start)
-        total = total + finish(end, tuple(mask[..., start : start + side, :] for mask in masks))
-    return total
+    (masks, running), _ = lax.scan(step, (masks, running), (edges, leaving))
+    return masks, running
+
+
+def empty(
+    geometry: Geometry,
+    masks: Pieces,
+    running: Any,
+    leaving: Any,
+    add: Callable[[Any, Any, Pieces], Any],
+) -> Any:
+    """Passes the rows that remain in a band's window to `add`, T at a time."""
+    side = geometry.side
+
+    def step(carry: tuple[Any, Array], leaving: Any) -> tuple[tuple[Any, Array], None]:
+        running, at = carry
+        rows = tuple(lax.dynamic_slice_in_dim(mask, at, side, mask.ndim - 2) for mask in masks)
+        return (add(running, leaving, rows), at + side), None
+
+    (running, _), _ = lax.scan(step, (running, jnp.int32(0)), leaving)
+    return running

@@ -1,31 +1,40 @@
 """Masks on a CPU: every share is computed once, in tiles that stay in a core's cache.
 
 The devices divide up the chunks of the message. `pair_tiles` defines the tiles and adds them.
+
+A band may be too long to hold all its keys. Then it is cut into *stretches* of steps: keys exist
+for one stretch at a time, and each chunk's window of masks is kept from one stretch to the next.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Int32, UInt32
+from jaxtyping import Int32, UInt32
 
-from ssddl_jax.core.arithmetic.reductions import sum_together
+from ssddl_jax.core.devices import AXIS
 from ssddl_jax.core.sharing import graphs
-from ssddl_jax.core.sharing.base import Attempt, Scheme
+from ssddl_jax.core.sharing.base import Again, Attempt, Scheme, slot_factors
 from ssddl_jax.core.sharing.partners import KeysOf
-from ssddl_jax.core.sharing.schedules import pair_tiles
+from ssddl_jax.core.sharing.schedules import mask_sums, pair_tiles
+from ssddl_jax.core.sharing.schedules.edges import Sharers, edges_at, slots_at
 from ssddl_jax.core.sharing.schedules.kernels import lanes_of
-from ssddl_jax.core.sharing.schedules.masks import Masks, pieces_of, settle
+from ssddl_jax.core.sharing.schedules.mask_sums import Leaving
+from ssddl_jax.core.sharing.schedules.masks import (
+    Masks,
+    MaskSums,
+    pieces_of,
+    rows_fit,
+    settle,
+)
 from ssddl_jax.core.tiling import scan_tiles
 
 _TILE_BYTES = 1 << 19  # of shares at a time, which stay in a core's cache
-
-
-class Places(NamedTuple):
-    """The positions of an attempt's members, as the geometry numbers them."""
-
-    slot: Int32[Array, " positions"]  # the slot at a position; in a band, positions wrap round
-    valid: Bool[Array, " positions"]
+HELD = 1 << 27  # bytes of keys, and in the wide ring of messages, of a stretch
+_PER_EDGE = 72  # bytes of a key and a sign, and of a copy of both
 
 
 def geometry_of(scheme: Scheme) -> pair_tiles.Geometry:
@@ -38,10 +47,16 @@ def geometry_of(scheme: Scheme) -> pair_tiles.Geometry:
     return rolling if rolling.shares < whole.shares else whole
 
 
+def keeps_rows(scheme: Scheme) -> bool:
+    """Whether all messages are kept: in the wide ring, if they are few or the graph is dense."""
+    return scheme.ring.limbs == 2 and (rows_fit(scheme) or not geometry_of(scheme).rolls)
+
+
 def blocks_made(scheme: Scheme) -> int:
     """The PRG blocks of a round's masks, padding included."""
     chunks, count = chunking(scheme)
-    return geometry_of(scheme).shares * chunks * count
+    stream = stream_of(scheme, whole=keeps_rows(scheme))
+    return stream.geometry.shares * stream.stretches * chunks * count
 
 
 def chunking(scheme: Scheme) -> tuple[int, int]:
@@ -63,129 +78,155 @@ def chunking(scheme: Scheme) -> tuple[int, int]:
     return best * devices, blocks(best)
 
 
+class Stream(NamedTuple):
+    """The stretches of a geometry."""
+
+    geometry: pair_tiles.Geometry  # of each stretch
+    stretches: int
+    start: int  # the first position, <= 0
+
+
+def stream_of(scheme: Scheme, whole: bool = False) -> Stream:
+    """The stretches of a scheme: one, if its keys take little memory, or if `whole`.
+
+    A ring has no end: masks at its beginning lack the shares with its last members. In the 32-bit
+    ring these are added when they come. In the wide ring a mask must be whole, for its carries, so
+    the band starts one window early, and only positions 0..m-1 are added.
+    """
+    geometry, devices, wide = geometry_of(scheme), scheme.mesh.size, scheme.ring.limbs == 2
+    if whole or not geometry.rolls:
+        return Stream(geometry, 1, 0)
+    side, columns = geometry.side, geometry.window // geometry.side
+    early = columns - 1 if wide else 0
+    steps = geometry.steps + early
+    edges = geometry.shares // (geometry.steps * side)
+    each = _PER_EDGE * edges + (8 * scheme.width if wide else 0)
+    held = max(HELD, 4 * geometry.window * scheme.width * pieces_of(scheme)) // devices
+    stretches = -(-steps * side // max(geometry.window, held // each))
+    steps = -(-steps // stretches)
+    both = scheme.shares != "paired"
+    stretch = pair_tiles.stretch_of(side, columns, steps, both)
+    return Stream(stretch, stretches, -early * side)
+
+
 def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
     """The masks of a scheme; `keys_of` gives the key of each pair. Every share is expanded once."""
-    geometry = geometry_of(scheme)
-    chunks, count = chunking(scheme)
-    size, pieces = scheme.size, pieces_of(scheme)
+    pieces, count = pieces_of(scheme), chunking(scheme)[1]
 
-    def expand(
-        attempt: Attempt,
-        graph: graphs.RingGraph | None,
-        source: Any,
-        weights: UInt32[Array, "sums n"] | None,
-    ) -> Array:
-        """Weighted sums of the masks, u32 [sums, W]; without weights, the pieces of the masks,
-        u32 [n, pieces, W].
-        """
-        where = _places(scheme, attempt, graph)
-        edges = _edges(scheme, keys_of, attempt, graph, source, where)
-        # A position beyond the members has no shares, so its mask is zero.
-        by_position = None if weights is None else weights[:, where.slot]
+    def each(attempt: Attempt, graph: graphs.RingGraph | None, source: Any) -> UInt32[Array, "n W"]:
+        def add(rows: Array, leaving: Leaving, masks: pair_tiles.Pieces) -> Array:
+            return rows.at[leaving.slots].add(jnp.swapaxes(lanes_of(masks), 0, 1))
 
-        def body(
-            shared: tuple[pair_tiles.Edges, Places, Array], carry: None, first: Array
-        ) -> tuple[None, Array]:
-            edges, where, by_position = shared
+        begin = jnp.zeros((scheme.size, 16 * pieces, count), jnp.uint32)
+        whole, sharers = stream_of(scheme, whole=True), Sharers(attempt, graph, source)
+        rows = _over_chunks(scheme, keys_of, whole, sharers, None, begin, add)
+        rows = rows.reshape(*rows.shape[:2], pieces, 16, count)
+        parts = mask_sums.message(scheme, rows)
+        return parts[:, 0] if pieces == 1 else settle(parts)
 
-            def finish(at: Array, rows: pair_tiles.Pieces) -> Array:
-                height = rows[0].shape[-2]
-                if by_position is None:
-                    slots = lax.dynamic_slice(where.slot, (at,), (height,))
-                    lanes = jnp.swapaxes(lanes_of(rows), 0, 1)
-                    return jnp.zeros((size, *lanes.shape[1:]), jnp.uint32).at[slots].add(lanes)
-                factors = lax.dynamic_slice(by_position, (0, at), (by_position.shape[0], height))
-                return _weighted(rows, factors)
+    def sums(
+        attempt: Attempt, graph: graphs.RingGraph | None, source: Any, again: Again | None
+    ) -> MaskSums:
+        again = again if scheme.ring.limbs == 2 else None
+        sharers, begin = Sharers(attempt, graph, source), mask_sums.begin(scheme, count)
+        add = partial(mask_sums.add_rows, scheme)
+        running = _over_chunks(scheme, keys_of, stream_of(scheme), sharers, again, begin, add)
+        return mask_sums.joined(scheme, running)
 
-            masks = pair_tiles.chunk_masks(
-                geometry, scheme.prg, pieces, edges, first, count, finish
-            )
-            return carry, masks
-
-        firsts = jnp.arange(chunks, dtype=jnp.uint32) * jnp.uint32(count)
-        _, sums = scan_tiles(
-            scheme.mesh, body, lambda carry: carry, (edges, where, by_position), None, firsts
-        )
-        return _whole(sums, pieces if weights is None else 1, scheme.width)
-
-    def masks_of(
-        attempt: Attempt, graph: graphs.RingGraph | None, source: Any
-    ) -> UInt32[Array, "n W"]:
-        """The masks themselves."""
-        parts = expand(attempt, graph, source, None)
-        return parts if pieces == 1 else settle(parts)
-
-    return Masks(each=masks_of, sums=expand)
+    return Masks(each=each, sums=sums)
 
 
-def _places(scheme: Scheme, attempt: Attempt, graph: graphs.RingGraph | None) -> Places:
-    geometry, size = geometry_of(scheme), scheme.size
-    most = geometry.steps * geometry.side + geometry.window if geometry.rolls else 0
-    at = jnp.arange(max(most, geometry.window), dtype=jnp.int32)
-    if not geometry.rolls:
-        slot = jnp.minimum(at, size - 1)
-        return Places(slot, (at < size) & attempt.members[slot])
-    assert graph is not None
-    members = jnp.maximum(graph.members, 1)
-    return Places(graph.order[at % members], at < 2 * members)
-
-
-def _edges(
+def _over_chunks(
     scheme: Scheme,
     keys_of: KeysOf,
-    attempt: Attempt,
-    graph: graphs.RingGraph | None,
-    source: Any,
-    where: Places,
-) -> pair_tiles.Edges:
-    """The keys and signs of all shares."""
-    geometry = geometry_of(scheme)
-    rows, columns = pair_tiles.positions(geometry)
-    row_slot, column_slot = where.slot[rows], where.slot[columns]
-    exists = where.valid[rows] & where.valid[columns]
-    if geometry.rolls:
-        assert graph is not None
-        ahead, reach = columns - rows, scheme.neighbours // 2
-        once = (2 * ahead < graph.members) | (
-            (2 * ahead == graph.members) & (2 * rows < graph.members)
-        )
-        exists &= (ahead >= 1) & (ahead <= reach) & once & (rows < graph.members)
-    else:
-        exists &= (rows < columns) if scheme.shares == "paired" else (rows != columns)
-        if graph is not None:
-            exists &= graphs.are_partners(graph, scheme.neighbours, row_slot, column_slot)
-    shape = exists.shape
-    row_id = jnp.broadcast_to(attempt.ids[row_slot], shape)
-    column_id = jnp.broadcast_to(attempt.ids[column_slot], shape)
-    if scheme.shares == "paired":
-        row_deals = row_id < column_id
-    else:
-        row_deals = jnp.broadcast_to(~jnp.asarray(geometry.backward)[..., None, None], shape)
-    here, there = (jnp.broadcast_to(slot, shape) for slot in (row_slot, column_slot))
-    dealers, holders = jnp.where(row_deals, here, there), jnp.where(row_deals, there, here)
-    keys = keys_of(source, dealers, holders)
-    sign = jnp.where(row_deals, jnp.uint32(1), jnp.uint32(0xFFFFFFFF))
-    return pair_tiles.Edges(
-        keys=jnp.moveaxis(keys, -1, 2), factor=jnp.where(exists, sign, jnp.uint32(0))
-    )
+    stream: Stream,
+    sharers: Sharers,
+    again: Again | None,
+    begin: Any,
+    add: Callable[[Any, Leaving, pair_tiles.Pieces], Any],
+) -> Any:
+    """Starts every chunk of blocks with `begin` and adds all masks to it; [chunks, ...]."""
+    geometry, stretches, start = stream
+    chunks, count = chunking(scheme)
+    pieces, prg = pieces_of(scheme), scheme.prg
+    length = geometry.steps * geometry.side if geometry.rolls else geometry.window
+
+    def body(shared: Any, carry: None, firsts: Array) -> tuple[None, Any]:
+        """The sums for the chunks of one device."""
+        sharers, given = shared
+
+        def stretch_at(start: Array | int) -> Callable[..., tuple[pair_tiles.Pieces, Any]]:
+            """One stretch, as a function of a chunk, its masks and its sums."""
+            edges = edges_at(scheme, geometry, keys_of, sharers, start)
+            leaving = _leaving(stream, sharers, start, length)
+            lanes = None
+            if again is not None:
+                rows = _messages(scheme, again, given, leaving.slots.reshape(-1))
+                lanes = mask_sums.lanes(scheme, rows, chunks * count)
+
+            def rolled(first: Array, masks: pair_tiles.Pieces, running: Any) -> Any:
+                own = leaving
+                if lanes is not None:
+                    rows = lax.dynamic_slice_in_dim(lanes, first.astype(jnp.int32), count, 2)
+                    own = own._replace(messages=rows.reshape(*own.slots.shape, 16, count))
+                return pair_tiles.roll(geometry, prg, edges, first, masks, running, own, add)
+
+            def dense(first: Array, masks: pair_tiles.Pieces, running: Any) -> Any:
+                masks = pair_tiles.dense_masks(geometry, prg, edges, first, masks)
+                return masks, add(running, jax.tree.map(lambda x: x[0], leaving), masks)
+
+            return rolled if geometry.rolls else dense
+
+        def last(masks: pair_tiles.Pieces, running: Any) -> Any:
+            """The sums with the rows that remain in the window."""
+            if not geometry.rolls or start < 0:
+                return running
+            end, rest = start + stretches * length, geometry.window - geometry.side
+            left = _leaving(stream, sharers, end, rest)
+            return pair_tiles.empty(geometry, masks, running, left, add)
+
+        blank = (pair_tiles.no_masks(geometry, prg, pieces, count), begin)
+        if stretches == 1:
+            only = stretch_at(start)
+            return carry, lax.map(lambda first: last(*only(first, *blank)), firsts)
+
+        def next_stretch(kept: Any, start: Array) -> tuple[Any, None]:
+            stretch = stretch_at(start)
+            return lax.map(lambda item: stretch(*item), (firsts, *kept)), None
+
+        kept = jax.tree.map(lambda x: jnp.zeros((len(firsts), *x.shape), x.dtype), blank)
+        starts = start + length * jnp.arange(stretches, dtype=jnp.int32)
+        kept, _ = lax.scan(next_stretch, kept, starts)
+        return carry, lax.map(lambda item: last(*item), kept)
+
+    each = chunks // scheme.mesh.size
+    firsts = jnp.arange(chunks, dtype=jnp.uint32).reshape(-1, each) * jnp.uint32(count)
+    shared = (sharers, None if again is None else again.shared)
+    _, sums = scan_tiles(scheme.mesh, body, lambda carry: carry, shared, None, firsts)
+    return jax.tree.map(lambda x: x.reshape(chunks, *x.shape[2:]), sums)
 
 
-def _weighted(
-    rows: pair_tiles.Pieces, factors: UInt32[Array, "sums T"]
-) -> UInt32[Array, "sums 16 count"]:
-    """Sums of factor * row for every lane, in one loop: a loop each would compile more slowly."""
-    products = [
-        row * weights.reshape(*([1] * (row.ndim - 2)), -1, 1) for weights in factors for row in rows
-    ]
-    sums = sum_together(products, (products[0].ndim - 2,))
-    return jnp.stack(sums).reshape(len(factors), -1, rows[0].shape[-1])
+def _leaving(stream: Stream, sharers: Sharers, start: Array | int, length: int) -> Leaving:
+    """The slots of the rows that leave from position `start` on, step by step."""
+    geometry = stream.geometry
+    side = geometry.side if geometry.rolls else geometry.window
+    at = (start + jnp.arange(length, dtype=jnp.int32)).reshape(-1, side)
+    slots, valid = slots_at(geometry.rolls, sharers, at)
+    if stream.start < 0:  # each member once
+        assert sharers.graph is not None
+        valid &= (at >= 0) & (at < sharers.graph.members)
+    alive = sharers.attempt.alive[slots] & valid
+    return Leaving(slots, alive.astype(jnp.uint32), slot_factors(slots, alive))
 
 
-def _whole(chunked: UInt32[Array, "c *lead lanes b"], parts: int, width: int) -> Array:
-    """Joins chunks [chunks, lead, 16 parts, count] into [lead, W], or [lead, parts, W]."""
-    chunks, *_, count = chunked.shape
-    split = chunked.reshape(chunks, -1, parts, 16, count)
-    joined = jnp.moveaxis(split, 0, 3).reshape(split.shape[1], parts, 16, chunks * count)
-    blocks = -(-width // 16)
-    rows = joined[..., :blocks].reshape(split.shape[1], parts, -1)[..., :width]
-    return rows[:, 0] if parts == 1 else rows
+def _messages(
+    scheme: Scheme, again: Again, given: Any, slots: Int32[Array, " L"]
+) -> UInt32[Array, "L W"]:
+    """The messages of some slots, computed once more; the devices divide them up."""
+    if scheme.mesh.size == 1:
+        return again.rows(given, slots)
+    each = -(-len(slots) // scheme.mesh.size)
+    padded = jnp.pad(slots, (0, each * scheme.mesh.size - len(slots)))
+    mine = lax.dynamic_slice_in_dim(padded, lax.axis_index(AXIS) * each, each)
+    rows: Array = lax.all_gather(again.rows(given, mine), AXIS, tiled=True)
+    return rows[: len(slots)]
