@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import layers
 from layers import Layer, played
 from ssddl_jax.config.rules import RULES
 from ssddl_jax.core.arithmetic.chacha import rolled

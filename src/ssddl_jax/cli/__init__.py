@@ -23,7 +23,13 @@ from ssddl_jax.cli.options import Command, Parser, say
 from ssddl_jax.common.errors import ConfigError, DataError, RunError, one_line
 from ssddl_jax.common.text import escape_what_cannot_be_printed, start_in_utf8
 from ssddl_jax.running import processes
-from ssddl_jax.running.interrupts import Interrupted, end_on_signals, is_interrupt, words
+from ssddl_jax.running.interrupts import (
+    Interrupted,
+    end_on_signals,
+    is_interrupt,
+    still_computing,
+    words,
+)
 from ssddl_jax.simulation.jax_settings import missing_device, refused_variable
 
 _LONGEST = 20_000  # characters of a line that gives a command to resume with: paths stay whole
@@ -46,7 +52,8 @@ COMMANDS: dict[str, tuple[Command, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    if arguments is None:
+    command = arguments is None
+    if command:
         start_in_utf8()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end_on_signals()
@@ -58,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = 1
     if processes.is_worker():
         processes.leave(status)
+    if command and still_computing():
+        processes.end_now(status)
     return status
 
 

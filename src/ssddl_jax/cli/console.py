@@ -79,11 +79,17 @@ class Progress:
         """The callbacks for `run` and `resume`."""
         from ssddl_jax.running.runner import Watch
 
-        return Watch(self.start, self.round, self.warn)
+        return Watch(self.start, self.round, self.warn, self.wait)
 
     def warn(self, text: str) -> None:
         """Prints a note."""
         self.console.print(printable(f"note: {text}"), highlight=False, soft_wrap=True)
+
+    def wait(self, text: str) -> None:
+        """Shows the progress of a long round."""
+        self.show(message=text)
+        if not self.console.is_terminal:
+            self.console.print(text, highlight=False, soft_wrap=True)
 
     def start(self, simulation: "Simulation", done: int) -> None:
         """Prints what is about to run."""

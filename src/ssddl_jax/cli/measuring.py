@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # Fields that the measurement sets.
 _SET = ["participants", "group_size", "data", "partition", "out", "rounds", "eval_every"]
 _SET += ["checkpoint_every", "local_epochs"]
+_SAMPLE = "print the SHA-256 of K members' uploads, drawn at random [0]"
 _ROUND_FLAGS = [
     ("--participants", "N", "participants, all in the group [1000]"),
     ("--examples", "E", "examples of each participant [20]"),
@@ -72,12 +73,13 @@ def _share(arguments: list[str]) -> int:
     parser.add_argument("--group-size", default="64", metavar="n", help="members of the group [64]")
     parser.add_argument("--dimension", default="50890", metavar="d", help="parameters [50890]")
     parser.add_argument("--repeats", default="5", metavar="R", help="timed repetitions [5]")
+    parser.add_argument("--sample-uploads", default="0", metavar="K", help=_SAMPLE)
     json_flag(parser)
     profile_flag(parser)
     add_config_flags(parser, hidden=[*_SET, "model", "batch_size"])
     options = parse(parser, arguments)
     profile = vars(options).pop("profile")
-    names = ("group_size", "dimension", "repeats")
+    names = ("group_size", "dimension", "repeats", "sample_uploads")
     sizes = {name: whole(name, getattr(options, name)) for name in names}
     del options.group_size
     config = read_config(options, participants=sizes["group_size"], group_size="all")
@@ -90,7 +92,7 @@ def _share(arguments: list[str]) -> int:
     check(config)
     from ssddl_jax.measure.bench import bench_share
 
-    return _show("bench share", bench_share(config, measured, profile), options)
+    return _show("bench share", bench_share(config, measured, profile, say), options)
 
 
 def _round(arguments: list[str]) -> int:
@@ -101,6 +103,7 @@ def _round(arguments: list[str]) -> int:
     )
     for flag, metavar, text in _ROUND_FLAGS:
         parser.add_argument(flag, metavar=metavar, help=text)
+    parser.add_argument("--sample-uploads", metavar="K", help=_SAMPLE)
     json_flag(parser)
     profile_flag(parser)
     add_cluster_flags(parser)
@@ -109,7 +112,7 @@ def _round(arguments: list[str]) -> int:
     profile = vars(options).pop("profile")
     cluster = read_cluster(options)
     sizes = {}
-    for name in ("participants", "examples", "local_steps", "batch_size", "repeats"):
+    for name in RoundBench._fields:
         given = vars(options).pop(name)
         if given is not None:
             sizes[name] = whole(name, given)
@@ -130,10 +133,16 @@ def _round(arguments: list[str]) -> int:
         return processes.supervise(cluster, ["bench", "round", *arguments], None)
     from ssddl_jax.measure.bench import bench_round
 
-    return _show("bench round", bench_round(config, measured, profile), options)
+    return _show("bench round", bench_round(config, measured, profile, _say_once), options)
 
 
 BENCHES: dict[str, Command] = {"share": _share, "round": _round}
+
+
+def _say_once(text: str) -> None:
+    """Progress, from process 0 only."""
+    if processes.is_leader():
+        say(text)
 
 
 def _show(title: str, result: dict[str, Any], options: Namespace) -> int:

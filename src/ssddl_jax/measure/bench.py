@@ -28,11 +28,15 @@ from ssddl_jax.planning.plan import traffic
 from ssddl_jax.planning.requests import RoundBench, ShareBench, check_round_bench, check_share_bench
 from ssddl_jax.running.environment import device_name, peak_memory_mb, versions
 from ssddl_jax.running.profiling import profiled
+from ssddl_jax.running.waiting import Pace, Tell, pace_of, wait_for
 from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
 from ssddl_jax.simulation.digests import words_sha256
 from ssddl_jax.simulation.schemes import words_made
 
 POOL = 10_000  # images of bench round
+
+
+_LONG = 60.0  # seconds from which on the first call counts: it is no warm-up
 
 
 class Timed(NamedTuple):
@@ -42,14 +46,21 @@ class Timed(NamedTuple):
     compile_seconds: float
     exact: bool  # in every repetition
     info: Info  # of the last
+    sampled: np.ndarray | None  # the uploads of `Scheme.sampled` in round 0
+    pace: Pace | None  # of a long round
+    cpu_seconds: list[float]  # of each repetition, all cores
 
 
 def bench_share(
-    config: Config, bench: ShareBench, profile: str | Path | None = None
+    config: Config,
+    bench: ShareBench,
+    profile: str | Path | None = None,
+    tell: Tell = lambda text: None,
 ) -> dict[str, Any]:
     """Times the sharing layer; returns what `ssddl bench share --json` prints.
 
-    `profile`: a new folder for the trace of one additional round. Raises `ConfigError`.
+    `profile`: a new folder for the trace of one additional round. `tell` is given lines of progress
+    if a round is long. Raises `ConfigError`.
     """
     check_share_bench(config, bench)
     check_population(config)
@@ -67,14 +78,14 @@ def bench_share(
     def train(
         params: Any, data: Data, public: Array, round_: Array, ids: Array
     ) -> tuple[tuple[Array, ...], Array]:
-        factors = jnp.sin(ids.astype(jnp.float32))
+        factors = factor_of(ids)
         updates = base[None, :] * factors[:, None]
         return jax.lax.optimization_barrier(((updates,), jnp.zeros_like(factors)))
 
-    simulation = build_simulation(config, model, data, train=train)
-    rng = np.random.default_rng(config.seed)  # allocated only after the memory check
-    base = jnp.asarray(rng.normal(0.0, 0.3, dimension).astype(np.float32))
-    timed = _time(simulation, data, bench.repeats, profile)
+    sampled = sampled_slots(config, bench.sample_uploads)
+    simulation = build_simulation(config, model, data, train=train, sampled=sampled)
+    base = base_update(config.seed, dimension)  # allocated only after the memory check
+    timed = _time(config, simulation, data, bench.repeats, profile, tell)
     made = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme)
     plan = simulation.plan
     ends = 1 if config.paired else 2
@@ -95,20 +106,24 @@ def bench_share(
         "shares": "paired" if config.paired else "directed",
         "prg": config.prg,
         "engine": config.engine,
+        **_sample(config, simulation, timed),
         "device": device_name(),
         "versions": versions(),
     }
 
 
 def bench_round(
-    config: Config, bench: RoundBench, profile: str | Path | None = None
+    config: Config,
+    bench: RoundBench,
+    profile: str | Path | None = None,
+    tell: Tell = lambda text: None,
 ) -> dict[str, Any]:
     """Times whole rounds; returns what `ssddl bench round --json` prints.
 
-    `profile`: a new folder for the trace of one additional round. Raises `ConfigError`.
+    `profile` and `tell` are as for `bench_share`. Raises `ConfigError`.
     """
     simulation, data = round_simulation(config, bench)
-    timed = _time(simulation, data, bench.repeats, profile)
+    timed = _time(config, simulation, data, bench.repeats, profile, tell)
     plan, secure = simulation.plan, config.sums_securely
     made = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme)
     moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
@@ -124,13 +139,14 @@ def bench_round(
         "uploads_sha256": words_sha256(timed.info.digest) if secure else None,
         "bytes_up_per_participant": moved.up // plan.size,
         "bytes_down_per_participant": moved.down // plan.size,
-        **bench._asdict(),
+        **{name: value for name, value in bench._asdict().items() if name != "sample_uploads"},
         "model": simulation.model.name,
         "protocol": config.protocol,
         "engine": config.engine,
         "neighbours": plan.neighbours,
         "prg": config.prg,
         "tile_size": plan.tile_size,
+        **_sample(config, simulation, timed),
         "device": device_name(),
         "versions": versions(),
     }
@@ -151,7 +167,52 @@ def round_simulation(config: Config, bench: RoundBench) -> tuple[Simulation, Dat
         most=bench.local_steps,
     )
     optimizer = local_optimizer(config.local_optimizer, config.learning_rate)
-    return build_simulation(config, model, pool, local=optimizer, steps=steps), pool
+    sampled = sampled_slots(config, bench.sample_uploads)
+    built = build_simulation(config, model, pool, local=optimizer, steps=steps, sampled=sampled)
+    return built, pool
+
+
+def factor_of(ids: Any) -> Any:
+    """The factors of the synthetic updates, f32 in [-1, 1): exact, so alike on every platform."""
+    hashed = ids.astype(np.uint32) * np.uint32(0x9E3779B9) >> np.uint32(8)
+    return hashed.astype(np.float32) * np.float32(2**-23) - np.float32(1)
+
+
+def base_update(seed: int, dimension: int) -> np.ndarray:
+    """The vector f32 [d] of which every synthetic update is a multiple."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(0.0, 0.3, dimension).astype(np.float32)
+
+
+def sampled_slots(config: Config, count: int) -> tuple[int, ...]:
+    """Distinct slots drawn at random, in ascending order. Everybody is in the group: slot = id."""
+    rng = np.random.default_rng([config.seed, count])
+    return tuple(sorted(rng.choice(config.participants, count, replace=False).tolist()))
+
+
+def _sample(config: Config, simulation: Simulation, timed: Timed) -> dict[str, Any]:
+    """What `benchmarks/sampled_uploads.py` needs to check uploads, and the pace of a long round."""
+    found: dict[str, Any] = {}
+    if timed.pace is not None:
+        found = {
+            "cpu_seconds": timed.cpu_seconds,
+            "kernel_words_per_second": timed.pace.kernel_rate,
+            "kernel_words_per_cpu_second": timed.pace.kernel_cpu_rate,
+        }
+    if timed.sampled is None:
+        return found
+    scheme = simulation.recipe.scheme
+    return found | {
+        "seed": config.seed,
+        "clip": config.clip,
+        "fraction_bits": scheme.encoding.fraction_bits,
+        "ring_bits": config.ring_bits,
+        "shares": config.shares,
+        "sampled_uploads": [
+            {"participant": slot, "sha256": words_sha256(row)}
+            for slot, row in zip(scheme.sampled, timed.sampled, strict=True)
+        ],
+    }
 
 
 def image_pool(participants: int, examples: int) -> Data:
@@ -170,21 +231,35 @@ def image_pool(participants: int, examples: int) -> Data:
 
 
 def _time(
-    simulation: Simulation, data: Data, repeats: int, profile: str | Path | None = None
+    config: Config,
+    simulation: Simulation,
+    data: Data,
+    repeats: int,
+    profile: str | Path | None,
+    tell: Tell,
 ) -> Timed:
+    """The first call warms up, unless it takes a minute: then it is the first repetition."""
     placed = place(data, simulation.recipe)
     state = place(simulation.init(), simulation.recipe)
     folder = None if profile is None or jax.process_index() else user_path("profile", profile)
     compiled = compile_step(simulation, state, placed, traceable=folder is not None)
-    seconds, exact = [], True
+    pace = pace_of(config, simulation)
+    seconds: list[float] = []
+    cpu: list[float] = []
+    exact, first = True, None
     info: Any = None
-    for _ in range(repeats + 1):  # the first warms up
+    while len(seconds) < repeats + 1:
         del info  # for a million members it is large: free it before the next call
-        begin = time.perf_counter()
-        state, info = jax.block_until_ready(compiled.call(state, placed))
+        begin, cpu_begin = time.perf_counter(), time.process_time()
+        state, info = wait_for(compiled.call(state, placed), pace, tell)
         seconds.append(time.perf_counter() - begin)
+        cpu.append(time.process_time() - cpu_begin)
         exact &= bool(info.exact)
+        if len(seconds) == 1:
+            first = None if info.sampled is None else np.asarray(info.sampled)
+            if seconds[0] >= _LONG:
+                seconds, cpu = 2 * seconds, 2 * cpu
     if folder is not None:
         step = profiled(compiled, Path(folder), 1)
         state, info = jax.block_until_ready(step.call(state, placed))
-    return Timed(seconds[1:], compiled.seconds, exact, info)
+    return Timed(seconds[1:], compiled.seconds, exact, info, first, pace, cpu[1:])

@@ -80,6 +80,7 @@ class ShareBench(NamedTuple):
     group_size: int = 64
     dimension: int = 50_890
     repeats: int = 5
+    sample_uploads: int = 0
 
 
 class RoundBench(NamedTuple):
@@ -90,6 +91,7 @@ class RoundBench(NamedTuple):
     local_steps: int = 1
     batch_size: int = 20
     repeats: int = 5
+    sample_uploads: int = 0
 
 
 def check_share_bench(config: Config, bench: ShareBench) -> None:
@@ -98,16 +100,38 @@ def check_share_bench(config: Config, bench: ShareBench) -> None:
     if not config.sums_securely:
         raise ConfigError("protocol", config.protocol, "has no shares to time; use ssddl")
     _check_engine(config)
+    _check_sample(config, bench.sample_uploads, bench.group_size)
 
 
 def check_round_bench(config: Config, bench: RoundBench) -> None:
     """Refuses rounds that cannot be timed."""
     _check_sizes(bench)
     _check_engine(config)
+    _check_sample(config, bench.sample_uploads, bench.participants)
+
+
+def _check_sample(config: Config, count: int, members: int) -> None:
+    """Only the masks of SSDDL's own pairs are computed member by member."""
+    if count == 0:
+        return
+    if not 0 < count <= members:
+        remedy = f"must be 0..{members:,}, the members of the group"
+        raise ConfigError("sample_uploads", count, remedy)
+    if config.dropout > 0 or config.dropout_schedule is not None:
+        raise ConfigError("sample_uploads", count, "needs everybody's uploads: use dropout 0")
+    if not config.sums_securely or config.engine != "pairwise":
+        what = "shows real uploads: use protocol ssddl with engine pairwise"
+        raise ConfigError("sample_uploads", count, what)
+    rule = config.rule_in_force
+    if rule.opens == "secrets" or rule.holds_sharers:
+        remedy = "works with dropout_rule retry or reveal"
+        raise ConfigError("sample_uploads", count, remedy)
 
 
 def _check_sizes(bench: ShareBench | RoundBench) -> None:
     for name, value in zip(bench._fields, bench, strict=True):
+        if name == "sample_uploads":
+            continue
         if value < 1:
             raise ConfigError(name, value, "must be at least 1")
         if value > MOST:

@@ -8,13 +8,11 @@ is in bytes, for the model in `memory`; the least memory is in words, for `memor
 from ssddl_jax.baselines import secagg_bytes
 from ssddl_jax.baselines.traffic import to_bytes
 from ssddl_jax.config.config import Config
-from ssddl_jax.core.sharing.schedules.by_holder import HELD, PER_KEY
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.planning.plan import WORD, Plan, Sent, Traffic
 
 KEY = 32  # bytes of an opened pair key, and of an opened share of a secret
 CHUNK = 1 << 19  # bytes of shares at a time, on a device
-_PER_SHARE = 80  # bytes: its key, its sign, and a copy of both in transfer
 
 
 # Pads of pairs
@@ -37,19 +35,23 @@ def pair_traffic(config: Config, plan: Plan, sent: Sent) -> Traffic:
 
 
 def pair_memory(config: Config, plan: Plan) -> float:
-    """Keys and signs of all pads, plus rows in the wide ring."""
+    """What the masks need at a time, plus rows if they are kept."""
     row = 4.0 * plan.width
-    shares = plan.size * plan.neighbours / (2 if config.paired else 1)
-    kept = 9.0 * plan.size * row if config.ring_bits == 64 else 0.0
-    if plan.scheme.traits.keys_in_batches:  # a step's masks and keys
-        return min(HELD, 2 * (plan.size * row + PER_KEY * shares)) + kept + 8 * row
-    return _PER_SHARE * shares + kept + 8 * row
+    kept = 9.0 * plan.size * row if _keeps_rows(config, plan) else 0.0
+    return schedule_of(plan.scheme).mask_bytes(plan.scheme) + kept + 8 * row
 
 
 def pair_least(config: Config, plan: Plan) -> int:
-    """A key of 8 words and a sign for every pad, plus rows in the wide ring."""
-    pairs = plan.size * plan.neighbours // (2 if config.paired else 1)
-    return 9 * pairs + (2 * plan.size * plan.width if config.ring_bits == 64 else 0)
+    """Half of what the masks need at a time, without copies, plus rows if they are kept."""
+    held = int(schedule_of(plan.scheme).mask_bytes(plan.scheme)) // (2 * WORD)
+    return held + (2 * plan.size * plan.width if _keeps_rows(config, plan) else 0)
+
+
+def _keeps_rows(config: Config, plan: Plan) -> bool:
+    """Whether a round holds all messages; SecAgg always does in the wide ring."""
+    if plan.scheme.opens == "secrets":
+        return config.ring_bits == 64
+    return schedule_of(plan.scheme).keeps_rows(plan.scheme)
 
 
 # Values of polynomials: Shamir shares of the update itself

@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +17,7 @@ from ssddl_jax.running.trust import resume_command
 
 _SAME = 1.0  # seconds within which repeated signals count as one
 _AGAIN = 0.01  # seconds until a dropped signal is sent again
+_computing = False
 
 
 def go_on(directory: Path | None) -> str:
@@ -100,6 +103,20 @@ def end_on_signals() -> None:
     for number in _heard():
         signal.signal(number, end)
     sys.unraisablehook = dropped
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Around the wait for a program. If a signal ends the wait, the program still runs."""
+    global _computing
+    _computing = True
+    yield
+    _computing = False
+
+
+def still_computing() -> bool:
+    """Whether a program still runs that nobody waits for: Python would only end after it."""
+    return _computing
 
 
 def _heard() -> list[signal.Signals]:

@@ -20,6 +20,7 @@ from ssddl_jax.running.environment import conditions, versions
 from ssddl_jax.running.host_devices import pool, start_pool
 from ssddl_jax.running.metrics import metrics_row
 from ssddl_jax.running.processes import agree
+from ssddl_jax.running.waiting import Pace, Tell, pace_of, wait_for
 from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
 from ssddl_jax.simulation.compiling import Compiled
 from ssddl_jax.simulation.digests import arrays_sha256
@@ -65,6 +66,7 @@ class Loop(NamedTuple):
     data: Data  # on the devices
     step: Compiled
     evaluate: Callable[[State, Data], float]
+    pace: Pace | None  # of long rounds
 
 
 def prepare(config: Config, parts: dict[str, Any], found: Config | None = None) -> Prepared:
@@ -130,19 +132,23 @@ def compile_loop(prepared: Prepared, state: State, traceable: bool = False) -> L
     config, simulation, data, *_ = prepared
     placed = place(data, simulation.recipe)
     step = compile_step(simulation, state, placed, traceable)
-    return Loop(config, simulation, placed, step, evaluator(simulation))
+    pace = pace_of(config, simulation)
+    return Loop(config, simulation, placed, step, evaluator(simulation), pace)
 
 
-def rounds(loop: Loop, state: State, done: int) -> Iterator[tuple[dict[str, Any], State]]:
+def rounds(
+    loop: Loop, state: State, done: int, tell: Tell = lambda text: None
+) -> Iterator[tuple[dict[str, Any], State]]:
     """Runs rounds done..rounds-1 and yields each round's line of metrics and the state after it.
 
+    During long rounds, `tell` is given lines of progress.
     A state is donated to the next round: copy what you keep. Raises `WrongSumError`, and
     `FloatingPointError` if `nonfinite = stop`.
     """
     config = loop.config
     for index in range(done, config.rounds):
         begin = time.perf_counter()
-        state, info = jax.block_until_ready(loop.step.call(state, loop.data))
+        state, info = wait_for(loop.step.call(state, loop.data), loop.pace, tell)
         seconds = time.perf_counter() - begin
         row = metrics_row(config, loop.simulation, index, info, seconds)
         del info  # free it before the next round

@@ -49,11 +49,12 @@ class RunResult(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Callbacks during a run: before the first round, after each round, and for notes."""
+    """Callbacks during a run: before the first round, after each, for notes, in long rounds."""
 
     start: Callable[[Simulation, int], None] = lambda simulation, done: None
     round: Callable[[MetricsRow], None] = lambda row: None
     warn: Callable[[str], None] = lambda text: None
+    wait: Callable[[str], None] = lambda text: None
 
 
 def run(
@@ -252,7 +253,7 @@ def _train(
         writer = files() if _writes() and not waits else None
         with Interrupts() as interrupts:
             try:
-                for row, state in rounds(loop, first, done):
+                for row, state in rounds(loop, first, done, watch.wait):
                     if _writes() and writer is None:  # after the first round, replace the old run
                         settle(directory)
                         writer = files()

@@ -73,6 +73,7 @@ def build_simulation(
     train: TrainTile | None = None,
     steps: LocalSteps | None = None,
     mesh: Mesh | None = None,
+    sampled: tuple[int, ...] = (),
 ) -> Simulation:
     """Checks everything static and builds the round. Compiles nothing.
 
@@ -80,7 +81,8 @@ def build_simulation(
     `data`: from `load_data` or `make_data`. The other arguments replace what the config names:
     `local` and `server` (optax optimizers), `sharing` (a builder, see `core/sharing/base.py`),
     `train` and `steps` (see `core/learning/local_training.py`), `mesh` (one axis, see
-    `core/devices.py`). Raises `ConfigError` if the config, model, data or parts cannot work.
+    `core/devices.py`). `sampled`: slots whose uploads every round returns (`Info.sampled`).
+    Raises `ConfigError` if the config, model, data or parts cannot work.
     """
     check_jax()
     check_kind(data)
@@ -97,7 +99,7 @@ def build_simulation(
     plan = make_plan(config, model, data.shape, counts, mesh)
     check_least_memory(config, plan, data.most_rows, mesh)
     rule = config.rule_in_force
-    scheme = suited(config.engine, rule, plan.scheme)
+    scheme = suited(config.engine, rule, plan.scheme)._replace(sampled=sampled)
     steps = steps or local_steps(config, counts, data.most_rows)
     params = check_model(model, data.shape, data.classes)
     local, server = _optimizers(config, local, server, params, steps.in_a_round(data.most_rows))

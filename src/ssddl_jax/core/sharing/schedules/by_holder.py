@@ -28,13 +28,13 @@ from ssddl_jax.core.sharing.schedules.masks import Masks, MaskSums, pieces_of, r
 from ssddl_jax.core.tiling import scan_tiles, tile_count, tile_slots, tile_starts
 
 _TERMS = {1: WEIGHTED, 2: SIGNED_HALVES, 4: SIGNED_BYTES}  # by the number of pieces
-HELD = 1 << 30  # bytes for the masks and keys of a step
-PER_KEY = 256  # bytes of ChaCha state while a key is derived
+_HELD = 1 << 30  # bytes for the masks and keys of a step
+_PER_KEY = 256  # bytes of ChaCha state while a key is derived
 
 
 def _holder_bytes(scheme: Scheme) -> int:
     masks = 64 * scheme.num_blocks * pieces_of(scheme)
-    return 2 * masks + PER_KEY * _shares_of(scheme)
+    return 2 * masks + _PER_KEY * _shares_of(scheme)
 
 
 def _shares_of(scheme: Scheme) -> int:
@@ -44,7 +44,7 @@ def _shares_of(scheme: Scheme) -> int:
 
 def batch_of(scheme: Scheme) -> int:
     """Holders in a step: as many as fit in memory, spread evenly over the steps."""
-    most = max(1, HELD // _holder_bytes(scheme))
+    most = max(1, _HELD // _holder_bytes(scheme))
     steps = tile_count(scheme.size, most, scheme.mesh.size)
     return -(-scheme.size // steps)
 
@@ -52,6 +52,11 @@ def batch_of(scheme: Scheme) -> int:
 def keeps_rows(scheme: Scheme) -> bool:
     """Whether all messages are kept: in the wide ring, if they are few."""
     return scheme.ring.limbs == 2 and rows_fit(scheme)
+
+
+def mask_bytes(scheme: Scheme) -> float:
+    """Bytes of a step's masks and keys."""
+    return float(batch_of(scheme) * _holder_bytes(scheme))
 
 
 def blocks_made(scheme: Scheme) -> int:

@@ -47,6 +47,7 @@ class Schedule(NamedTuple):
 
     masks: Callable[[Scheme, KeysOf], Masks]
     keeps_rows: Callable[[Scheme], bool]  # the masks need all messages at once
+    mask_bytes: Callable[[Scheme], float]  # memory of the masks and keys, all devices together
     blocks_made: Callable[[Scheme], int]  # PRG blocks of a round's masks, with padding
     keys_at_once: Callable[[Scheme, int], int]  # (scheme, length of the list) -> K
     key_sums: Callable[[Scheme, Array, Array], Array]  # (keys, counted) -> ring sum u32 [W]
@@ -206,6 +207,7 @@ def _replacements(
 CPU = Schedule(
     masks=tiled.pair_masks,
     keeps_rows=tiled.keeps_rows,
+    mask_bytes=tiled.mask_bytes,
     blocks_made=tiled.blocks_made,
     keys_at_once=lambda scheme, items: 64,
     key_sums=_cpu_key_sums,
@@ -217,6 +219,7 @@ CPU = Schedule(
 _LONG = Schedule(
     masks=by_holder.pair_masks,
     keeps_rows=by_holder.keeps_rows,
+    mask_bytes=by_holder.mask_bytes,
     blocks_made=by_holder.blocks_made,
     keys_at_once=_keys_at_once,
     key_sums=_key_sums,

@@ -63,7 +63,7 @@ def edges_at(
     if scheme.shares == "paired":
         row_deals = row_id < column_id
     else:
-        row_deals = jnp.broadcast_to(~jnp.asarray(geometry.backward)[..., None, None], shape)
+        row_deals = jnp.broadcast_to(~jnp.asarray(geometry.backward)[None, :, None, None], shape)
     here, there = (jnp.broadcast_to(slot, shape) for slot in (row_slot, column_slot))
     dealers, holders = jnp.where(row_deals, here, there), jnp.where(row_deals, there, here)
     keys = keys_of(source, dealers, holders)

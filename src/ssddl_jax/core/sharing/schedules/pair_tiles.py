@@ -28,20 +28,20 @@ Pieces = tuple[Array, ...]
 
 
 class Geometry(NamedTuple):
-    """Which tiles exist, and where each adds to the buffer of masks; all static."""
+    """The tiles of a step, and where each adds to the buffer of masks; all static."""
 
     side: int  # T
-    steps: int  # groups of tiles; after each, a band's window rolls by T positions
-    row_tile: np.ndarray  # i32 [steps, tiles]: the tile of the rows' positions
-    column_tile: np.ndarray  # i32 [steps, tiles]: the tile of the columns' positions
-    backward: np.ndarray  # bool [steps, tiles]: the column deals to the row
+    steps: int  # alike; after each, a band's window rolls by T positions
+    row_tile: np.ndarray  # i32 [tiles]: the tile of the rows' positions
+    column_tile: np.ndarray  # i32 [tiles]: the tile of the columns' positions
+    backward: np.ndarray  # bool [tiles]: the column deals to the row
     window: int  # rows of the buffer
     rolls: bool
 
     @property
     def shares(self) -> int:
         """The number of shares evaluated, padding included."""
-        return int(self.row_tile.size) * self.side * self.side
+        return self.steps * len(self.row_tile) * self.side * self.side
 
 
 class Edges(NamedTuple):
@@ -51,30 +51,38 @@ class Edges(NamedTuple):
     factor: UInt32[Array, "steps tiles T T"]  # +1: row deals; -1: column deals; 0: no share
 
 
-def dense(size: int, upper: bool) -> Geometry:
-    """All tiles of size x size positions. `upper`: only those on or above the diagonal."""
+def dense_size(size: int, upper: bool) -> tuple[int, int]:
+    """(T, shares evaluated) of `dense`."""
+
+    def tiles_of(side: int) -> int:
+        tiles = -(-size // side)
+        return tiles * (tiles + 1) // 2 if upper else tiles * tiles
 
     def cost(side: int) -> float:
-        tiles = -(-size // side)
-        count = tiles * (tiles + 1) // 2 if upper else tiles * tiles
-        return count * (side * side + side / 4)  # the shares, and the cost of adding them
+        return tiles_of(side) * (side * side + side / 4)  # the shares, and the cost of adding them
 
     side = min(range(4, 11), key=cost)
+    return side, tiles_of(side) * side * side
+
+
+def dense(size: int, upper: bool) -> Geometry:
+    """All tiles of size x size positions. `upper`: only those on or above the diagonal."""
+    side, _ = dense_size(size, upper)
     tiles = -(-size // side)
     rows, columns = np.triu_indices(tiles) if upper else np.divmod(np.arange(tiles**2), tiles)
     return Geometry(
         side=side,
         steps=1,
-        row_tile=rows[None].astype(np.int32),
-        column_tile=columns[None].astype(np.int32),
-        backward=np.zeros((1, len(rows)), bool),
+        row_tile=rows.astype(np.int32),
+        column_tile=columns.astype(np.int32),
+        backward=np.zeros(len(rows), bool),
         window=tiles * side,
         rolls=False,
     )
 
 
 def band(size: int, reach: int, both: bool) -> Geometry:
-    """Row tiles in ring order, each with the column tiles of partners up to `reach` ahead.
+    """A row tile at each step, with the column tiles of partners up to `reach` ahead in the ring.
 
     `both`: every pair has a share in each direction.
     """
@@ -84,32 +92,28 @@ def band(size: int, reach: int, both: bool) -> Geometry:
 
     side = min(range(4, 9), key=lambda t: columns_of(t) * t * (t + 1) / t)
     columns = columns_of(side)
-    return stretch_of(side, columns, -(-size // side), both)
-
-
-def stretch_of(side: int, columns: int, steps: int, both: bool) -> Geometry:
-    """So many steps of a band, from any position: all steps are alike."""
-    ahead = np.tile(np.arange(columns), 2 if both else 1)
-    backward = np.repeat([False, True] if both else [False], columns)
-    rows = np.repeat(np.arange(steps)[:, None], len(ahead), axis=1)
+    ahead = np.tile(np.arange(columns, dtype=np.int32), 2 if both else 1)
     return Geometry(
         side=side,
-        steps=steps,
-        row_tile=rows.astype(np.int32),
-        column_tile=(rows + ahead).astype(np.int32),
-        backward=np.broadcast_to(backward, rows.shape),
+        steps=-(-size // side),
+        row_tile=np.zeros_like(ahead),
+        column_tile=ahead,
+        backward=np.repeat([False, True] if both else [False], columns),
         window=columns * side,
         rolls=True,
     )
 
 
 def positions(
-    geometry: Geometry, start: Array | int = 0
+    geometry: Geometry, start: Array | int
 ) -> tuple[Int32[Array, "s t T 1"], Int32[Array, "s t 1 T"]]:
     """The positions of the rows and of the columns of every tile; the first row is at `start`."""
+    step = jnp.arange(geometry.steps, dtype=jnp.int32)[:, None, None]
     inside = jnp.arange(geometry.side, dtype=jnp.int32) + jnp.asarray(start, jnp.int32)
-    rows = jnp.asarray(geometry.row_tile)[..., None] * geometry.side + inside[None, None]
-    columns = jnp.asarray(geometry.column_tile)[..., None] * geometry.side + inside[None, None]
+    rows, columns = (
+        (step + jnp.asarray(tile)[None, :, None]) * geometry.side + inside[None, None]
+        for tile in (geometry.row_tile, geometry.column_tile)
+    )
     return rows[..., :, None], columns[..., None, :]
 
 
@@ -173,8 +177,8 @@ def no_masks(geometry: Geometry, prg: PRG, pieces: int, count: int) -> Pieces:
 
 def dense_masks(geometry: Geometry, prg: PRG, edges: Edges, first: Array, masks: Pieces) -> Pieces:
     """Adds all tiles to the masks of all positions; the chunk begins at block `first`."""
-    rows_at = jnp.asarray(geometry.row_tile[0] * geometry.side)
-    columns_at = jnp.asarray(geometry.column_tile[0] * geometry.side)
+    rows_at = jnp.asarray(geometry.row_tile * geometry.side)
+    columns_at = jnp.asarray(geometry.column_tile * geometry.side)
 
     def tile(masks: Pieces, item: Any) -> tuple[Pieces, None]:
         keys, factor, rows, columns = item
@@ -199,7 +203,7 @@ def roll(
     which returns the next `running`. Returns the window and the last `running`.
     """
     side, count = geometry.side, masks[0].shape[-1]
-    ahead = jnp.asarray((geometry.column_tile - geometry.row_tile)[0] * side)
+    ahead = jnp.asarray(geometry.column_tile * side)
     blank = jnp.zeros((*masks[0].shape[:-2], side, count), jnp.uint32)
 
     def tile(masks: Pieces, item: Any) -> tuple[Pieces, None]:

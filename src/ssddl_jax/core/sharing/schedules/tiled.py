@@ -40,16 +40,30 @@ _PER_EDGE = 72  # bytes of a key and a sign, and of a copy of both
 def geometry_of(scheme: Scheme) -> pair_tiles.Geometry:
     """The cheaper geometry for this graph and size."""
     paired = scheme.shares == "paired"
-    whole = pair_tiles.dense(scheme.size, upper=paired)
-    if scheme.complete:
-        return whole
-    rolling = pair_tiles.band(scheme.size, scheme.neighbours // 2, both=not paired)
-    return rolling if rolling.shares < whole.shares else whole
+    if not scheme.complete:
+        rolling = pair_tiles.band(scheme.size, scheme.neighbours // 2, both=not paired)
+        if rolling.shares < pair_tiles.dense_size(scheme.size, upper=paired)[1]:
+            return rolling
+    return pair_tiles.dense(scheme.size, upper=paired)
 
 
 def keeps_rows(scheme: Scheme) -> bool:
     """Whether all messages are kept: in the wide ring, if they are few or the graph is dense."""
     return scheme.ring.limbs == 2 and (rows_fit(scheme) or not geometry_of(scheme).rolls)
+
+
+def mask_bytes(scheme: Scheme) -> float:
+    """Bytes of a stretch's edges and messages on all devices, and of the masks that are kept."""
+    stream = stream_of(scheme, whole=keeps_rows(scheme))
+    geometry, again = stream.geometry, scheme.ring.limbs == 2 and not keeps_rows(scheme)
+    edges = _PER_EDGE * geometry.shares
+    rows = 8 * scheme.width * geometry.steps * geometry.side if again else 0
+    kept = _window_bytes(scheme, geometry) if stream.stretches > 1 else 0
+    return float(scheme.mesh.size * (edges + rows) + 2 * kept)
+
+
+def _window_bytes(scheme: Scheme, geometry: pair_tiles.Geometry) -> int:
+    return 4 * geometry.window * scheme.width * pieces_of(scheme)
 
 
 def blocks_made(scheme: Scheme) -> int:
@@ -96,17 +110,13 @@ def stream_of(scheme: Scheme, whole: bool = False) -> Stream:
     geometry, devices, wide = geometry_of(scheme), scheme.mesh.size, scheme.ring.limbs == 2
     if whole or not geometry.rolls:
         return Stream(geometry, 1, 0)
-    side, columns = geometry.side, geometry.window // geometry.side
-    early = columns - 1 if wide else 0
+    side = geometry.side
+    early = geometry.window // side - 1 if wide else 0
     steps = geometry.steps + early
-    edges = geometry.shares // (geometry.steps * side)
-    each = _PER_EDGE * edges + (8 * scheme.width if wide else 0)
-    held = max(HELD, 4 * geometry.window * scheme.width * pieces_of(scheme)) // devices
+    each = _PER_EDGE * side * len(geometry.row_tile) + (8 * scheme.width if wide else 0)
+    held = max(HELD, _window_bytes(scheme, geometry)) // devices
     stretches = -(-steps * side // max(geometry.window, held // each))
-    steps = -(-steps // stretches)
-    both = scheme.shares != "paired"
-    stretch = pair_tiles.stretch_of(side, columns, steps, both)
-    return Stream(stretch, stretches, -early * side)
+    return Stream(geometry._replace(steps=-(-steps // stretches)), stretches, -early * side)
 
 
 def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
