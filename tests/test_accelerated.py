@@ -73,7 +73,7 @@ def test_layer_equals_the_oracle(layer):
 @pytest.mark.parametrize("layer", quick(CELLS[2:4], 0))
 def test_many_devices_and_small_batches(layer, monkeypatch):
     """Holders in batches of three, shared out among four devices."""
-    monkeypatch.setattr(by_holder, "HELD", 3 * by_holder._holder_bytes(layer.scheme))
+    monkeypatch.setattr(by_holder, "_HELD", 3 * by_holder._holder_bytes(layer.scheme))
     long = layer._replace(schedule="tpu", devices=4)
     assert by_holder.batch_of(long.scheme) == 3
     assert not layers.check(long, "unrolled", played(long, (1,), ()))

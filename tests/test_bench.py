@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import independent
 import ssddl_jax as sd
 from ssddl_jax import reference
 from ssddl_jax.core.arithmetic.randomness import public_key
@@ -12,8 +13,15 @@ from ssddl_jax.core.learning.local_training import LocalSteps, pieces_of, train_
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer
 from ssddl_jax.core.learning.population import rows_of
-from ssddl_jax.measure.bench import bench_round, image_pool, round_simulation
-from ssddl_jax.planning.requests import RoundBench
+from ssddl_jax.measure.bench import (
+    base_update,
+    bench_round,
+    bench_share,
+    factor_of,
+    image_pool,
+    round_simulation,
+)
+from ssddl_jax.planning.requests import RoundBench, ShareBench
 
 PROMISED = {
     "seconds_per_round_median",
@@ -57,10 +65,35 @@ def test_round_is_measured_and_exact(fields):
         assert result["uploads_sha256"] == again["uploads_sha256"]
 
 
+def test_sampled_uploads_are_those_of_their_members():
+    """Recomputed from the seed alone, messages too."""
+    config = config_of(participants=12, neighbours=4, shares="paired", seed=2**35 + 3)
+    row = bench_share(config, ShareBench(12, 40, 1, sample_uploads=5))
+    chain, public = independent.chain_of(config.seed, 0), independent.public_of(config.seed)
+    partners = independent.ring_partners(public, 0, 0, list(range(12)), 4, 12)
+    slots = [sample["participant"] for sample in row["sampled_uploads"]]
+    assert len(set(slots)) == 5
+    for sample, factor in zip(row["sampled_uploads"], factor_of(np.uint32(slots)), strict=True):
+        me = sample["participant"]
+        update = base_update(config.seed, 40) * factor
+        message = independent.encode(update, 1, 1.0, row["fraction_bits"])
+        upload = independent.upload(chain, 0, me, partners[me], message, "paired")
+        assert sample["sha256"] == independent.sha256(upload)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"engine": "ideal"}, {"dropout": 0.1}, {"dropout_rule": "shamir"}]
+)
+def test_only_uploads_that_exist_are_sampled(fields):
+    with pytest.raises(sd.ConfigError, match="sample_uploads"):
+        bench_share(config_of(participants=12, **fields), ShareBench(12, 40, 1, 2))
+
+
 @pytest.mark.parametrize("name", RoundBench._fields)
 def test_nothing_below_one_is_measured(name):
+    low = -1 if name == "sample_uploads" else 0
     with pytest.raises(sd.ConfigError, match=name):
-        round_simulation(config_of(), RoundBench(6)._replace(**{name: 0}))
+        round_simulation(config_of(), RoundBench(6)._replace(**{name: low}))
 
 
 def test_the_reference_is_no_kernel():

@@ -33,6 +33,7 @@ SMALL = {  # whatever command has these flags gets them, so that its request is 
     "--tile-size": "2",
     "--dimension": "10",
     "--repeats": "1",
+    "--sample-uploads": "2",
     "--curves": "plain",
     "--target": "cuda",
     "--seeds": "1",
