@@ -945,7 +945,7 @@ FILES = (
     _mutant(
         "files-are-written-in-place",
         "files",
-        'part = path.with_name(f".part-{path.name}")',
+        'part = path.with_name(f".part-{own}{path.name}")',
         "part = path",
         "test_checkpoints.py::test_it_is_on_the_disk_before_it_has_its_name",
     ),

@@ -22,8 +22,21 @@ OPTIONS: dict[str, dict[str, str | bool]] = {
 _TRACEABLE: dict[str, dict[str, str | bool]] = {"gpu": {"xla_gpu_enable_command_buffer": ""}}
 
 
+# Gives a program, from its name, the arguments that it is compiled for, and how to compile it.
+Keep = Callable[[str, tuple[Any, ...], Callable[[], jax.stages.Compiled]], jax.stages.Compiled]
+
+
+def anew(
+    name: str, arguments: tuple[Any, ...], make: Callable[[], jax.stages.Compiled]
+) -> jax.stages.Compiled:
+    """Keeps no program: compiles it."""
+    return make()
+
+
 class Compiled(NamedTuple):
-    """A compiled function, and the seconds and XLA compilations that it took."""
+    """A compiled function, and the seconds and XLA compilations that it took: none if it was kept
+    from an earlier run.
+    """
 
     call: Callable[..., Any]
     seconds: float
@@ -42,11 +55,15 @@ def lower(function: Callable[..., Any], *arguments: Any, donate: bool = True) ->
 
 
 def compile_once(
-    function: Callable[..., Any], *arguments: Any, donate: bool = True, traceable: bool = False
+    function: Callable[..., Any],
+    *arguments: Any,
+    donate: bool = True,
+    traceable: bool = False,
+    keep: Keep = anew,
 ) -> Compiled:
     """Compiles a function for the shapes of placed arguments, and counts XLA compilations.
 
-    `traceable`: a trace shows every operation.
+    `traceable`: a trace shows every operation. `keep` may give a kept program instead.
     """
     seen: list[float] = []
 
@@ -59,7 +76,12 @@ def compile_once(
     try:
         backend = jax.default_backend()
         options = OPTIONS.get(backend, {}) | (_TRACEABLE.get(backend, {}) if traceable else {})
-        compiled = lower(function, *arguments, donate=donate).compile(compiler_options=options)
+
+        def make() -> jax.stages.Compiled:
+            return lower(function, *arguments, donate=donate).compile(compiler_options=options)
+
+        name = f"{function.__name__}, donate {donate}, options {options}"
+        compiled = keep(name, arguments, make)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     return Compiled(compiled, time.perf_counter() - start, len(seen))
