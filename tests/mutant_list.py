@@ -1296,13 +1296,13 @@ FILES = (
         "files",
         '"variables": sorted(variables.items()),',
         '"variables": (),',
-        "test_program_cache.py::test_another_world_has_another_key[flags]",
+        "test_program_cache.py::test_another_world_has_another_key[variable]",
     ),
     _mutant(
         "a-program-of-other-settings",
         "files",
-        "getattr(jax.config, name, value) for",
-        "value for",
+        '"settings": sorted(jax.config.values.items()),',
+        '"settings": (),',
         "test_program_cache.py::test_a_setting_of_jax_has_another_key",
     ),
     _mutant(

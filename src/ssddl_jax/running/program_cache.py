@@ -31,7 +31,7 @@ from ssddl_jax.core.learning.population import Data
 from ssddl_jax.running.environment import conditions, versions
 from ssddl_jax.running.host_devices import pool
 from ssddl_jax.simulation.build import Simulation
-from ssddl_jax.simulation.compiling import Keep, anew
+from ssddl_jax.simulation.compiling import Keep, anew, durations
 from ssddl_jax.simulation.digests import arrays_sha256
 
 VARIABLE = "SSDDL_PROGRAM_CACHE"
@@ -73,13 +73,12 @@ def kept_programs(config: Config, simulation: Simulation, data: Data) -> Keep:
 
 def _surroundings() -> dict[str, Any]:
     """What programs depend on outside of the package."""
-    settings = {name: getattr(jax.config, name, value) for name, value in jax.config.values.items()}
     variables = {name: os.environ[name] for name in os.environ if name.startswith(_SETTINGS)}
     devices = jax.devices()
     return {
         "versions": versions(),
         "conditions": conditions(),
-        "settings": sorted(settings.items()),
+        "settings": sorted(jax.config.values.items()),
         "variables": sorted(variables.items()),
         "threads": pool(),
         "devices": [(device.id, device.platform, device.device_kind) for device in devices],
@@ -166,17 +165,8 @@ def _program(
             path.unlink()
     else:
         return found
-    hits: list[str] = []
-
-    def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event == "/jax/compilation_cache/cache_retrieval_time_sec":
-            hits.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with durations("/jax/compilation_cache/cache_retrieval_time_sec") as hits:
         made = make()
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
     if hits:  # from JAX's own cache: such a program loses its functions when it is kept again
         return made
     try:
@@ -185,7 +175,7 @@ def _program(
         with beside(path, shared=True) as part:
             write_through(part, _seal(path, content) + content)
         _trim(folder)
-    except (OSError, NotImplementedError, ValueError) as error:
+    except Exception as error:  # a full disk, or a platform that cannot
         _say(f"{path}: {one_line(error, 200)}; the program is not kept")
     return made
 

@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -65,15 +66,8 @@ def compile_once(
 
     `traceable`: a trace shows every operation. `keep` may give a kept program instead.
     """
-    seen: list[float] = []
-
-    def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(duration_secs)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
     start = time.perf_counter()
-    try:
+    with durations("/jax/core/compile/backend_compile_duration") as seen:
         backend = jax.default_backend()
         options = OPTIONS.get(backend, {}) | (_TRACEABLE.get(backend, {}) if traceable else {})
 
@@ -82,9 +76,23 @@ def compile_once(
 
         name = f"{function.__name__}, donate {donate}, options {options}"
         compiled = keep(name, arguments, make)
+    return Compiled(compiled, time.perf_counter() - start, len(seen))
+
+
+@contextmanager
+def durations(wanted: str) -> Iterator[list[float]]:
+    """A list that grows by the seconds of every such event of JAX inside the block."""
+    seen: list[float] = []
+
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
+        if event == wanted:
+            seen.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seen
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    return Compiled(compiled, time.perf_counter() - start, len(seen))
 
 
 def pinned(function: Callable[..., Any], precision: str) -> Callable[..., Any]:
