@@ -18,8 +18,6 @@ if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
 _QUICK = "jax_disable_most_optimizations"
 os.environ.setdefault(_QUICK.upper(), "1")  # for the commands that tests start
 
-os.environ["SSDDL_PROGRAM_CACHE"] = "off"  # the user's programs are not for tests
-
 # A script that starts the tests with `&` has them, and all that they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
