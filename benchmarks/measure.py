@@ -16,6 +16,8 @@ from typing import Any
 
 Call = Callable[[], object]
 
+os.environ["SSDDL_PROGRAM_CACHE"] = "off"  # a benchmark compiles, and leaves the user's cache alone
+
 
 def arguments(description: str | None, cores: bool = True) -> argparse.ArgumentParser:
     """A parser with the flags common to all benchmarks."""

@@ -8,6 +8,7 @@ Most tests here are about what follows training, so a participant's update is a 
 import functools
 import itertools
 import logging
+import os
 import re
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from ssddl_jax.core.records import State
 from ssddl_jax.simulation.build import place
 
 SHAPE, CLASSES = (3, 4), 4
+
+os.environ["SSDDL_PROGRAM_CACHE"] = "off"  # the user's cache is not for tests
 
 
 def tiny_arrays(participants, salt=0):

@@ -190,7 +190,9 @@ def print_summary(config: Config, result: "RunResult") -> None:
     table.add_row("bytes per member and round", f"{megabytes(up)} up, {megabytes(down)} down")
     table.add_row("seconds per round (median)", f"{summary['seconds_per_round_median']:.3f}")
     total = f"{summary['seconds_total']:.1f} ({summary['compile_seconds']:.1f} compiling, "
-    table.add_row("seconds in total", total + f"{summary['compilations']} compilation)")
+    kept = "no compilation: the program was kept from an earlier run)"
+    times = f"{summary['compilations']} compilation)" if summary["compilations"] else kept
+    table.add_row("seconds in total", total + times)
     table.add_row("peak memory", f"{summary['peak_memory_mb']:,.0f} MB")
     table.add_row("run_sha256", summary["run_sha256"])
     table.add_row("written to", printable(result.directory))

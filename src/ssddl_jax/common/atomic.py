@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_native_id
 from typing import Any
 
 from ssddl_jax.common.errors import ConfigError
@@ -11,14 +12,15 @@ from ssddl_jax.common.text import shown
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
+def beside(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yields a temporary file beside `path`, which replaces `path` when the block ends without an
-    error and is deleted otherwise.
+    error and is deleted otherwise. `shared`: others may write `path` at the same time.
 
     To survive a power cut, the content must be on the disk before the block ends; `write_through`
     does that.
     """
-    part = path.with_name(f".part-{path.name}")
+    own = f"{get_native_id()}-" if shared else ""
+    part = path.with_name(f".part-{own}{path.name}")
     try:
         yield part
         part.replace(path)

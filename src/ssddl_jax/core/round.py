@@ -39,10 +39,10 @@ from ssddl_jax.core.sharing.base import Again, Attempt, Messages, Sharing, Uploa
 from ssddl_jax.core.tiling import scan_tiles, tile_slots, tile_starts
 
 
-def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
+def Init(recipe: Recipe, shape: tuple[int, ...], seed: int | UInt32[Array, "2"]) -> State:
     """The state before round 0: parameters, server optimizer state, S_0 and R.
 
-    `shape` is that of one example; 0 <= seed < 2^64. Runs on the host.
+    `shape` is that of one example; 0 <= seed < 2^64, or its two words. Runs on the host, or traced.
     """
     example = jax.device_put(
         np.zeros((1, *shape), np.float32)

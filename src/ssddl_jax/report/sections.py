@@ -193,7 +193,7 @@ def environment_table(run: Run) -> Html:
     lines += [(str(name), value) for name, value in dict(found.get("versions", {})).items()]
     lines += [
         ("members side by side (tile_size)", summary.get("tile_size")),
-        ("compilations of the round", summary.get("compilations")),
+        ("compilations of the round (0: kept from an earlier run)", summary.get("compilations")),
         ("seconds compiling", summary.get("compile_seconds")),
         ("seconds in total", summary.get("seconds_total")),
         ("peak memory, MB", summary.get("peak_memory_mb")),

@@ -12,6 +12,7 @@ from ssddl_jax.common.plugins import load_attribute, source_sha256
 from ssddl_jax.config.config import INPUTS, Config
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.devices import platform_of
+from ssddl_jax.core.learning.models import INIT_OPTIONS
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.records import State
 from ssddl_jax.data.loading import load_data
@@ -20,9 +21,10 @@ from ssddl_jax.running.environment import conditions, versions
 from ssddl_jax.running.host_devices import pool, start_pool
 from ssddl_jax.running.metrics import metrics_row
 from ssddl_jax.running.processes import agree
+from ssddl_jax.running.program_cache import kept_programs
 from ssddl_jax.running.waiting import Pace, Tell, pace_of, wait_for
 from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
-from ssddl_jax.simulation.compiling import Compiled
+from ssddl_jax.simulation.compiling import Compiled, Keep, anew
 from ssddl_jax.simulation.digests import arrays_sha256
 from ssddl_jax.simulation.evaluate import evaluator
 
@@ -116,9 +118,24 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def first_state(simulation: Simulation, checkpoint: Checkpoint | None) -> State:
+def keeper(prepared: Prepared) -> Keep:
+    """Gives the run's programs from earlier runs, if all parts are the package's own: what others
+    compute cannot be told without tracing them. Many processes share no cache.
+    """
+    simulation = prepared.simulation
+    if prepared.sources or not simulation.compiled or jax.process_count() > 1:
+        return anew
+    return kept_programs(prepared.config, simulation, prepared.data)
+
+
+def first_state(simulation: Simulation, checkpoint: Checkpoint | None, keep: Keep = anew) -> State:
     """The state before round 0, or after a checkpoint's rounds, on the devices."""
-    state = simulation.init()
+    if keep is anew:
+        state = simulation.init()
+    else:  # one program; its words, and the parameters of our own models, have the same bits
+        words = jax.device_put(randomness.seed_words(simulation.seed))
+        whole = jax.jit(simulation.init_at, compiler_options=INIT_OPTIONS)
+        state = keep("init", (words,), lambda: whole.lower(words).compile())(words)
     if checkpoint is not None:
         params, server = checkpoint.tree
         done = jnp.uint32(checkpoint.done)
@@ -127,13 +144,15 @@ def first_state(simulation: Simulation, checkpoint: Checkpoint | None) -> State:
     return place(state, simulation.recipe)
 
 
-def compile_loop(prepared: Prepared, state: State, traceable: bool = False) -> Loop:
+def compile_loop(
+    prepared: Prepared, state: State, traceable: bool = False, keep: Keep = anew
+) -> Loop:
     """Places the data and compiles the round, once, for states like this one."""
     config, simulation, data, *_ = prepared
     placed = place(data, simulation.recipe)
-    step = compile_step(simulation, state, placed, traceable)
+    step = compile_step(simulation, state, placed, traceable, keep)
     pace = pace_of(config, simulation)
-    return Loop(config, simulation, placed, step, evaluator(simulation), pace)
+    return Loop(config, simulation, placed, step, evaluator(simulation, keep), pace)
 
 
 def rounds(

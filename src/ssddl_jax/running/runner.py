@@ -28,6 +28,7 @@ from ssddl_jax.running.loop import (
     WrongSumError,
     compile_loop,
     first_state,
+    keeper,
     prepare,
     recipe_of,
     rounds,
@@ -37,6 +38,7 @@ from ssddl_jax.running.profiling import profiled
 from ssddl_jax.running.sinks import MetricsRow, Sink, load_sinks
 from ssddl_jax.running.trust import check_trust
 from ssddl_jax.simulation.build import Simulation
+from ssddl_jax.simulation.compiling import anew
 
 
 class RunResult(NamedTuple):
@@ -243,9 +245,10 @@ def _train(
         done, metrics, before = checkpoint.done, list(checkpoint.rows), checkpoint.seconds
     watch.start(simulation, done)
     started = time.perf_counter() - before
-    state = first = first_state(simulation, checkpoint)
     profile = profile if _writes() else None
-    loop = compile_loop(prepared, first, traceable=profile is not None)
+    keep = anew if profile else keeper(prepared)  # a trace is read with the text of its program
+    state = first = first_state(simulation, checkpoint, keep)
+    loop = compile_loop(prepared, first, traceable=profile is not None, keep=keep)
     if profile is not None:
         loop = loop._replace(step=profiled(loop.step, profile, config.rounds - done))
     with ExitStack() as closing:

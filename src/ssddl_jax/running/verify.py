@@ -11,7 +11,7 @@ from ssddl_jax.config.metrics import columns
 from ssddl_jax.running.directory import read_config, read_rows, read_summary
 from ssddl_jax.running.environment import differences
 from ssddl_jax.running.input_files import found_again
-from ssddl_jax.running.loop import compile_loop, first_state, prepare, recipe_of, rounds
+from ssddl_jax.running.loop import compile_loop, first_state, keeper, prepare, recipe_of, rounds
 from ssddl_jax.running.metrics import summarise
 from ssddl_jax.running.runner import same_parts
 from ssddl_jax.running.trust import check_trust, resume_command
@@ -70,8 +70,9 @@ def verify(
     old, new = about.get("data_sha256"), recipe_of(prepared)["data_sha256"]
     if old != new:
         explain.append(f"data: recorded {old}, here {new}")
-    state = first = first_state(prepared.simulation, None)
-    loop = compile_loop(prepared, first)
+    keep = keeper(prepared)
+    state = first = first_state(prepared.simulation, None, keep)
+    loop = compile_loop(prepared, first, keep=keep)
     silent = [column.key for column in columns(config) if not column.compared]
     rows: list[dict[str, Any]] = []
     claimed = str(summary["run_sha256"])

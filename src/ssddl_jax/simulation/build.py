@@ -25,7 +25,7 @@ from ssddl_jax.core.round import Init, shared_round
 from ssddl_jax.core.sharing.base import Scheme, Sharing
 from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.plan import Plan, make_plan
-from ssddl_jax.simulation.compiling import Compiled, compile_once, named, pinned
+from ssddl_jax.simulation.compiling import Compiled, Keep, anew, compile_once, named, pinned
 from ssddl_jax.simulation.jax_settings import check_jax
 from ssddl_jax.simulation.own_parts import check_model, notes, optimizer_of
 from ssddl_jax.simulation.padding import check_padding
@@ -38,7 +38,8 @@ Tree = TypeVar("Tree")
 class Simulation(NamedTuple):
     """A run as functions.
 
-    `init()` returns the first `State`, and `init_at(seed)` that of another seed.
+    `init()` returns the first `State` for `seed`, and `init_at(seed)` that of another seed, which
+    may be given as its two words u32 [2], also traced.
     `step(state, data) -> (state, info)` is one round: pure and jittable, one XLA program.
     `step_kept(state, data) -> (state, info, rows)` is the same round, and also returns every row
     that `step` only adds up. It is None for a protocol without secure sums.
@@ -50,8 +51,9 @@ class Simulation(NamedTuple):
     `notes`: remarks on parts that the user supplied.
     """
 
+    seed: int
     init: Callable[[], State]
-    init_at: Callable[[int], State]
+    init_at: Callable[[int | jax.Array], State]
     step: Callable[[State, Data], tuple[State, Info]]
     step_kept: Callable[[State, Data], Any]
     plan: Plan
@@ -127,11 +129,12 @@ def build_simulation(
         streamed, kept = _shared_rounds(config, recipe, sharing)
         rival = Rival(streamed, server.init)
 
-    def init_at(seed: int) -> State:
+    def init_at(seed: int | jax.Array) -> State:
         state = Init(recipe, data.shape, seed)
         return state._replace(server=rival.server_state(state.params))
 
     return Simulation(
+        seed=config.seed,
         init=lambda: init_at(config.seed),
         init_at=init_at,
         step=pinned(rival.step, config.precision),
@@ -183,15 +186,16 @@ def _shared_rounds(
 
 
 def compile_step(
-    simulation: Simulation, state: State, data: Data, traceable: bool = False
+    simulation: Simulation, state: State, data: Data, traceable: bool = False, keep: Keep = anew
 ) -> Compiled:
     """Compiles the step once, for placed arguments with these shapes.
 
-    A step that runs in Python is returned as is. `traceable`: a trace shows every operation.
+    A step that runs in Python is returned as is. `traceable`: a trace shows every operation. `keep`
+    may give a kept program instead.
     """
     if not simulation.compiled:
         return Compiled(simulation.step, 0.0, 1)
-    return compile_once(named(simulation.step), state, data, traceable=traceable)
+    return compile_once(named(simulation.step), state, data, traceable=traceable, keep=keep)
 
 
 def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalSteps:

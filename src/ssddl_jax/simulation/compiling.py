@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +23,21 @@ OPTIONS: dict[str, dict[str, str | bool]] = {
 _TRACEABLE: dict[str, dict[str, str | bool]] = {"gpu": {"xla_gpu_enable_command_buffer": ""}}
 
 
+# Gives a program, from its name, the arguments that it is compiled for, and how to compile it.
+Keep = Callable[[str, tuple[Any, ...], Callable[[], jax.stages.Compiled]], jax.stages.Compiled]
+
+
+def anew(
+    name: str, arguments: tuple[Any, ...], make: Callable[[], jax.stages.Compiled]
+) -> jax.stages.Compiled:
+    """Keeps no program: compiles it."""
+    return make()
+
+
 class Compiled(NamedTuple):
-    """A compiled function, and the seconds and XLA compilations that it took."""
+    """A compiled function, and the seconds and XLA compilations that it took: none if it was kept
+    from an earlier run.
+    """
 
     call: Callable[..., Any]
     seconds: float
@@ -42,27 +56,43 @@ def lower(function: Callable[..., Any], *arguments: Any, donate: bool = True) ->
 
 
 def compile_once(
-    function: Callable[..., Any], *arguments: Any, donate: bool = True, traceable: bool = False
+    function: Callable[..., Any],
+    *arguments: Any,
+    donate: bool = True,
+    traceable: bool = False,
+    keep: Keep = anew,
 ) -> Compiled:
     """Compiles a function for the shapes of placed arguments, and counts XLA compilations.
 
-    `traceable`: a trace shows every operation.
+    `traceable`: a trace shows every operation. `keep` may give a kept program instead.
     """
+    start = time.perf_counter()
+    with durations("/jax/core/compile/backend_compile_duration") as seen:
+        backend = jax.default_backend()
+        options = OPTIONS.get(backend, {}) | (_TRACEABLE.get(backend, {}) if traceable else {})
+
+        def make() -> jax.stages.Compiled:
+            return lower(function, *arguments, donate=donate).compile(compiler_options=options)
+
+        name = f"{function.__name__}, donate {donate}, options {options}"
+        compiled = keep(name, arguments, make)
+    return Compiled(compiled, time.perf_counter() - start, len(seen))
+
+
+@contextmanager
+def durations(wanted: str) -> Iterator[list[float]]:
+    """A list that grows by the seconds of every such event of JAX inside the block."""
     seen: list[float] = []
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
+        if event == wanted:
             seen.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    start = time.perf_counter()
     try:
-        backend = jax.default_backend()
-        options = OPTIONS.get(backend, {}) | (_TRACEABLE.get(backend, {}) if traceable else {})
-        compiled = lower(function, *arguments, donate=donate).compile(compiler_options=options)
+        yield seen
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    return Compiled(compiled, time.perf_counter() - start, len(seen))
 
 
 def pinned(function: Callable[..., Any], precision: str) -> Callable[..., Any]:

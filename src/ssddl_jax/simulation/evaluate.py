@@ -11,16 +11,24 @@ from ssddl_jax.core.learning.models import Model
 from ssddl_jax.core.learning.population import Data, as_float
 from ssddl_jax.core.records import State
 from ssddl_jax.simulation.build import Simulation
+from ssddl_jax.simulation.compiling import Keep, anew
 
 _EVAL_BATCH = 1000
 
 
-def evaluator(simulation: Simulation) -> Callable[[State, Data], float]:
-    """A function (state, data) -> test accuracy, the mean over the state's evaluated models."""
-    count = jax.jit(partial(correct_by_model, simulation))
+def evaluator(simulation: Simulation, keep: Keep = anew) -> Callable[[State, Data], float]:
+    """A function (state, data) -> test accuracy, the mean over the state's evaluated models.
+
+    Its first call compiles it; `keep` may give a kept program instead.
+    """
+    jitted = jax.jit(partial(correct_by_model, simulation))
+    program: list[jax.stages.Compiled] = []
 
     def accuracy(state: State, data: Data) -> float:
-        right = count(state, data.test_images, data.test_labels)
+        given = state, data.test_images, data.test_labels
+        if not program:
+            program.append(keep("evaluation", given, lambda: jitted.lower(*given).compile()))
+        right = program[0](*given)
         return int(right.sum()) / (len(right) * len(data.test_labels))
 
     return accuracy

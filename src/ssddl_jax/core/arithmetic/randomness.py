@@ -26,7 +26,8 @@ def _nonce(*parts: Array | int) -> UInt32[Array, "3"]:
     return jnp.stack([jnp.asarray(part, jnp.uint32) for part in parts])
 
 
-def _seed_words(seed: int) -> np.ndarray:
+def seed_words(seed: int) -> UInt32[np.ndarray, "2"]:
+    """The two words of a seed, 0 <= seed < 2^64."""
     return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
 
 
@@ -38,9 +39,11 @@ class Start(NamedTuple):
     model: Array  # a jax.random key for the model's initial parameters
 
 
-def start_of(seed: int) -> Start:
-    """Derives all starting keys from a seed, 0 <= seed < 2^64, by one small program."""
-    words = jax.device_put(_seed_words(seed))
+def start_of(seed: int | UInt32[Array, "2"]) -> Start:
+    """Derives all starting keys from a seed, 0 <= seed < 2^64, or from its two words, by one small
+    program.
+    """
+    words = seed if isinstance(seed, jax.Array) else jax.device_put(seed_words(seed))
     traced = isinstance(
         words, jax.core.Tracer
     )  # inside a program, a part cannot have its own options

@@ -136,7 +136,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 # For built-in models only: compiled as a whole, their initial parameters have the same bits as when
 # computed step by step. User models give no such guarantee. Level 1 compiles in 0.6 of the time.
-_INIT_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
+INIT_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 
 
 def as_model(model: Any, name: str = "custom") -> Model:
@@ -175,7 +175,7 @@ def load_model(name: str, shape: tuple[int, ...], classes: int) -> Model:
         remedy = f"takes images of at most 32 x 32, not inputs of shape {shape}; use mlp"
         raise ConfigError("model", name, remedy)
     model = as_model(MODELS[name](classes), name)
-    whole = jax.jit(model.init, compiler_options=_INIT_OPTIONS)
+    whole = jax.jit(model.init, compiler_options=INIT_OPTIONS)
 
     def init(key: jax.Array, example: jax.Array) -> Params:
         traced = isinstance(
