@@ -22,6 +22,7 @@ from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.core.learning.population import Data, check_kind
 from ssddl_jax.core.round import Info, Init, Recipe, State, shared_round
 from ssddl_jax.core.sharing.base import Scheme, Sharing
+from ssddl_jax.planning.checks import rounding_notes
 from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.plan import Plan, make_plan
 from ssddl_jax.simulation.compiling import Compiled, compile_once, named, pinned
@@ -46,7 +47,7 @@ class Simulation(NamedTuple):
     integers.
     `evaluated_models(state)`: the models [m, ...] whose mean test accuracy is reported; protocol
     standalone has many.
-    `notes`: remarks on parts that the user supplied.
+    `notes`: remarks on the rounding, and on parts that the user supplied.
     """
 
     init: Callable[[], State]
@@ -111,7 +112,7 @@ def build_simulation(
         selection=config.selection,
         weighted=config.weighting == "examples",
         weight_max=plan.weight_max,
-        stochastic=config.rounding == "stochastic",
+        stochastic=plan.headroom.rounding == "stochastic",
         tile_size=plan.tile_size,
         precision=config.precision,
         dropouts=_scheduled_dropouts(config),
@@ -138,7 +139,7 @@ def build_simulation(
         model=model,
         compiled=not config.in_python,
         evaluated_models=rival.evaluated_models,
-        notes=tuple(notes(model, data.shape, local)),
+        notes=(*rounding_notes(config, plan.headroom), *notes(model, data.shape, local)),
     )
 
 

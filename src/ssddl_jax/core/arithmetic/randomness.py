@@ -11,10 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Bool, Float32, Int32, UInt32
 
-from ssddl_jax.core.arithmetic.chacha import blocks, first8, tag, words
+from ssddl_jax.core.arithmetic.chacha import CHACHA20, blocks, first8, tag, words
+from ssddl_jax.core.arithmetic.reductions import sum_together
 from ssddl_jax.core.arithmetic.rings import mul_high
 
 Key = UInt32[Array, "8"]
@@ -70,7 +71,7 @@ def next_chain(chain: Key) -> Key:
 
 def chain_at(chain: Key, steps: UInt32[Array, ""]) -> Key:
     """The chain state `steps` rounds later."""
-    return jax.lax.fori_loop(jnp.uint32(0), steps, lambda _, state: next_chain(state), chain)
+    return lax.fori_loop(jnp.uint32(0), steps, lambda _, state: next_chain(state), chain)
 
 
 def public_key(seed: int) -> Key:
@@ -173,7 +174,7 @@ def selected(
     per_pass = jnp.uint32(everybody // size)
     order = shuffled(public, round_ // per_pass, everybody)
     start = (round_ % per_pass).astype(jnp.int32) * size
-    return jax.lax.dynamic_slice(order, (start,), (size,))
+    return lax.dynamic_slice(order, (start,), (size,))
 
 
 def ring_words(public: Key, round_: Array, attempt: Array, count: int) -> UInt32[Array, " count"]:
@@ -228,11 +229,39 @@ def noise_key(chain: Key, participant: Array) -> Key:
 
 
 def rounding_noise(
-    public: Key, round_: Array, participant: Array, count: int
-) -> Float32[Array, " count"]:
-    """Noise for stochastic rounding: uniform multiples of 2^-24 in [0, 1)."""
-    drawn = participant_words(public, round_, participant, count, "RNDG").reshape(-1)[:count]
-    return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
+    public: Key,
+    round_: Array,
+    participants: Int32[Array, " T"],
+    count: int,
+    rolled: bool = False,
+) -> Float32[Array, "T count"]:
+    """Noise for stochastic rounding: uniform multiples of 2^-24 in [0, 1), a row per participant.
+
+    On a CPU one reduce over an axis of two, whose second element is masked, evaluates each block
+    once for its 16 lanes (core/sharing/schedules/kernels.py says why). `rolled` takes the form that
+    compiles fast, as accelerators do.
+    """
+    shape = (len(participants), -(-count // 16))
+    ids, purpose = participants.astype(jnp.uint32), tag("RNDG")
+
+    def in_one_reduce() -> UInt32[Array, "T _"]:
+        twice = (*shape, 2)
+        once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, twice, 2)
+        counter = lax.broadcasted_iota(jnp.uint32, twice, 1)
+        key = [jnp.broadcast_to(word, twice) for word in public]
+        member = lax.broadcast_in_dim(ids, twice, (0,))
+        nonce = (jnp.broadcast_to(round_, twice), member, jnp.broadcast_to(purpose, twice))
+        lanes = sum_together([word * once for word in CHACHA20.block(key, counter, nonce)], (2,))
+        return jnp.concatenate(lanes, axis=1)
+
+    def in_memory() -> UInt32[Array, "T _"]:
+        nonce = jnp.stack([jnp.full_like(ids, round_), ids, jnp.full_like(ids, purpose)], axis=1)
+        counter = jnp.arange(shape[1], dtype=jnp.uint32)[None]
+        lanes = blocks(public[None, None], counter, nonce[:, None])
+        return jnp.moveaxis(lanes, 0, 1).reshape(shape[0], -1)
+
+    drawn = in_memory() if rolled else lax.platform_dependent(cpu=in_one_reduce, default=in_memory)
+    return (drawn[:, :count] >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
 
 
 def resampled_rows(
