@@ -7,7 +7,7 @@ With N members of clip 1 the ring leaves about 31 - log2(N) fraction bits f. Fou
 - rounds: whole rounds of N members, from the start and from a trained model: the relative error of
   the mean against the ring of 64 bits, and seconds;
 - training: accuracy with the f of larger groups, set by hand (the same dead zone, fewer members);
-- cost: seconds of a round with stochastic rounding over those with nearest, in turns.
+- cost: CPU seconds of a round with stochastic rounding over those with nearest, in turns.
 
 Members take one step on 20 examples, learning rate 0.1. Parts that `--out` holds are not repeated.
 """
@@ -201,15 +201,14 @@ def training(model: str, kind: str, members: int, rounds: int, seeds: int) -> di
     }
 
 
-def cost(model: str, engine: str, members: int, cores: int) -> dict[str, Any]:
-    """Seconds of a round by rounding, in turns."""
+def cost(model: str, engine: str, members: int) -> dict[str, Any]:
+    """CPU seconds of a round on one device by rounding, in turns."""
+    fields = {"engine": engine, "shares": "paired", "devices": 1}
     rounds = {
-        rounding: Round(
-            config_of(model, members, engine=engine, shares="paired", rounding=rounding)
-        )
+        rounding: Round(config_of(model, members, rounding=rounding, **fields))
         for rounding in ("nearest", "stochastic")
     }
-    seconds = measure.in_turns({name: r.step for name, r in rounds.items()}, 5, cores)
+    seconds = measure.in_turns({name: r.step for name, r in rounds.items()}, turns=5, cores=1)
     medians = {name: measure.median(times) for name, times in seconds.items()}
     ratio = medians["stochastic"] / medians["nearest"]
     return {"engine": engine, "members": members, **medians, "ratio": ratio}
@@ -236,7 +235,7 @@ def main() -> None:
         for model in dict.fromkeys(case[0] for case in cases):
             jobs[f"updates: {model}, {stage}"] = lambda m=model, s=stage: updates(m, s, sample)
     for engine, members in costs:
-        jobs[f"cost: {engine}"] = lambda e=engine, n=members: cost(model, e, n, cores)
+        jobs[f"cost: {engine}"] = lambda e=engine, n=members: cost(model, e, n)
     for kind in curves:
         jobs[f"training: {kind}"] = lambda k=kind: training(
             model, k, options.members, options.rounds, options.seeds
@@ -282,7 +281,7 @@ def tables(done: dict[str, Any]) -> list[str]:
             (t["kind"], t["members"], t["accuracy"][-1], t["of_each_seed"])
             for t in part(done, "training")
         ]),
-        (("cost", "N", "nearest, s", "stochastic, s", "ratio"), [
+        (("cost", "N", "nearest, CPU s", "stochastic, CPU s", "ratio"), [
             (c["engine"], c["members"], c["nearest"], c["stochastic"], c["ratio"])
             for c in part(done, "cost")
         ]),

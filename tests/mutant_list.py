@@ -169,8 +169,8 @@ SHARING = (
     _mutant(
         "rounding-noise-of-half-the-range",
         "sharing",
-        "(drawn[:, :count] >> jnp.uint32(8)).astype(jnp.float32)",
-        "(drawn[:, :count] >> jnp.uint32(9)).astype(jnp.float32)",
+        "return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)",
+        "return (drawn >> jnp.uint32(9)).astype(jnp.float32) * jnp.float32(2**-24)",
         "test_encoding.py::test_stochastic_rounding_is_unbiased",
     ),
     # Rings and the field

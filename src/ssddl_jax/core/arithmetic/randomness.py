@@ -239,29 +239,31 @@ def rounding_noise(
 
     On a CPU one reduce over an axis of two, whose second element is masked, evaluates each block
     once for its 16 lanes (core/sharing/schedules/kernels.py says why). `rolled` takes the form that
-    compiles fast, as accelerators do.
+    compiles fast.
     """
-    shape = (len(participants), -(-count // 16))
     ids, purpose = participants.astype(jnp.uint32), tag("RNDG")
+    shape = (len(participants), -(-count // 16))
 
-    def in_one_reduce() -> UInt32[Array, "T _"]:
-        twice = (*shape, 2)
-        once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, twice, 2)
-        counter = lax.broadcasted_iota(jnp.uint32, twice, 1)
-        key = [jnp.broadcast_to(word, twice) for word in public]
-        member = lax.broadcast_in_dim(ids, twice, (0,))
-        nonce = (jnp.broadcast_to(round_, twice), member, jnp.broadcast_to(purpose, twice))
-        lanes = sum_together([word * once for word in CHACHA20.block(key, counter, nonce)], (2,))
-        return jnp.concatenate(lanes, axis=1)
+    def lanes(shape: tuple[int, ...]) -> tuple[Array, ...]:
+        key = [jnp.broadcast_to(word, shape) for word in public]
+        member = lax.broadcast_in_dim(ids, shape, (0,))
+        nonce = (jnp.broadcast_to(round_, shape), member, jnp.broadcast_to(purpose, shape))
+        return CHACHA20.block(key, lax.broadcasted_iota(jnp.uint32, shape, 1), nonce)
 
-    def in_memory() -> UInt32[Array, "T _"]:
-        nonce = jnp.stack([jnp.full_like(ids, round_), ids, jnp.full_like(ids, purpose)], axis=1)
-        counter = jnp.arange(shape[1], dtype=jnp.uint32)[None]
-        lanes = blocks(public[None, None], counter, nonce[:, None])
-        return jnp.moveaxis(lanes, 0, 1).reshape(shape[0], -1)
+    def in_one_reduce() -> tuple[Array, ...]:
+        once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, (*shape, 2), 2)
+        return sum_together([word * once for word in lanes((*shape, 2))], (2,))
 
-    drawn = in_memory() if rolled else lax.platform_dependent(cpu=in_one_reduce, default=in_memory)
-    return (drawn[:, :count] >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
+    def in_memory() -> tuple[Array, ...]:
+        drawn = jax.vmap(lambda i: participant_words(public, round_, i, count, "RNDG"))(ids)
+        return tuple(jnp.moveaxis(drawn, 1, 0))
+
+    if rolled:
+        words = in_memory()
+    else:
+        words = lax.platform_dependent(cpu=in_one_reduce, default=lambda: lanes(shape))
+    drawn = jnp.concatenate(lax.optimization_barrier(words), axis=1)[:, :count]
+    return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
 
 
 def resampled_rows(
