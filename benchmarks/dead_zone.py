@@ -5,11 +5,12 @@ With N members of clip 1 the ring leaves about 31 - log2(N) fraction bits f. Fou
 - updates: members' updates at several stages of training: the share of nonzero coordinates that
   nearest makes zero, and the relative error of the mean, for every f (NumPy);
 - rounds: whole rounds of N members, from the start and from a trained model: the relative error of
-  the mean against the ring of 64 bits, and seconds;
+  the mean against the ring of 64 bits;
 - training: accuracy with the f of larger groups, set by hand (the same dead zone, fewer members);
 - cost: CPU seconds of a round with stochastic rounding over those with nearest, in turns.
 
-Members take one step on 20 examples, learning rate 0.1. Parts that `--out` holds are not repeated.
+Members take one step on 20 examples, learning rate 0.1 unless a curve says 0.01. What `--out` holds
+is not repeated.
 """
 
 import json
@@ -26,7 +27,7 @@ BITS = tuple(range(8, 25))
 CASES = (  # model, N, rounds of training before, then what to compare
     ("mlp-64", 10_000, 0),
     ("mlp-64", 10_000, 160),
-    ("mlp-64", 100_000, 160),
+    ("linear", 100_000, 160),
     ("linear", 1_000_000, 160),
 )
 KINDS: dict[str, dict[str, Any]] = {
@@ -37,17 +38,21 @@ KINDS: dict[str, dict[str, Any]] = {
     "nearest, f = 11": {"rounding": "nearest", "fraction_bits": 11},
     "stochastic, f = 11": {"rounding": "stochastic", "fraction_bits": 11},
 }
-BY_HAND = 10_000  # members up to which the kinds with an f of their own are run
+BY_HAND = 10_000  # members up to which the last three kinds are run
+SLOW = {"learning_rate": 0.01}
 CURVES: dict[str, dict[str, Any]] = {
-    "ring 64, f = 24": {"ring_bits": 64},
-    "nearest, f = 17": {"rounding": "nearest", "fraction_bits": 17},
-    "nearest, f = 14": {"rounding": "nearest", "fraction_bits": 14},
-    "nearest, f = 11": {"rounding": "nearest", "fraction_bits": 11},
-    "stochastic, f = 14": {"rounding": "stochastic", "fraction_bits": 14},
-    "stochastic, f = 11": {"rounding": "stochastic", "fraction_bits": 11},
-    "nearest, f = 15, clip 1/16": {"rounding": "nearest", "fraction_bits": 15, "clip": 0.0625},
+    "linear, ring 64, f = 24": {"ring_bits": 64},
+    "linear, nearest, f = 17": {"rounding": "nearest", "fraction_bits": 17},
+    "linear, nearest, f = 14": {"rounding": "nearest", "fraction_bits": 14},
+    "linear, nearest, f = 11": KINDS["nearest, f = 11"],
+    "linear, stochastic, f = 11": KINDS["stochastic, f = 11"],
+    "linear, nearest, f = 15, clip 1/16": KINDS["nearest, clip 1/16"] | {"fraction_bits": 15},
+    "linear, ring 64, f = 24, rate 0.01": {"ring_bits": 64, **SLOW},
+    "linear, nearest, f = 11, rate 0.01": KINDS["nearest, f = 11"] | SLOW,
+    "linear, stochastic, f = 11, rate 0.01": KINDS["stochastic, f = 11"] | SLOW,
+    "mlp-64, nearest, f = 17": {"rounding": "nearest", "fraction_bits": 17},
+    "mlp-64, nearest, f = 11": KINDS["nearest, f = 11"],
 }
-SHOWN = ("fraction_bits", "error", "zero_in_the_mean", "seconds")
 ONE_STEP = {"partition": "resample:20", "batch_size": 20, "group_size": "all", "engine": "ideal"}
 
 
@@ -161,17 +166,14 @@ def updates(model: str, stage: int, members: int) -> dict[str, Any]:
 
 
 def whole_rounds(model: str, members: int, stage: int, kinds: list[str]) -> dict[str, Any]:
-    """The error of the mean in one real round, by kind of rounding, and its seconds."""
+    """The error of the mean in one real round, by kind of rounding."""
     made: dict[str, Any] = {"model": model, "members": members, "stage": stage}
     exact: Any = None
-    for kind in kinds:
-        if "fraction_bits" in KINDS[kind] and members > BY_HAND:
-            continue
+    for kind in kinds[: 6 if members <= BY_HAND else 3]:
         here = Round(config_of(model, members, **KINDS[kind]))
         here.state = here.placed(here.state._replace(params=trained(model, stage)))
-        begin = perf_counter()
         info = here.step()
-        seconds, mean = perf_counter() - begin, here.mean(info)
+        mean = here.mean(info)
         assert bool(info.exact), kind
         exact = mean if exact is None else exact
         made[kind] = {
@@ -179,19 +181,16 @@ def whole_rounds(model: str, members: int, stage: int, kinds: list[str]) -> dict
             "error": float(np.linalg.norm(mean - exact) / np.linalg.norm(exact)),
             "zero_in_the_mean": float(np.mean(mean[exact != 0] == 0)),
             "clipped": float(np.asarray(info.clipped, np.float64).sum() / (members * len(mean))),
-            "seconds": seconds,
         }
-        print(model, members, stage, kind, made[kind], flush=True)
     return made
 
 
-def training(model: str, kind: str, members: int, rounds: int, seeds: int) -> dict[str, Any]:
+def training(kind: str, members: int, rounds: int, seeds: int) -> dict[str, Any]:
     """Accuracy by round, the mean over seeds."""
     import ssddl_jax as sd
 
-    found = sd.run_seeds(
-        config_of(model, members, rounds=rounds, **CURVES[kind]), list(range(seeds))
-    )
+    config = config_of(kind.split(",")[0], members, rounds=rounds, **CURVES[kind])
+    found = sd.run_seeds(config, list(range(seeds)))
     assert found.exact.all()
     return {
         "kind": kind,
@@ -201,7 +200,7 @@ def training(model: str, kind: str, members: int, rounds: int, seeds: int) -> di
     }
 
 
-def cost(model: str, engine: str, members: int) -> dict[str, Any]:
+def cost(engine: str, model: str, members: int) -> dict[str, Any]:
     """CPU seconds of a round on one device by rounding, in turns."""
     fields = {"engine": engine, "shares": "paired", "devices": 1}
     rounds = {
@@ -211,7 +210,7 @@ def cost(model: str, engine: str, members: int) -> dict[str, Any]:
     seconds = measure.in_turns({name: r.step for name, r in rounds.items()}, turns=5, cores=1)
     medians = {name: measure.median(times) for name, times in seconds.items()}
     ratio = medians["stochastic"] / medians["nearest"]
-    return {"engine": engine, "members": members, **medians, "ratio": ratio}
+    return {"engine": engine, "model": model, "members": members, **medians, "ratio": ratio}
 
 
 def main() -> None:
@@ -224,24 +223,22 @@ def main() -> None:
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     stages, cases, curves, kinds, sample = STAGES, CASES, list(CURVES), list(KINDS), 128
-    model = "mlp-64"
-    costs = [("ideal", 4000), ("pairwise", 200)]
+    costs = [("ideal", "mlp-64", 2000), ("pairwise", "mlp-64", 200)]
     if options.tiny:
         stages, cases, curves, kinds, sample = (0,), (("linear", 40, 0),), curves[3:4], kinds[:2], 8
-        model = "linear"
-        costs, options.members, options.rounds, options.seeds = [("ideal", 8)], 12, 2, 1
+        costs, options.members = [("ideal", "linear", 8)], 12
+        options.rounds, options.seeds = 2, 1
     jobs: dict[str, Any] = {}
     for stage in stages:
-        for model in dict.fromkeys(case[0] for case in cases):
-            jobs[f"updates: {model}, {stage}"] = lambda m=model, s=stage: updates(m, s, sample)
-    for engine, members in costs:
-        jobs[f"cost: {engine}"] = lambda e=engine, n=members: cost(model, e, n)
-    for kind in curves:
-        jobs[f"training: {kind}"] = lambda k=kind: training(
-            model, k, options.members, options.rounds, options.seeds
-        )
+        for name in dict.fromkeys(case[0] for case in cases):
+            jobs[f"updates: {name}, {stage}"] = lambda m=name, s=stage: updates(m, s, sample)
     for case in cases:
         jobs[f"rounds: {', '.join(map(str, case))}"] = lambda c=case: whole_rounds(*c, kinds)
+    repeats = options.members, options.rounds, options.seeds
+    for kind in curves:
+        jobs[f"training: {kind}"] = lambda k=kind: training(k, *repeats)
+    for each in costs:
+        jobs[f"cost: {', '.join(map(str, each))}"] = lambda e=each: cost(*e)
     done: dict[str, Any] = {}
     if options.out and options.out.exists():
         done = json.loads(options.out.read_text(encoding="utf-8"))["pieces"]
@@ -250,9 +247,8 @@ def main() -> None:
             continue
         begin = perf_counter()
         done[name] = measure.rounded(job())
-        print(name, f"{perf_counter() - begin:.0f} s", flush=True)
+        print(name, f"{perf_counter() - begin:.0f} s", json.dumps(done[name]), flush=True)
         measure.record(options.out, cores, {"pieces": done})
-    print("\n\n".join(tables(done)))
     if options.out and not options.tiny:
         draw(done, options.out.with_suffix(".png"))
 
@@ -260,33 +256,6 @@ def main() -> None:
 def part(done: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """The results of one part."""
     return [made for key, made in done.items() if key.startswith(name)]
-
-
-def tables(done: dict[str, Any]) -> list[str]:
-    """A table for each part."""
-    made = [
-        (("model", "rounds before", "f", "zeroed", "error nearest", "error stochastic"), [
-            (u["model"], u["stage"], b["fraction_bits"], b["zeroed"], b["nearest"], b["stochastic"])
-            for u in part(done, "updates")
-            for b in u["by_fraction_bits"]
-            if b["fraction_bits"] in (8, 10, 11, 12, 14, 16, 17, 20, 24)
-        ]),
-        (("model", "N", "rounds before", "kind", "f", "error", "zero", "seconds"), [
-            (r["model"], r["members"], r["stage"], k, *(r[k][n] for n in SHOWN))
-            for r in part(done, "rounds")
-            for k in KINDS
-            if k in r
-        ]),
-        (("training", "N", "last accuracy", "of each seed"), [
-            (t["kind"], t["members"], t["accuracy"][-1], t["of_each_seed"])
-            for t in part(done, "training")
-        ]),
-        (("cost", "N", "nearest, CPU s", "stochastic, CPU s", "ratio"), [
-            (c["engine"], c["members"], c["nearest"], c["stochastic"], c["ratio"])
-            for c in part(done, "cost")
-        ]),
-    ]  # fmt: skip
-    return [measure.table(head, rows) for head, rows in made if rows]
 
 
 def draw(done: dict[str, Any], path: Any) -> None:
