@@ -4,7 +4,8 @@ With N members of clip 1 the ring leaves about 31 - log2(N) fraction bits f. Fou
 
 - updates: members' updates at several stages of training: the share of nonzero coordinates that
   nearest makes zero, and the relative error of the mean, for every f (NumPy);
-- rounds: whole rounds of N members, from a trained model: the relative error of the mean against the ring of 64 bits;
+- rounds: whole rounds of N members, from a trained model: the relative error of the mean against
+  the ring of 64 bits;
 - training: accuracy with the f of larger groups, set by hand (the same dead zone, fewer members);
 - cost: CPU seconds of a round with stochastic rounding over those with nearest, in turns.
 
@@ -246,6 +247,7 @@ def main() -> None:
         done[name] = measure.rounded(job())
         print(name, f"{perf_counter() - begin:.0f} s", json.dumps(done[name]), flush=True)
         measure.record(options.out, cores, {"pieces": done})
+    measure.record(options.out, cores, {"pieces": done})
     if options.out and not options.tiny:
         draw(done, options.out.with_suffix(".png"))
 
@@ -262,7 +264,7 @@ def draw(done: dict[str, Any], path: Any) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.6), layout="constrained")
     for i, made in enumerate(u for u in part(done, "updates") if u["model"] == "mlp-64"):
         bits = [b["fraction_bits"] for b in made["by_fraction_bits"]]
         for kind, style in (("nearest", "-"), ("stochastic", ":")):
@@ -276,8 +278,8 @@ def draw(done: dict[str, Any], path: Any) -> None:
     axes[1].set(xlabel="round", ylabel="test accuracy")
     for axis in axes:
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=8)
+    axes[0].legend(fontsize=8)
+    axes[1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
