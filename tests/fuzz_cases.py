@@ -287,7 +287,7 @@ def tame(number, rng):
         "--shares": ("directed", "paired"),
         "--transport": ("seeded", "explicit"),
         "--ring-bits": ("32",) if rule == "shamir" else ("32", "64"),
-        "--rounding": ("nearest", "stochastic"),
+        "--rounding": ("auto", "nearest", "stochastic"),
         "--weighting": ("uniform", "examples"),
         "--prg": ("chacha20", "chacha12", "chacha8"),
         "--dropout": ("0", "0.3", "1"),

@@ -141,7 +141,7 @@ def settings_of(config, simulation):
         fraction_bits=plan.encoding.fraction_bits,
         prg_rounds=int(config.prg.removeprefix("chacha")),
         ring_bits=config.ring_bits,
-        rounding=config.rounding,
+        rounding=plan.headroom.rounding,
         neighbours=plan.neighbours,
         shares=config.shares,
         dropout_rule=config.rule_in_force.name,

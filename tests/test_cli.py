@@ -554,6 +554,7 @@ def test_plain_and_ssddl_differ_by_the_quantisation_bound(make_tiny_data, tmp_pa
             rounds=1,
             weighting=weighting,
             fraction_bits=10,  # coarse, so that the bound means something
+            rounding="nearest",
             devices=1,
             tile_size=2,
             out=str(tmp_path / protocol),

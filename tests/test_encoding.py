@@ -93,15 +93,28 @@ def test_stochastic_rounding_is_unbiased():
     from ssddl_jax.core.arithmetic.randomness import public_key, rounding_noise
 
     m = 10**6
-    noise = jax.jit(rounding_noise, static_argnums=3)(
-        public_key(1), jnp.uint32(0), jnp.uint32(5), m
+    noise = jax.jit(partial(rounding_noise, count=m, rolled=True))(
+        public_key(1), jnp.uint32(0), jnp.array([5])
     )
     values = np.random.default_rng(1).uniform(-1, 1, m).astype(np.float32)
     encode = jax.jit(lambda u, n: encode_rows(u, jnp.ones(1, jnp.uint32), Encoding(1.0, 8), n))
-    words = np.asarray(encode(values[None], noise[None]).words[0, :-1]).view(np.int32)
+    words = np.asarray(encode(values[None], noise).words[0, :-1]).view(np.int32)
     error = words.astype(np.float64) - values.astype(np.float64) * 2**8
     assert np.abs(error).max() < 1
     assert abs(error.mean()) < 6 * np.sqrt(1 / (4 * m))
+
+
+def test_noise_is_the_oracles_in_both_its_forms():
+    """A round large enough to compile the fast one is too large for the other tests."""
+    from ssddl_jax.core.arithmetic.randomness import public_key, rounding_noise
+
+    ids = jnp.array([3, 2**31 - 1, 0])
+    for rolled in (False, True):
+        made = partial(rounding_noise, count=37, rolled=rolled)
+        noise = jax.jit(made)(public_key(9), jnp.uint32(2), ids)
+        for row, participant in zip(noise, ids.tolist(), strict=True):
+            public = reference.public_key(9)
+            assert row.tolist() == reference.rounding_noise(public, 2, participant, 37)
 
 
 # Headroom
@@ -141,6 +154,36 @@ def test_auto_takes_the_largest_that_fits():
         assert size << f <= 2**31 - 1
         assert f == 24 or size << (f + 1) > 2**31 - 1
         assert room.error_bound == 2.0 ** -(f + 1)
+
+
+@pytest.mark.parametrize("bits", [0, 11, 16, 24])
+def test_the_dead_zone_is_what_the_oracle_makes_zero(bits):
+    room = headroom(clip=1.0, fraction_bits=bits, group_size=3, weight_max=1, kind="wide ring")
+    settings = reference.Settings(seed=0, clip=1.0, fraction_bits=bits)
+    beyond = float(np.nextafter(np.float32(room.dead_zone), np.float32(1)))
+    words, _ = oracle([room.dead_zone, -room.dead_zone, beyond, -beyond], 1, settings)
+    assert words[:4] == [0, 0, 1, 2**32 - 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "clip", "weight", "most"),
+    [
+        ("ring", 1.0, 1, 2**15 - 1),  # docs/protocol.md, section 3.2
+        ("ring", 0.0625, 1, 2**19 - 1),
+        ("ring", 1.0, 4, 2**13 - 1),
+        ("field", 1.0, 1, 2**14 - 1),
+        ("wide ring", 1.0, 1, 10**7),
+    ],
+)
+def test_rounding_auto_is_stochastic_above_the_documented_sizes(kind, clip, weight, most):
+    def rounding(size, asked="auto"):
+        room = {"clip": clip, "weight_max": weight, "kind": kind, "rounding": asked}
+        return headroom(group_size=size, fraction_bits="auto", **room).rounding
+
+    assert rounding(most) == rounding(3) == "nearest"
+    assert rounding(most + 1) == ("nearest" if kind == "wide ring" else "stochastic")
+    assert rounding(most + 1, "nearest") == "nearest"
+    assert rounding(3, "stochastic") == "stochastic"
 
 
 def test_int32_bounds_the_wide_ring_too():

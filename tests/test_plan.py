@@ -13,14 +13,17 @@ import pytest
 import harness
 import ssddl_jax as sd
 from ssddl_jax.cli import main
+from ssddl_jax.cli.console import Progress
 from ssddl_jax.core.arithmetic.chacha import CHACHA8, rolled
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.measure.calibration import calibrate
 from ssddl_jax.planning import memory
 from ssddl_jax.planning.network import user_network
 from ssddl_jax.planning.plan import load_prg, make_plan
 from ssddl_jax.planning.report import plan_report
 from ssddl_jax.planning.sharing_costs import field_memory
+from ssddl_jax.running.loop import prepare, recipe_of
 
 SCHEDULES = {"light": "0,1\n0,4\n1,2\n1,9\n9,3\n", "heavy": "1,0\n1,1\n1,2\n1,3\n1,4\n1,5\n1,6\n"}
 
@@ -380,6 +383,37 @@ def test_what_run_refuses_plan_refuses(flags, needle, tiny_file, capsys):
         assert needle in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("fields", "rounding", "said"),
+    [
+        ({}, "nearest", ""),
+        ({"fraction_bits": 16}, "nearest", ""),
+        ({"fraction_bits": 11}, "stochastic", "auto is stochastic: with 11 fraction bits"),
+        ({"fraction_bits": 11, "rounding": "nearest"}, "nearest", "up to 0.00024 zero in every"),
+        ({"fraction_bits": 11, "rounding": "stochastic"}, "stochastic", ""),
+        ({"fraction_bits": 11, "protocol": "plain"}, None, ""),
+    ],
+)
+def test_plan_and_run_tell_of_the_dead_zone(config_of, capsys, fields, rounding, said):
+    """The plan's numbers, its note, the run's line and the rounding that the round really uses."""
+    config = config_of(**fields)
+    report = plan_report(config)
+    simulation = sd.build_simulation(config, None, sd.load_data(config))
+    with Progress(config) as progress:
+        progress.start(simulation, 0)
+    told = [note for note in report["notes"] if "rounding" in note]
+    assert (report["rounding"], len(told)) == (rounding, bool(said))
+    half = 2.0 ** -(report["fraction_bits"] + 1) if rounding else 0.0
+    assert report["dead_zone"] == half
+    assert simulation.recipe.stochastic == (rounding == "stochastic")
+    shown = capsys.readouterr().err
+    assert [note in shown for note in told] == [True] * len(told)
+    assert all(said in note for note in told)
+    assert said in shown
+    assert ("rounding" in shown) == bool(said)
+    assert recipe_of(prepare(config, {}))["rounding"] == (rounding or "nearest")
+
+
 # On the command line
 
 
@@ -395,6 +429,7 @@ def test_for_people_and_as_json(tiny_file, capsys):
         assert "in the clear" in capsys.readouterr().out
     assert not seen
     assert "not calibrated" in shown
+    assert "coordinates up to 3e-08 become zero" in shown
     assert "yours" in shown
     assert set(report["network_seconds"]) == {"mobile", "home", "data centre", "yours"}
     assert report["seconds_per_round"] is None
@@ -424,6 +459,17 @@ def test_a_calibration_gives_a_time(flags, tiny_file, capsys):
     assert report["seconds_per_round"] > 0
     assert "calibrating" in told.err
     assert report["calibration"]["groups"] == sorted(set(report["calibration"]["groups"]))
+    assert ("protocol" in flags) == (report["dead_zone_share"] is None)
+
+
+@pytest.mark.slow
+def test_the_share_below_the_threshold_is_that_of_the_first_round(tiny_file):
+    fields = {"participants": 5, "group_size": "all", "fraction_bits": 6, "model": "linear"}
+    config = sd.Config(data=str(tiny_file), tile_size=2, devices=1, **fields)
+    rows = sd.transcript(config, 0)["updates"]
+    lost = np.sum((rows != 0) & (np.abs(rows) <= 2.0**-7)) / np.sum(rows != 0)
+    assert 0 < lost < 1
+    assert calibrate(config).dead_zone_share == pytest.approx(lost, abs=0.2)
 
 
 def test_a_prg_of_the_users_own_gives_what_it_says(monkeypatch):

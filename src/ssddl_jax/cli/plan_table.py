@@ -48,10 +48,22 @@ def _numbers(report: dict[str, Any]) -> Lines:
         return []
     return [
         ("fraction bits", str(report["fraction_bits"])),
+        (f"rounding {report['rounding']}", _dead_zone(report)),
         ("headroom left, bits", f"{report['headroom_bits']:.2f}"),
         ("encoding error of the mean", f"at most {report['error_bound']:.2g} per coordinate"),
         ("PRG words per attempt, all parties", f"{report['share_words']:,}"),
     ]
+
+
+def _dead_zone(report: dict[str, Any]) -> str:
+    """What becomes of coordinates too small for the fraction bits, and how many there are."""
+    share = report["dead_zone_share"]
+    which = f"coordinates up to {report['dead_zone']:.2g}"
+    if share is not None:
+        which += f" ({share:.1%} of those not zero, in a first update)"
+    if report["rounding"] == "nearest":
+        return f"{which} become zero"
+    return f"{which} keep their mean; to nearest, they would become zero"
 
 
 def _bytes(report: dict[str, Any]) -> Lines:

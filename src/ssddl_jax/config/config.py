@@ -85,7 +85,7 @@ class Config:
     ring_bits: Literal[32, 64] = _field(32, "bits of a ring element")
     clip: float = _field(1.0, "each coordinate of an update is clipped to [-X, X], as float32")
     fraction_bits: int | Literal["auto"] = _field("auto", "binary places of the encoding", 0, 24)
-    rounding: Literal["nearest", "stochastic"] = _field("nearest", "rounding of the encoding")
+    rounding: Literal["auto", "nearest", "stochastic"] = _field("auto", "auto: by fraction bits")
     weighting: Literal["uniform", "examples"] = _field("uniform", "weight of a member's update")
     nonfinite: Literal["exclude", "stop"] = _field("exclude", "on a NaN or infinite update")
     rounds: int = _field(40, "rounds to run", 1)

@@ -132,8 +132,8 @@ def train_slots(
     weights = counts if recipe.weighted else jnp.ones_like(counts)
     noise = None
     if recipe.stochastic:
-        draw = jax.vmap(randomness.rounding_noise, in_axes=(None, None, 0, None))
-        noise = draw(state.public, state.round, ids, scheme.dimension)
+        public, quick = (state.public, state.round), scheme.prg.in_memory
+        noise = randomness.rounding_noise(*public, ids, scheme.dimension, rolled=quick)
     with jax.named_scope("encode"):
         return updates, losses, weights, encode_pieces(updates, weights, scheme.encoding, noise)
 

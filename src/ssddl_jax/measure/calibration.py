@@ -1,4 +1,5 @@
-"""Predicted seconds of a round, from timing small groups on this device.
+"""Predicted seconds of a round, from timing small groups on this device; and how much of a first
+update is too small for its fraction bits.
 
 If the group is small, its round is timed directly. Otherwise the time is extrapolated: the same
 config (data, model, local steps, engine, PRG, devices) is compiled and timed with a few smaller
@@ -26,13 +27,15 @@ from ssddl_jax.simulation.schemes import words_made
 
 _SECONDS = 1.5  # spent on repetitions at each size
 _REPEATS = 7  # at most, after one warm-up round
+_TYPICAL = 16  # participants whose first updates are looked at
 _TOO_LONG = 6.0  # seconds per round above which no larger group is timed
 
 
 class Calibration(NamedTuple):
-    """The predicted `seconds_per_round`, and the measurements behind it."""
+    """The predicted `seconds_per_round`, `dead_zone_share`, and the measurements behind them."""
 
     seconds_per_round: float
+    dead_zone_share: float | None  # of the nonzero coordinates of first updates; None: no encoding
     groups: list[int]  # group sizes that were timed
     seconds: list[float]  # median seconds per round, by group size
     took: float  # seconds that the calibration took
@@ -63,7 +66,8 @@ def calibrate(config: Config, progress: Callable[[str], None] = lambda text: Non
     predicted = seconds[-1]
     if groups[-1] != whole.plan.size:
         predicted = _extrapolated(features, seconds, _features(config, whole, len(asked)))
-    return Calibration(predicted, groups, seconds, time.perf_counter() - begin)
+    lost = _lost(simulation, _part(small, data)) if config.sums_securely else None
+    return Calibration(predicted, lost, groups, seconds, time.perf_counter() - begin)
 
 
 def _data(config: Config) -> Data:
@@ -126,6 +130,21 @@ def _time(config: Config, simulation: Simulation, data: Data) -> float:
     return float(np.median(seconds[1:]))
 
 
+def _lost(simulation: Simulation, data: Data) -> float:
+    """The share of nonzero coordinates that rounding to nearest makes zero, in updates of round 0
+    of up to `_TYPICAL` participants.
+    """
+    recipe, state = simulation.recipe, simulation.init()
+    train, tile, zeroed, nonzero = jax.jit(recipe.train), recipe.tile_size, 0, 0
+    for first in range(0, min(_TYPICAL, data.participants), tile):
+        ids = np.minimum(np.arange(first, first + tile, dtype=np.int32), data.participants - 1)
+        for piece in train(state.params, data, state.public, state.round, ids)[0]:
+            sizes = np.abs(np.asarray(piece))
+            zeroed += int(np.sum((sizes > 0) & (sizes <= simulation.plan.headroom.dead_zone)))
+            nonzero += int(np.sum(sizes > 0))
+    return zeroed / max(nonzero, 1)
+
+
 def _features(config: Config, simulation: Simulation, points: int) -> list[float]:
     """What a round's time is linear in: members, PRG words, 1; at most `points` of them."""
     plan = simulation.plan
@@ -167,10 +186,11 @@ def _extrapolated(features: list[list[float]], seconds: list[float], wanted: lis
 def calibrated(
     config: Config, report: dict[str, Any], progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The report of `plan_report`, with the predicted seconds and the calibration."""
+    """The report of `plan_report`, with what the calibration found."""
     made = calibrate(config, progress)
     return {
         **report,
         "seconds_per_round": made.seconds_per_round,
+        "dead_zone_share": made.dead_zone_share,
         "calibration": {"groups": made.groups, "seconds": made.seconds, "took": made.took},
     }

@@ -7,7 +7,12 @@ run that is started from Python is built from the same functions (`ssddl_jax.pla
 from ssddl_jax.config.config import NAMES, Config, check_name
 from ssddl_jax.config.dropout_schedule import read_schedule
 from ssddl_jax.config.protocols import protocol_of
-from ssddl_jax.core.arithmetic.headroom import Headroom, capacity_kind, headroom
+from ssddl_jax.core.arithmetic.headroom import (
+    NEAREST_SUFFICES,
+    Headroom,
+    capacity_kind,
+    headroom,
+)
 from ssddl_jax.data.partition import validate_partition
 from ssddl_jax.data.places import check_dataset
 from ssddl_jax.planning.guarantees import guarantees_of
@@ -38,5 +43,17 @@ def room(config: Config, weight_max: int) -> Headroom:
         group_size=config.group,
         weight_max=weight_max,
         kind="plaintext" if protocol_of(config).encrypted else capacity,
-        stochastic=config.rounding == "stochastic",
+        rounding=config.rounding if config.sums_securely else "nearest",
     )
+
+
+def rounding_notes(config: Config, fits: Headroom) -> list[str]:
+    """What a plan and a run say where rounding to nearest would lose small coordinates."""
+    f, few = fits.fraction_bits, fits.fraction_bits < NEAREST_SUFFICES
+    lost = f"coordinates of an update up to {fits.dead_zone:.2g} zero in every member"
+    if not (few and config.sums_securely) or config.rounding == "stochastic":
+        return []
+    if config.rounding == "auto":
+        return [f"rounding auto is stochastic: with {f} fraction bits, nearest would make {lost}"]
+    remedy = "rounding stochastic or auto, a smaller clip or ring_bits 64 keeps their mean"
+    return [f"rounding nearest, with {f} fraction bits, makes {lost}; {remedy}"]

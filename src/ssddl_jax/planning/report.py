@@ -15,6 +15,7 @@ from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.data.datasets import Dataset, doubts, load_dataset
 from ssddl_jax.data.loading import check_population
 from ssddl_jax.data.partition import make_partition, validate_partition
+from ssddl_jax.planning.checks import rounding_notes
 from ssddl_jax.planning.forecast import Forecast, forecast
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.memory import check_memory, predict_memory
@@ -31,7 +32,8 @@ class Holdings(NamedTuple):
 
 
 def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[str, Any]:
-    """What `ssddl plan --json` prints, except `seconds_per_round`, which needs a calibration.
+    """What `ssddl plan --json` prints. What needs a calibration is None: `seconds_per_round` and
+    `dead_zone_share`.
 
     Bytes are exactly what `run` will count if every update is finite; bytes per participant are per
     member and round. Raises `ConfigError` and `DataError` for what cannot work. The population may
@@ -112,6 +114,9 @@ def _facts(config: Config, plan: Plan) -> dict[str, Any]:
         "max_colluders_failure": plan.guarantees.failure,
         "least_alive": plan.least_alive,
         "fraction_bits": plan.encoding.fraction_bits,
+        "rounding": plan.headroom.rounding if secure else None,
+        "dead_zone": plan.headroom.dead_zone if secure else 0.0,
+        "dead_zone_share": None,
         "headroom_bits": plan.headroom.bits,
         "largest_sum": plan.headroom.largest_sum,
         "capacity": plan.headroom.capacity,
@@ -147,6 +152,7 @@ def _network_seconds(config: Config, plan: Plan, ahead: Forecast, network: Netwo
 
 def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[str]:
     notes = protocols.notes(config, config.rounds, plan.dimension)
+    notes += rounding_notes(config, plan.headroom)
     if ahead.replayed is not None:
         notes.append(
             f"opened keys and void rounds are extrapolated from the first {ahead.replayed:,} rounds"

@@ -198,6 +198,7 @@ def environment_table(run: Run) -> Html:
         ("seconds in total", summary.get("seconds_total")),
         ("peak memory, MB", summary.get("peak_memory_mb")),
         ("fraction_bits", summary.get("fraction_bits")),
+        ("rounding", summary.get("rounding")),
         ("largest encoding error of the mean, per coordinate", summary.get("error_bound")),
     ]
     return table("Hardware, versions and measurements", ["what", "value"], lines)

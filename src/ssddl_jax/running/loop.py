@@ -109,6 +109,7 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
         **fields,
         "tile_size": plan.tile_size,
         "fraction_bits": plan.encoding.fraction_bits,
+        "rounding": plan.headroom.rounding,
         "data_sha256": arrays_sha256(prepared.data),
         "dropout_schedule_sha256": None if schedule is None else arrays_sha256(schedule),
         "given": prepared.given,

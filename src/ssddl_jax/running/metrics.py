@@ -98,6 +98,8 @@ def summarise(
         "neighbours": plan.neighbours,
         "max_colluders": plan.max_colluders if secure else None,
         "fraction_bits": plan.encoding.fraction_bits,
+        "rounding": plan.headroom.rounding if secure else None,
+        "dead_zone": plan.headroom.dead_zone if secure else None,
         "error_bound": plan.headroom.error_bound if secure else None,
         "clipped": sum(row["clipped"] for row in metrics),
         "nonfinite": sum(row["nonfinite"] for row in metrics),

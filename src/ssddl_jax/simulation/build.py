@@ -23,6 +23,7 @@ from ssddl_jax.core.learning.population import Data, check_kind
 from ssddl_jax.core.records import Info, Recipe, State
 from ssddl_jax.core.round import Init, shared_round
 from ssddl_jax.core.sharing.base import Scheme, Sharing
+from ssddl_jax.planning.checks import rounding_notes
 from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.plan import Plan, make_plan
 from ssddl_jax.simulation.compiling import Compiled, Keep, anew, compile_once, named, pinned
@@ -48,7 +49,7 @@ class Simulation(NamedTuple):
     integers.
     `evaluated_models(state)`: the models [m, ...] whose mean test accuracy is reported; protocol
     standalone has many.
-    `notes`: remarks on parts that the user supplied.
+    `notes`: remarks on the rounding, and on parts that the user supplied.
     """
 
     seed: int
@@ -116,7 +117,7 @@ def build_simulation(
         selection=config.selection,
         weighted=config.weighting == "examples",
         weight_max=plan.weight_max,
-        stochastic=config.rounding == "stochastic",
+        stochastic=plan.headroom.rounding == "stochastic",
         tile_size=plan.tile_size,
         precision=config.precision,
         dropouts=_scheduled_dropouts(config),
@@ -144,7 +145,7 @@ def build_simulation(
         model=model,
         compiled=not config.in_python,
         evaluated_models=rival.evaluated_models,
-        notes=tuple(notes(model, data.shape, local)),
+        notes=(*rounding_notes(config, plan.headroom), *notes(model, data.shape, local)),
     )
 
 

@@ -30,7 +30,7 @@ def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
         fraction_bits=scheme.encoding.fraction_bits,
         prg_rounds=scheme.prg.rounds,
         ring_bits=config.ring_bits,
-        rounding=config.rounding,
+        rounding="stochastic" if recipe.stochastic else "nearest",
         neighbours=scheme.neighbours,
         shares=config.shares,
         dropout_rule=config.dropout_rule,

@@ -97,7 +97,7 @@ def _local_train(shown: Shown) -> Lines:
     if not config.sums_securely:
         return [*lines, f"    each coordinate is clipped to +-{clip}; weight {weight}"]
     bits, f = config.ring_bits, own.encoding.fraction_bits
-    rounded = "rint" if config.rounding == "nearest" else "stochastic round"
+    rounded = "rint" if own.headroom.rounding == "nearest" else "stochastic round"
     return [
         *lines,
         f"    q = {rounded}(clip(u, +-{clip}) * 2^{f});  "

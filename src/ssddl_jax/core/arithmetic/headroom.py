@@ -1,4 +1,5 @@
-"""Headroom: how many fraction bits fit before a sum could wrap (docs/protocol.md, section 3.3).
+"""Headroom: how many fraction bits fit before a sum could wrap, and how to round to them
+(docs/protocol.md, section 3.3).
 
 Computed on the host in exact integers, before anything is compiled.
 """
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from ssddl_jax.common.errors import ConfigError
 
 MOST_FRACTION_BITS = 24  # float32 has no more
+NEAREST_SUFFICES = 16  # fraction bits from which `rounding auto` is nearest (benchmarks/NOTES.md)
 _INT32_MAX = 2**31 - 1
 # The largest sum that each kind holds. Plaintext: half of (p - 1) / 2, p = 2^48 + 1 (Phong et al.);
 # the other half is for the weights to which updates are added.
@@ -16,12 +18,22 @@ CAPACITIES = {"ring": 2**31 - 1, "wide ring": 2**63 - 1, "field": 2**30 - 1, "pl
 
 
 class Headroom(NamedTuple):
-    """The largest sum of a round, the largest that fits, and the rounding error."""
+    """The largest sum of a round, the largest that fits, and the rounding."""
 
     fraction_bits: int
+    rounding: str  # nearest, stochastic
     largest_sum: int  # n * m_max * ceil(c 2^f)
     capacity: int  # M_max
-    error_bound: float  # of a coordinate of the mean: half a step; one step if stochastic
+
+    @property
+    def dead_zone(self) -> float:
+        """Half a step: rounded to nearest, coordinates up to it become zero in every member."""
+        return 2.0 ** -(self.fraction_bits + 1)
+
+    @property
+    def error_bound(self) -> float:
+        """Bound of the error of a coordinate of the mean: half a step; one step if stochastic."""
+        return self.dead_zone * (2 if self.rounding == "stochastic" else 1)
 
     @property
     def bits(self) -> float:
@@ -52,12 +64,13 @@ def headroom(
     group_size: int,
     weight_max: int,
     kind: str,
-    stochastic: bool = False,
+    rounding: str = "nearest",
 ) -> Headroom:
     """Checks that n * m_max * ceil(c 2^f) <= M_max and ceil(c 2^f) <= 2^31 - 1.
 
-    With `fraction_bits` 'auto', chooses the largest f that fits. `weight_max` is m_max over the
-    whole population; 1 if weights are uniform. Raises `ConfigError` if the sum could wrap; the
+    With `fraction_bits` 'auto', chooses the largest f that fits; with `rounding` 'auto', stochastic
+    if f is below `NEAREST_SUFFICES`, else nearest. `weight_max` is m_max over the whole population;
+    1 if weights are uniform. Raises `ConfigError` if the sum could wrap; the
     message has the numbers and the fraction_bits, or the group size, that would fit.
     """
     capacity = CAPACITIES[kind]
@@ -76,10 +89,6 @@ def headroom(
             remedy = f"{problem}; {wide}a smaller clip, or a group of at most {most} fits"
         raise ConfigError("fraction_bits", fraction_bits, remedy)
     chosen = asked[0]
-    step = 2.0**-chosen
-    return Headroom(
-        fraction_bits=chosen,
-        largest_sum=terms * _step_bound(clip, chosen),
-        capacity=capacity,
-        error_bound=step if stochastic else step / 2,
-    )
+    if rounding == "auto":
+        rounding = "nearest" if chosen >= NEAREST_SUFFICES else "stochastic"
+    return Headroom(chosen, rounding, terms * _step_bound(clip, chosen), capacity)

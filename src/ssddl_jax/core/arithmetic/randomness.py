@@ -11,10 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Bool, Float32, Int32, UInt32
 
-from ssddl_jax.core.arithmetic.chacha import blocks, first8, tag, words
+from ssddl_jax.core.arithmetic.chacha import CHACHA20, blocks, first8, tag, words
+from ssddl_jax.core.arithmetic.reductions import sum_together
 from ssddl_jax.core.arithmetic.rings import mul_high
 
 Key = UInt32[Array, "8"]
@@ -73,7 +74,7 @@ def next_chain(chain: Key) -> Key:
 
 def chain_at(chain: Key, steps: UInt32[Array, ""]) -> Key:
     """The chain state `steps` rounds later."""
-    return jax.lax.fori_loop(jnp.uint32(0), steps, lambda _, state: next_chain(state), chain)
+    return lax.fori_loop(jnp.uint32(0), steps, lambda _, state: next_chain(state), chain)
 
 
 def public_key(seed: int) -> Key:
@@ -176,7 +177,7 @@ def selected(
     per_pass = jnp.uint32(everybody // size)
     order = shuffled(public, round_ // per_pass, everybody)
     start = (round_ % per_pass).astype(jnp.int32) * size
-    return jax.lax.dynamic_slice(order, (start,), (size,))
+    return lax.dynamic_slice(order, (start,), (size,))
 
 
 def ring_words(public: Key, round_: Array, attempt: Array, count: int) -> UInt32[Array, " count"]:
@@ -231,10 +232,40 @@ def noise_key(chain: Key, participant: Array) -> Key:
 
 
 def rounding_noise(
-    public: Key, round_: Array, participant: Array, count: int
-) -> Float32[Array, " count"]:
-    """Noise for stochastic rounding: uniform multiples of 2^-24 in [0, 1)."""
-    drawn = participant_words(public, round_, participant, count, "RNDG").reshape(-1)[:count]
+    public: Key,
+    round_: Array,
+    participants: Int32[Array, " T"],
+    count: int,
+    rolled: bool = False,
+) -> Float32[Array, "T count"]:
+    """Noise for stochastic rounding: uniform multiples of 2^-24 in [0, 1), a row per participant.
+
+    On a CPU one reduce over an axis of two, whose second element is masked, evaluates each block
+    once for its 16 lanes (core/sharing/schedules/kernels.py says why). `rolled` takes the form that
+    compiles fast.
+    """
+    ids, purpose = participants.astype(jnp.uint32), tag("RNDG")
+    shape = (len(participants), -(-count // 16))
+
+    def lanes(shape: tuple[int, ...]) -> tuple[Array, ...]:
+        key = [jnp.broadcast_to(word, shape) for word in public]
+        member = lax.broadcast_in_dim(ids, shape, (0,))
+        nonce = (jnp.broadcast_to(round_, shape), member, jnp.broadcast_to(purpose, shape))
+        return CHACHA20.block(key, lax.broadcasted_iota(jnp.uint32, shape, 1), nonce)
+
+    def in_one_reduce() -> tuple[Array, ...]:
+        once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, (*shape, 2), 2)
+        return sum_together([word * once for word in lanes((*shape, 2))], (2,))
+
+    def in_memory() -> tuple[Array, ...]:
+        drawn = jax.vmap(lambda i: participant_words(public, round_, i, count, "RNDG"))(ids)
+        return tuple(jnp.moveaxis(drawn, 1, 0))
+
+    if rolled:
+        words = in_memory()
+    else:
+        words = lax.platform_dependent(cpu=in_one_reduce, default=lambda: lanes(shape))
+    drawn = jnp.concatenate(lax.optimization_barrier(words), axis=1)[:, :count]
     return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
 
 
