@@ -738,8 +738,8 @@ PLANNING = (
     _mutant(
         "two-survivors-suffice",
         "planning",
-        "return max(3, config.group - floor",
-        "return max(2, config.group - floor",
+        "least = max(3, rule.least(",
+        "least = max(2, rule.least(",
         _VOID,
     ),
     _mutant(

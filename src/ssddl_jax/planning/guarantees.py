@@ -50,7 +50,7 @@ def guarantees_of(config: Config) -> Guarantees:
     neighbours, threshold = _graph(config)
     sparse = neighbours < size - 1
     if not config.sums_securely:
-        least = fewest_survivors(config) if protocol_of(config).quorum else 1
+        least = max(3, fewest_survivors(config)) if protocol_of(config).quorum else 1
         return Guarantees(neighbours, threshold, least, least, 0, 1, -inf)
     least = max(3, rule.least(size, fewest_survivors(config), sparse))
     if rule.needs_threshold:
@@ -72,8 +72,8 @@ def guarantees_of(config: Config) -> Guarantees:
 
 
 def fewest_survivors(config: Config) -> int:
-    """Members that survive if as many vanish as max_dropout allows; at least three."""
-    return max(3, config.group - floor(Fraction(repr(config.max_dropout)) * config.group))
+    """Members that survive if as many vanish as max_dropout allows."""
+    return config.group - floor(Fraction(repr(config.max_dropout)) * config.group)
 
 
 def _graph(config: Config) -> tuple[int, int]:
@@ -104,7 +104,7 @@ def _graph(config: Config) -> tuple[int, int]:
         if threshold > size:
             raise ConfigError("threshold", threshold, f"must be at most group_size = {size}")
     elif rule.opens == "secrets" and neighbours == size - 1:
-        threshold = min(fewest_survivors(config), neighbours)
+        threshold = min(max(3, fewest_survivors(config)), neighbours)
     if rule.opens == "secrets" and threshold > neighbours:
         raise ConfigError("threshold", threshold, f"must be at most the {neighbours} partners")
     return neighbours, threshold
