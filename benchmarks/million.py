@@ -89,8 +89,26 @@ def synthetic(row: dict[str, Any], slots: list[int]) -> dict[int, np.ndarray]:
     base = base_update(row["seed"], row["parameters"])
     factors = factor_of(np.array(slots, np.uint32))
     bits, places, clip = row["ring_bits"], row["fraction_bits"], row["clip"]
-    updates = {slot: base * factor for slot, factor in zip(slots, factors, strict=True)}
-    return {s: known.encode(update, 1, clip, places, bits) for s, update in updates.items()}
+    messages = {}
+    for slot, factor in zip(slots, factors, strict=True):
+        update = base * factor
+        if row["rounding"] == "stochastic":
+            update = rounded(update, row, slot)
+        messages[slot] = known.encode(update, 1, clip, places, bits)
+    return messages
+
+
+def rounded(update: np.ndarray, row: dict[str, Any], slot: int) -> np.ndarray:
+    """Stochastic rounding to multiples of 2^-f: up with the probability of what is left."""
+    import independent as known
+
+    public, nonce = known.public_of(row["seed"]), (0, slot, known.tag("RNDG"))
+    noise = (known.words(public, len(update), nonce) >> np.uint32(8)).astype(np.float64) * 2.0**-24
+    scale = 2.0 ** row["fraction_bits"]
+    scaled = np.clip(update.astype(np.float64), -row["clip"], row["clip"]) * scale
+    whole = np.floor(scaled)
+    found: np.ndarray = (whole + (noise < scaled - whole)) / scale
+    return found
 
 
 def trained(row: dict[str, Any], slots: list[int]) -> dict[int, np.ndarray]:
@@ -108,6 +126,7 @@ def trained(row: dict[str, Any], slots: list[int]) -> dict[int, np.ndarray]:
     config = Config(participants=size, group_size="all", model=row["model"], seed=row["seed"])
     config = replace(config, ring_bits=row["ring_bits"], clip=row["clip"], engine="ideal")
     config = replace(config, fraction_bits=row["fraction_bits"], tile_size=row["tile_size"])
+    config = replace(config, rounding=row["rounding"])
     sizes = (row[name] for name in ("participants", "examples", "local_steps", "batch_size"))
     simulation, data = round_simulation(config, RoundBench(*sizes))
     recipe = simulation.recipe
@@ -149,7 +168,8 @@ def main() -> None:
     for name, arguments in (TINY if options.tiny else JOBS).items():
         if options.only and options.only not in name:
             continue
-        more = [*COMMON, "--neighbours", "6"] if options.tiny else COMMON
+        tiny = ["--neighbours", "6", "--fraction-bits", "11"]
+        more = [*COMMON, *(tiny if options.tiny else [])]
         row = bench([*arguments, *more])
         right, of = check(row, arguments[0]), len(row["sampled_uploads"])
         assert row["exact"], "shares did not cancel"

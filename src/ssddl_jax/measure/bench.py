@@ -207,6 +207,7 @@ def _sample(config: Config, simulation: Simulation, timed: Timed) -> dict[str, A
         "clip": config.clip,
         "fraction_bits": scheme.encoding.fraction_bits,
         "ring_bits": config.ring_bits,
+        "rounding": simulation.plan.headroom.rounding,
         "shares": config.shares,
         "sampled_uploads": [
             {"participant": slot, "sha256": words_sha256(row)}
