@@ -3,6 +3,7 @@
 The devices divide up the chunks of the message. `pair_tiles` defines the tiles and adds them.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from ssddl_jax.core.sharing.schedules.kernels import lanes_of
 from ssddl_jax.core.sharing.schedules.masks import Masks, pieces_of, settle
 from ssddl_jax.core.tiling import scan_tiles
 
+_FEW_ROWS = 16  # so many are added in an unrolled loop
 _TILE_BYTES = 1 << 19  # of shares at a time, which stay in a core's cache
 
 
@@ -174,11 +176,31 @@ def _weighted(
     rows: pair_tiles.Pieces, factors: UInt32[Array, "sums T"]
 ) -> UInt32[Array, "sums 16 count"]:
     """Sums of factor * row for every lane, in one loop: a loop each would compile more slowly."""
+    if rows[0].shape[-2] <= _FEW_ROWS and rows[0].ndim == 2:
+        return _weighted_few(rows, factors)
     products = [
         row * weights.reshape(*([1] * (row.ndim - 2)), -1, 1) for weights in factors for row in rows
     ]
     sums = sum_together(products, (products[0].ndim - 2,))
     return jnp.stack(sums).reshape(len(factors), -1, rows[0].shape[-1])
+
+
+def _weighted_few(
+    rows: pair_tiles.Pieces, factors: UInt32[Array, "sums T"]
+) -> UInt32[Array, "sums 16 count"]:
+    """The same with the rows added one by one. The axis of two makes it one loop over the blocks,
+    which is vectorised: see `kernels`.
+    """
+    height, count = rows[0].shape
+    once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, (count, 2), 1)
+    sums = []
+    for weights in factors:
+        for row in rows:
+            terms = [row[i] * weights[i] for i in range(height)]
+            total = functools.reduce(jnp.add, terms)
+            sums.append(lax.broadcast_in_dim(total, (count, 2), (0,)) * once)
+    added = sum_together(sums, (1,))
+    return jnp.stack(added).reshape(len(factors), -1, count)
 
 
 def _whole(chunked: UInt32[Array, "c *lead lanes b"], parts: int, width: int) -> Array:
