@@ -23,12 +23,14 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 from ssddl_jax.core.accumulate import Adder, Tile, ring_sums
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.arithmetic.encoding import decode_words, encode_pieces, joined, possible_weight
-from ssddl_jax.core.learning.local_training import TrainTile, flattened
+from ssddl_jax.core.learning.local_training import DrawnFirst, TrainTile, flattened
 from ssddl_jax.core.learning.models import Model, Params
 from ssddl_jax.core.learning.outcomes import Measure, Outcomes, measured, pack, unpack
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing, Uploads
-from ssddl_jax.core.tiling import scan_tiles, tile_slots, tile_starts
+from ssddl_jax.core.tiling import Before, scan_tiles, tile_slots, tile_starts
+
+_DRAWN = 1 << 16  # words of batches that are drawn together: enough to fill vectors
 
 
 class State(NamedTuple):
@@ -138,17 +140,35 @@ def LocalTrain(
     scheme, tile = recipe.scheme, recipe.tile_size
     in_rows = keep or recipe.stochastic or scheme.ring.limbs > 1
 
-    def trained(state: State, data: Data, ids: Array) -> tuple[tuple[Array, ...], Array]:
-        updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
+    def ids_of(group: Group, slots: Array) -> Array:
+        return group.ids[jnp.minimum(slots, scheme.size - 1)]
+
+    def drawn(state: State, data: Data, ids: Array) -> Any:
+        """What the members train on: their batches, or their ids if `train` draws by itself."""
+        if not isinstance(recipe.train, DrawnFirst):
+            return ids
+        return recipe.train.draw(data, state.public, state.round, ids)
+
+    def trained(state: State, data: Data, drawn: Any) -> tuple[tuple[Array, ...], Array]:
+        if isinstance(recipe.train, DrawnFirst):
+            updates, losses = recipe.train.train(state.params, data, drawn)
+        else:
+            updates, losses = recipe.train(state.params, data, state.public, state.round, drawn)
         return flattened(updates) if in_rows else updates, losses
 
-    def body(shared: tuple[State, Data, Group], carry: Any, start: Array) -> tuple[Any, Any]:
+    def prepare(shared: tuple[State, Data, Group], starts: Array) -> Any:
         state, data, group = shared
+        slots = jax.vmap(lambda start: tile_slots(start, tile, scheme.size))(starts)
+        made = drawn(state, data, ids_of(group, slots.reshape(-1)))
+        return jax.tree.map(lambda x: x.reshape(*slots.shape, *x.shape[1:]), made)
+
+    def body(shared: tuple[State, Data, Group], carry: Any, item: Any) -> tuple[Any, Any]:
+        state, data, group = shared
+        start, batches = item
         slots = tile_slots(start, tile, scheme.size)
-        inside = jnp.minimum(slots, scheme.size - 1)
-        ids = group.ids[inside]
+        ids = ids_of(group, slots)
         with jax.named_scope("train"):
-            updates, losses = trained(state, data, ids)
+            updates, losses = trained(state, data, batches)
         counts = data.counts[ids].astype(jnp.uint32)
         weights = counts if recipe.weighted else jnp.ones_like(counts)
         noise = None
@@ -160,7 +180,7 @@ def LocalTrain(
         with jax.named_scope("measure"):
             diagnostics = measured(recipe.measures, updates, scheme.encoding.clip)
         present = finite & (slots < scheme.size)
-        alive = present & ~group.vanished[inside]
+        alive = present & ~group.vanished[jnp.minimum(slots, scheme.size - 1)]
         with jax.named_scope("add"):
             carry = adder.add(carry, Tile(slots, updates, words, weights, present, alive))
         kept = MemberRows(None, None)
@@ -170,12 +190,17 @@ def LocalTrain(
 
     def start(shared: tuple[State, Data, Group]) -> Any:
         state, data, group = shared
-        updates, _ = jax.eval_shape(trained, state, data, group.ids[:tile])
+        batches = jax.eval_shape(drawn, state, data, group.ids[:tile])
+        updates, _ = jax.eval_shape(trained, state, data, batches)
         return adder.start(tuple(piece.shape[1:] for piece in updates))
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
-        carry, rows = scan_tiles(scheme.mesh, body, adder.join, (state, data, group), start, tiles)
+        batches = jax.eval_shape(drawn, state, data, group.ids[:tile])
+        each = sum(leaf.size for leaf in jax.tree.leaves(batches))
+        before = Before(prepare, max(1, _DRAWN // each), scheme.size)
+        shared = (state, data, group)
+        carry, rows = scan_tiles(scheme.mesh, body, adder.join, shared, start, tiles, before)
         outcomes, kept = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
         )
