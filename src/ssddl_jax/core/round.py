@@ -23,14 +23,12 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 from ssddl_jax.core.accumulate import Adder, Tile, ring_sums
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.arithmetic.encoding import decode_words, encode_pieces, joined, possible_weight
-from ssddl_jax.core.learning.local_training import DrawnFirst, TrainTile, flattened
+from ssddl_jax.core.learning.local_training import DrawnFirst, flattened
 from ssddl_jax.core.learning.models import Model, Params
 from ssddl_jax.core.learning.outcomes import Measure, Outcomes, measured, pack, unpack
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing, Uploads
 from ssddl_jax.core.tiling import Before, scan_tiles, tile_slots, tile_starts
-
-_DRAWN = 1 << 16  # words of batches that are drawn together: enough to fill vectors
 
 
 class State(NamedTuple):
@@ -81,7 +79,7 @@ class Recipe(NamedTuple):
 
     scheme: Scheme
     model: Model
-    train: TrainTile
+    train: DrawnFirst
     server: optax.GradientTransformation
     participants: int
     selection: str
@@ -99,9 +97,7 @@ def Init(recipe: Recipe, shape: tuple[int, ...], seed: int) -> State:
 
     `shape` is that of one example; 0 <= seed < 2^64. Runs on the host.
     """
-    example = jax.device_put(
-        np.zeros((1, *shape), np.float32)
-    )  # a transfer, so nothing is compiled
+    example = jax.device_put(np.zeros((1, *shape), np.float32))  # a transfer: nothing is compiled
     start = randomness.start_of(seed)
     with jax.threefry_partitionable(True):  # whatever JAX's own setting
         params = recipe.model.init(start.model, example)
@@ -134,41 +130,28 @@ def LocalTrain(
 ) -> Callable[[State, Data, Group], tuple[Any, Outcomes, MemberRows]]:
     """Members train in tiles. Each update is encoded and added as soon as it exists.
 
-    Returns a function (state, data, group) -> (the adder's sums, the outcome of every slot, rows);
-    the rows are None unless `keep`.
+    Returns (state, data, group) -> (the adder's sums, every slot's outcome, rows if `keep`).
     """
     scheme, tile = recipe.scheme, recipe.tile_size
     in_rows = keep or recipe.stochastic or scheme.ring.limbs > 1
 
-    def ids_of(group: Group, slots: Array) -> Array:
-        return group.ids[jnp.minimum(slots, scheme.size - 1)]
-
-    def drawn(state: State, data: Data, ids: Array) -> Any:
-        """What the members train on: their batches, or their ids if `train` draws by itself."""
-        if not isinstance(recipe.train, DrawnFirst):
-            return ids
-        return recipe.train.draw(data, state.public, state.round, ids)
-
-    def trained(state: State, data: Data, drawn: Any) -> tuple[tuple[Array, ...], Array]:
-        if isinstance(recipe.train, DrawnFirst):
-            updates, losses = recipe.train.train(state.params, data, drawn)
-        else:
-            updates, losses = recipe.train(state.params, data, state.public, state.round, drawn)
-        return flattened(updates) if in_rows else updates, losses
-
     def prepare(shared: tuple[State, Data, Group], starts: Array) -> Any:
         state, data, group = shared
-        slots = jax.vmap(lambda start: tile_slots(start, tile, scheme.size))(starts)
-        made = drawn(state, data, ids_of(group, slots.reshape(-1)))
-        return jax.tree.map(lambda x: x.reshape(*slots.shape, *x.shape[1:]), made)
+        slots = tile_slots(starts[:, None], tile, scheme.size)
+        ids = group.ids[jnp.minimum(slots, scheme.size - 1)]
+        return recipe.train.draw_tiles(data, state.public, state.round, ids)
+
+    def trained(state: State, data: Data, drawn: Any) -> tuple[tuple[Array, ...], Array]:
+        updates, losses = recipe.train.train(state.params, data, drawn)
+        return flattened(updates) if in_rows else updates, losses
 
     def body(shared: tuple[State, Data, Group], carry: Any, item: Any) -> tuple[Any, Any]:
-        state, data, group = shared
-        start, batches = item
+        (state, data, group), (start, drawn) = shared, item
         slots = tile_slots(start, tile, scheme.size)
-        ids = ids_of(group, slots)
+        inside = jnp.minimum(slots, scheme.size - 1)
+        ids = group.ids[inside]
         with jax.named_scope("train"):
-            updates, losses = trained(state, data, batches)
+            updates, losses = trained(state, data, drawn)
         counts = data.counts[ids].astype(jnp.uint32)
         weights = counts if recipe.weighted else jnp.ones_like(counts)
         noise = None
@@ -180,7 +163,7 @@ def LocalTrain(
         with jax.named_scope("measure"):
             diagnostics = measured(recipe.measures, updates, scheme.encoding.clip)
         present = finite & (slots < scheme.size)
-        alive = present & ~group.vanished[jnp.minimum(slots, scheme.size - 1)]
+        alive = present & ~group.vanished[inside]
         with jax.named_scope("add"):
             carry = adder.add(carry, Tile(slots, updates, words, weights, present, alive))
         kept = MemberRows(None, None)
@@ -189,22 +172,17 @@ def LocalTrain(
         return carry, (pack(Outcomes(finite, clipped, losses, diagnostics)), kept)
 
     def start(shared: tuple[State, Data, Group]) -> Any:
-        state, data, group = shared
-        batches = jax.eval_shape(drawn, state, data, group.ids[:tile])
-        updates, _ = jax.eval_shape(trained, state, data, batches)
+        drawn = jax.eval_shape(prepare, shared, jnp.zeros(1, jnp.int32))
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), drawn)
+        updates, _ = jax.eval_shape(trained, *shared[:2], one)
         return adder.start(tuple(piece.shape[1:] for piece in updates))
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:
+        shared, before = (state, data, group), Before(prepare, scheme.size)
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
-        batches = jax.eval_shape(drawn, state, data, group.ids[:tile])
-        each = sum(leaf.size for leaf in jax.tree.leaves(batches))
-        before = Before(prepare, max(1, _DRAWN // each), scheme.size)
-        shared = (state, data, group)
         carry, rows = scan_tiles(scheme.mesh, body, adder.join, shared, start, tiles, before)
-        outcomes, kept = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
-        )
-        return adder.finish(carry), unpack(outcomes, recipe.measures), kept
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: scheme.size], rows)
+        return adder.finish(carry), unpack(flat[0], recipe.measures), flat[1]
 
     return run
 
@@ -314,9 +292,7 @@ def shared_round(
             diagnostics=outcomes.diagnostics,
         )
         sent = uploads.each
-        if (
-            sent is not None
-        ):  # a void round shows none: a lone survivor's upload would be its update
+        if sent is not None:  # a void round shows none: a lone upload would be its sender's update
             sent = jnp.where(void, jnp.uint32(0), sent)
         return after, info, kept._replace(uploads=sent)
 

@@ -18,13 +18,13 @@ from jax.sharding import PartitionSpec as P
 from ssddl_jax.core.devices import AXIS
 
 Tree = Any
+_PREPARED = 1 << 16  # elements prepared together: enough to fill vectors, and little memory
 
 
 class Before(NamedTuple):
     """What is computed for many tiles together, before each is processed by itself."""
 
     prepare: Callable[[Tree, Array], Tree]  # (shared, starts [b]) -> arrays [b, ...]
-    at_once: int  # the largest b
     empty: int  # the start of a tile without slots
 
 
@@ -77,7 +77,9 @@ def scan_tiles(
             prepared = before.prepare(shared, tiles)
             return lax.scan(partial(body, shared), carry, (tiles, prepared))
 
-        blocks = -(-len(tiles) // before.at_once)
+        of_one = jax.eval_shape(before.prepare, shared, tiles[:1])
+        at_once = max(1, _PREPARED // sum(leaf.size for leaf in jax.tree.leaves(of_one)))
+        blocks = -(-len(tiles) // at_once)
         spare = -len(tiles) % blocks
         whole = jnp.pad(tiles, (0, spare), constant_values=before.empty)
         carry, rows = lax.scan(block, first, whole.reshape(blocks, -1))
