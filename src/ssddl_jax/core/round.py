@@ -137,7 +137,7 @@ def LocalTrain(
 
     def prepare(shared: tuple[State, Data, Group], starts: Array) -> Any:
         state, data, group = shared
-        slots = tile_slots(starts[:, None], tile, scheme.size)
+        slots = jax.vmap(lambda start: tile_slots(start, tile, scheme.size))(starts)
         ids = group.ids[jnp.minimum(slots, scheme.size - 1)]
         return recipe.train.draw_tiles(data, state.public, state.round, ids)
 
