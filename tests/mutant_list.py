@@ -432,8 +432,8 @@ SHARING = (
     _mutant(
         "ideal-digest-of-one-device",
         "sharing",
-        "                lax.psum(carry[1], AXIS),\n",
-        "                carry[1],\n",
+        "return join_devices(scheme.ring, carry[0], AXIS), lax.psum(carry[1], AXIS)",
+        "return join_devices(scheme.ring, carry[0], AXIS), carry[1]",
         "test_sharing.py::test_sums_of_many_keys_do_not_depend_on_devices[ideal_uploads]",
     ),
     _mutant(

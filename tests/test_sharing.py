@@ -183,11 +183,16 @@ def drawn(*shape):
 
 
 def ideal_uploads(scheme):
-    everybody = jnp.ones(MANY_KEYS, bool)
-    word = jnp.uint32(0)
-    ids = jnp.arange(MANY_KEYS, dtype=jnp.uint32)
+    everybody, word = jnp.ones(scheme.size, bool), jnp.uint32(0)
+    ids = jnp.arange(scheme.size, dtype=jnp.uint32)
     attempt = Attempt(drawn(8), drawn(8), word, word, ids, everybody, everybody)
-    return ideal(scheme).share(attempt, Messages(drawn(16), drawn(16), None))
+    message = drawn(scheme.width)
+    return ideal(scheme).share(attempt, Messages(message, message, None))
+
+
+def few_ideal_uploads(scheme):
+    """One tile holds all keys, so the devices divide the blocks: seven, by three."""
+    return ideal_uploads(scheme._replace(size=10, dimension=100))
 
 
 def self_masks(scheme):
@@ -200,7 +205,7 @@ def opened_pads(scheme):
     return sum_shares(scheme, drawn(MANY_KEYS, 8), lambda keys, i, j: keys[i], ends, ends, counted)
 
 
-@pytest.mark.parametrize("made", [ideal_uploads, self_masks, opened_pads])
+@pytest.mark.parametrize("made", [ideal_uploads, few_ideal_uploads, self_masks, opened_pads])
 def test_sums_of_many_keys_do_not_depend_on_devices(made):
     one, three = (jax.jit(lambda d=devices: made(scheme_on(d)))() for devices in (1, 3))
     harness.same_trees(one, three)

@@ -50,7 +50,10 @@ def bench(*flags: str) -> tuple[str, ...]:
 
 
 def round_job(participants: int, steps: int, turns: int, repeats: int) -> Job:
-    """Plain mean of N participants' updates; each does so many steps of batch 20, one epoch."""
+    """Plain mean of N participants' updates; each does so many steps of batch 20, one epoch.
+
+    Ours is timed plain, with ideal masks, and with every mask of `neighbours auto`.
+    """
     flags = ["--participants", str(participants), "--examples", str(20 * steps)]
     flags += ["--local-steps", str(steps), "--batch-size", "20", "--repeats", str(repeats)]
     chunk = next(c for c in (20, 10, 5, 2, 1) if participants % c == 0)
@@ -63,9 +66,14 @@ def round_job(participants: int, steps: int, turns: int, repeats: int) -> Job:
     if participants <= 1000:
         whole = ("--chunk", "0", "--devices", "2")
         peers.append(Run("DrJAX, one map", "drjax", script("drjax_round.py", *flags, *whole)))
-    ours = bench("round", "--model", "mlp-64", "--protocol", "plain", *flags)
+    masks = {"plain": ("--protocol", "plain"), "ideal": ("--engine", "ideal")}
+    masks["auto"] = ("--engine", "pairwise", "--neighbours", "auto")
+    ours = [
+        Run(f"ssddl {how}", "", bench("round", "--model", "mlp-64", *chosen, *flags))
+        for how, chosen in masks.items()
+    ]
     name = f"round, {participants} participants, {steps} step{'s' * (steps > 1)}"
-    return Job(name, (Run("ssddl plain", "", ours),), tuple(peers), turns)
+    return Job(name, tuple(ours), tuple(peers), turns)
 
 
 def sum_job(

@@ -18,7 +18,6 @@ AXIS = "group"
 class Traits(NamedTuple):
     """What a schedule does outside the sharing layer. No trait changes a share or a ring sum."""
 
-    images_as_rows: bool  # gather images as flat rows, then reshape
     pieces_joined: bool  # join small leaves of an update, and fix the kernels by barriers
     rows_one_by_one: bool  # add float updates row by row
     small_rounds_rolled: bool  # a small round uses the PRG's rolled form, which compiles fast
@@ -28,7 +27,6 @@ class Traits(NamedTuple):
 
 
 _CPU = Traits(
-    images_as_rows=False,
     pieces_joined=True,
     rows_one_by_one=True,
     small_rounds_rolled=True,
@@ -37,7 +35,6 @@ _CPU = Traits(
     side_by_side=None,  # as many as stay in cache: a matter of the model
 )
 _GPU = Traits(
-    images_as_rows=True,
     pieces_joined=False,
     rows_one_by_one=False,
     small_rounds_rolled=False,

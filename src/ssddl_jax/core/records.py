@@ -7,7 +7,7 @@ import optax
 from jax import Array
 from jaxtyping import Bool, Float32, Int32, UInt32
 
-from ssddl_jax.core.learning.local_training import TrainTile
+from ssddl_jax.core.learning.local_training import DrawnFirst
 from ssddl_jax.core.learning.models import Model, Params
 from ssddl_jax.core.learning.outcomes import Measure
 from ssddl_jax.core.sharing.base import Scheme
@@ -18,7 +18,7 @@ class Recipe(NamedTuple):
 
     scheme: Scheme
     model: Model
-    train: TrainTile
+    train: DrawnFirst
     server: optax.GradientTransformation
     participants: int
     selection: str

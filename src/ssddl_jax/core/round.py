@@ -36,7 +36,7 @@ from ssddl_jax.core.learning.outcomes import Outcomes, measured, pack, unpack
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.records import Group, Info, MemberRows, Recipe, State
 from ssddl_jax.core.sharing.base import Again, Attempt, Messages, Sharing, Uploads
-from ssddl_jax.core.tiling import scan_tiles, tile_slots, tile_starts
+from ssddl_jax.core.tiling import Before, scan_tiles, tile_slots, tile_starts
 
 
 def Init(recipe: Recipe, shape: tuple[int, ...], seed: int | UInt32[Array, "2"]) -> State:
@@ -44,9 +44,7 @@ def Init(recipe: Recipe, shape: tuple[int, ...], seed: int | UInt32[Array, "2"])
 
     `shape` is that of one example; 0 <= seed < 2^64, or its two words. Runs on the host, or traced.
     """
-    example = jax.device_put(
-        np.zeros((1, *shape), np.float32)
-    )  # a transfer, so nothing is compiled
+    example = jax.device_put(np.zeros((1, *shape), np.float32))  # a transfer: nothing is compiled
     start = randomness.start_of(seed)
     with jax.threefry_partitionable(True):  # whatever JAX's own setting
         params = recipe.model.init(start.model, example)
@@ -79,18 +77,23 @@ def LocalTrain(
 ) -> Callable[[State, Data, Group], tuple[Any, Outcomes, MemberRows]]:
     """Members train in tiles. Each update is encoded and added as soon as it exists.
 
-    Returns a function (state, data, group) -> (the adder's sums, the outcome of every slot, rows);
-    the rows are None unless `keep`.
+    Returns (state, data, group) -> (the adder's sums, every slot's outcome, rows if `keep`).
     """
     scheme, tile = recipe.scheme, recipe.tile_size
     in_rows = keep or recipe.stochastic or scheme.ring.limbs > 1
 
-    def body(shared: tuple[State, Data, Group], carry: Any, start: Array) -> tuple[Any, Any]:
-        _, _, group = shared
+    def prepare(shared: tuple[State, Data, Group], starts: Array) -> Any:
+        state, data, group = shared
+        slots = jax.vmap(lambda start: tile_slots(start, tile, scheme.size))(starts)
+        ids = group.ids[jnp.minimum(slots, scheme.size - 1)]
+        return recipe.train.draw_tiles(data, state.public, state.round, ids)
+
+    def body(shared: tuple[State, Data, Group], carry: Any, item: Any) -> tuple[Any, Any]:
+        (_, _, group), (start, drawn) = shared, item
         slots = tile_slots(start, tile, scheme.size)
         inside = jnp.minimum(slots, scheme.size - 1)
         updates, losses, weights, (words, finite, clipped) = train_slots(
-            recipe, shared, inside, in_rows
+            recipe, shared, inside, in_rows, drawn
         )
         with jax.named_scope("measure"):
             diagnostics = measured(recipe.measures, updates, scheme.encoding.clip)
@@ -109,24 +112,32 @@ def LocalTrain(
         return adder.start(tuple(piece.shape[1:] for piece in updates))
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:
+        shared, before = (state, data, group), Before(prepare, scheme.size)
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
-        carry, rows = scan_tiles(scheme.mesh, body, adder.join, (state, data, group), start, tiles)
-        outcomes, kept = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: scheme.size], rows
-        )
-        return adder.finish(carry), unpack(outcomes, recipe.measures), kept
+        carry, rows = scan_tiles(scheme.mesh, body, adder.join, shared, start, tiles, before)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: scheme.size], rows)
+        return adder.finish(carry), unpack(flat[0], recipe.measures), flat[1]
 
     return run
 
 
 def train_slots(
-    recipe: Recipe, shared: tuple[State, Data, Group], slots: Int32[Array, " T"], in_rows: bool
+    recipe: Recipe,
+    shared: tuple[State, Data, Group],
+    slots: Int32[Array, " T"],
+    in_rows: bool,
+    drawn: Any = None,
 ) -> tuple[tuple[Array, ...], Float32[Array, " T"], UInt32[Array, " T"], EncodedPieces]:
-    """Trains one tile of slots and encodes it: (updates in pieces, losses, weights, encoded)."""
+    """Trains one tile of slots and encodes it: (updates in pieces, losses, weights, encoded).
+
+    `drawn`: the tile's batches, if they are drawn already.
+    """
     (state, data, group), scheme = shared, recipe.scheme
     ids = group.ids[slots]
     with jax.named_scope("train"):
-        updates, losses = recipe.train(state.params, data, state.public, state.round, ids)
+        if drawn is None:
+            drawn = recipe.train.draw(data, state.public, state.round, ids)
+        updates, losses = recipe.train.train(state.params, data, drawn)
         updates = flattened(updates) if in_rows else updates
     counts = data.counts[ids].astype(jnp.uint32)
     weights = counts if recipe.weighted else jnp.ones_like(counts)
@@ -261,9 +272,7 @@ def shared_round(
             diagnostics=outcomes.diagnostics,
         )
         sent = uploads.each
-        if (
-            sent is not None
-        ):  # a void round shows none: a lone survivor's upload would be its update
+        if sent is not None:  # a void round shows none: a lone upload would be its sender's update
             sent = jnp.where(void, jnp.uint32(0), sent)
         return after, info, kept._replace(uploads=sent)
 

@@ -7,7 +7,7 @@ the number of devices (docs/design.md, facts 4 to 6).
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,14 @@ from jax.sharding import PartitionSpec as P
 from ssddl_jax.core.devices import AXIS
 
 Tree = Any
+_PREPARED = 1 << 16  # elements prepared together: enough to fill vectors, and little memory
+
+
+class Before(NamedTuple):
+    """What is computed for many tiles together, before each is processed by itself."""
+
+    prepare: Callable[[Tree, Array], Tree]  # (shared, starts [b]) -> arrays [b, ...]
+    empty: int  # the start of a tile without slots
 
 
 def tile_count(slots: int, tile: int, devices: int) -> int:
@@ -48,6 +56,7 @@ def scan_tiles(
     shared: Tree,
     start: Tree,
     tiles: Tree,
+    before: Before | None = None,
 ) -> tuple[Tree, Tree]:
     """Scans `body(shared, carry, tile) -> (carry, rows)` over tiles that the devices divide up.
 
@@ -55,11 +64,28 @@ def scan_tiles(
     not a function. `join` adds the carries of all devices, inside `shard_map` over `AXIS`. Rows are
     returned stacked, [tiles, ...], in the order of the tiles and in full on every device. Each
     array of rows costs one exchange, so there should be few.
+
+    With `before`, `body` gets `(tile, prepared)`.
     """
 
     def local(shared: Tree, begin: Tree, tiles: Tree) -> tuple[Tree, Tree]:
         first = start(shared) if callable(start) else begin
-        return lax.scan(partial(body, shared), first, tiles)
+        if before is None:
+            return lax.scan(partial(body, shared), first, tiles)
+
+        def block(carry: Tree, tiles: Array) -> tuple[Tree, Tree]:
+            prepared = before.prepare(shared, tiles)
+            return lax.scan(partial(body, shared), carry, (tiles, prepared))
+
+        of_one = jax.eval_shape(before.prepare, shared, tiles[:1])
+        at_once = max(1, _PREPARED // sum(leaf.size for leaf in jax.tree.leaves(of_one)))
+        blocks = -(-len(tiles) // at_once)
+        if blocks == 1:  # a loop of one step would only take longer to compile
+            return block(first, tiles)
+        spare = -len(tiles) % blocks
+        whole = jnp.pad(tiles, (0, spare), constant_values=before.empty)
+        carry, rows = lax.scan(block, first, whole.reshape(blocks, -1))
+        return carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(tiles)], rows)
 
     begin = None if callable(start) else start
     if mesh.size == 1:

@@ -16,7 +16,7 @@ from ssddl_jax.config.dropout_schedule import read_schedule
 from ssddl_jax.config.metrics import METRICS, asked
 from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.devices import make_mesh
-from ssddl_jax.core.learning.local_training import LocalSteps, TrainTile, train_tile
+from ssddl_jax.core.learning.local_training import LocalSteps, TrainTile, drawn_first, train_tile
 from ssddl_jax.core.learning.models import Model, Params, as_model, load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer, server_optimizer
 from ssddl_jax.core.learning.population import Data, check_kind
@@ -111,7 +111,7 @@ def build_simulation(
     recipe = Recipe(
         scheme=scheme,
         model=model,
-        train=train or train_tile(model, local, steps, scheme.traits),
+        train=drawn_first(train or train_tile(model, local, steps, scheme.traits)),
         server=server,
         participants=config.participants,
         selection=config.selection,

@@ -8,6 +8,7 @@ million participants fit this way: n W words instead of n k W.
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Bool, UInt32
 
 from ssddl_jax.core.arithmetic.randomness import ideal_keys
 from ssddl_jax.core.devices import AXIS
@@ -27,63 +28,101 @@ from ssddl_jax.core.tiling import scan_tiles, tile_count, tile_slots, tile_start
 
 def _tile(scheme: Scheme) -> int:
     """How many uploads are drawn side by side."""
-    return min(schedule_of(scheme).keys_at_once(scheme, scheme.size), scheme.size)
+    return schedule_of(scheme).keys_at_once(scheme, scheme.size)
+
+
+def _blocks_divided(scheme: Scheme) -> bool:
+    """Whether the devices divide the blocks of the uploads, because one tile holds all of them."""
+    return scheme.mesh.size > 1 and _tile(scheme) >= scheme.size and scheme.ring.limbs == 1
 
 
 def words_made(scheme: Scheme) -> int:
     """PRG words that a round evaluates, 16 for each block, tile padding included."""
-    tile = _tile(scheme)
-    return 16 * scheme.num_blocks * tile * tile_count(scheme.size, tile, scheme.mesh.size)
+    tile, devices = _tile(scheme), scheme.mesh.size
+    if _blocks_divided(scheme):
+        return 16 * tile * devices * -(-scheme.num_blocks // devices)
+    return 16 * scheme.num_blocks * tile * tile_count(scheme.size, tile, devices)
 
 
 def ideal(scheme: Scheme) -> Sharing:
     """The `Sharing` of engine ideal. It opens nothing."""
     schedule, tile = schedule_of(scheme), _tile(scheme)
+    devices = scheme.mesh.size
+    blocks = -(-scheme.num_blocks // devices)  # of a device, if they divide the blocks
+    zeros = jnp.zeros(scheme.width, jnp.uint32)
+
+    def keys_of(
+        shared: tuple[Attempt, Array], start: Array
+    ) -> tuple[Array, Bool[Array, " T"], UInt32[Array, " T"]]:
+        """The keys of a tile's slots, which of them are drawn, and their factors."""
+        attempt, last = shared
+        slots = tile_slots(start, tile, scheme.size)
+        inside = jnp.minimum(slots, scheme.size - 1)
+        drawn = attempt.alive[inside] & (slots < scheme.size) & (slots != last)
+        keys = ideal_keys(attempt.chain, attempt.number, attempt.ids[inside])
+        return keys, drawn, slot_factors(slots, drawn)
+
+    def add_tile(
+        shared: tuple[Attempt, Array], carry: tuple[Array, Array], start: Array
+    ) -> tuple[tuple[Array, Array], None]:
+        total, digest = schedule.drawn_sums(scheme, *keys_of(shared, start))
+        return (scheme.ring.add(carry[0], total), carry[1] + digest), None
+
+    def rows_of_tile(
+        shared: tuple[Attempt, Array], carry: Array, start: Array
+    ) -> tuple[Array, Array]:
+        keys, drawn, _ = keys_of(shared, start)
+        rows = schedule.rows(scheme, keys, drawn.astype(jnp.uint32))
+        return scheme.ring.add(carry, scheme.ring.sum(rows)), rows
+
+    def lanes_of_blocks(
+        shared: tuple[Attempt, Array], carry: None, first: Array
+    ) -> tuple[None, Array]:
+        drawn = keys_of(shared, jnp.int32(0))
+        return None, schedule.drawn_lanes(scheme, *drawn, first, blocks)
+
+    def sums(shared: tuple[Attempt, Array]) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
+        """The ring sum of the drawn uploads, and their part of the digest."""
+        if _blocks_divided(scheme):
+            firsts = jnp.arange(devices, dtype=jnp.uint32) * jnp.uint32(blocks)
+            _, lanes = scan_tiles(
+                scheme.mesh, lanes_of_blocks, lambda carry: carry, shared, None, firsts
+            )
+            whole = jnp.moveaxis(lanes, 0, 2).reshape(2, 16, -1)[..., : scheme.num_blocks]
+            total, digest = whole.reshape(2, -1)[:, : scheme.width]
+            return total, digest
+
+        def join(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            return join_devices(scheme.ring, carry[0], AXIS), lax.psum(carry[1], AXIS)
+
+        starts = tile_starts(scheme.size, tile, devices)
+        summed, _ = scan_tiles(scheme.mesh, add_tile, join, shared, (zeros, zeros), starts)
+        return summed
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         everybody = jnp.arange(scheme.size, dtype=jnp.int32)
         last = jnp.max(jnp.where(attempt.alive, everybody, -1))
-        keep = messages.each is not None
-
-        def body(
-            shared: tuple[Attempt, Array], carry: tuple[Array, Array], start: Array
-        ) -> tuple[tuple[Array, Array], Array | None]:
-            attempt, last = shared
-            slots = tile_slots(start, tile, scheme.size)
-            inside = jnp.minimum(slots, scheme.size - 1)
-            drawn = attempt.alive[inside] & (slots < scheme.size) & (slots != last)
-            keys = ideal_keys(attempt.chain, attempt.number, attempt.ids[inside])
-            if keep:
-                rows = schedule.rows(scheme, keys, drawn.astype(jnp.uint32))
-                total = scheme.ring.sum(rows)
-                digest = weighted_sum(rows, slot_factors(slots, drawn))
-            else:
-                rows = None
-                total, digest = schedule.drawn_sums(scheme, keys, drawn, slot_factors(slots, drawn))
-            return (scheme.ring.add(carry[0], total), carry[1] + digest), rows
-
-        zeros = jnp.zeros(scheme.width, jnp.uint32)
-        (total, digest), rows = scan_tiles(
+        enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
+        if messages.each is None:
+            total, digest = sums((attempt, last))
+            closing = scheme.ring.add(messages.total, scheme.ring.negate(total))
+            digest = digest + slot_factors(last, last >= 0) * closing
+            aggregate = scheme.ring.add(total, closing)
+            return Uploads(aggregate, digest, None, jnp.uint32(0), enough)
+        starts = tile_starts(scheme.size, tile, devices)
+        total, rows = scan_tiles(
             scheme.mesh,
-            body,
-            lambda carry: (
-                join_devices(scheme.ring, carry[0], AXIS),
-                lax.psum(carry[1], AXIS),
-            ),
+            rows_of_tile,
+            lambda carry: join_devices(scheme.ring, carry, AXIS),
             (attempt, last),
-            (zeros, zeros),
-            tile_starts(scheme.size, tile, scheme.mesh.size),
+            zeros,
+            starts,
         )
         closing = scheme.ring.add(messages.total, scheme.ring.negate(total))
-        aggregate = scheme.ring.add(total, closing)
-        factor = slot_factors(last, last >= 0)
-        enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
-        digest = digest + factor * closing
-        if rows is None:
-            return Uploads(aggregate, digest, None, jnp.uint32(0), enough)
         each = rows.reshape(-1, scheme.width)[: scheme.size]
         each = jnp.where((everybody == last)[:, None], closing[None, :], each)
         digest = weighted_sum(each, slot_factors(everybody, attempt.alive))
+        aggregate = scheme.ring.add(total, closing)
         return Uploads(aggregate, digest, each, jnp.uint32(0), enough)
 
     return Sharing(share)

@@ -53,6 +53,8 @@ class Schedule(NamedTuple):
     key_sums: Callable[[Scheme, Array, Array], Array]  # (keys, counted) -> ring sum u32 [W]
     # (keys, counted, factors u32 [K]) -> ring sum, and sum of factor * word, word by word
     drawn_sums: Callable[[Scheme, Array, Array, Array], tuple[Array, Array]]
+    # (keys, counted, factors, first block, count) -> both in Z_2^32 by lanes, u32 [2, 16, count]
+    drawn_lanes: Callable[[Scheme, Array, Array, Array, Array, int], Array]
     rows: Callable[[Scheme, Array, Array], Array]  # (keys, factor) -> factor * words, u32 [K, W]
     # (keys, members, first block) -> sums of uniform field elements, u32 [16, count]
     coefficients: Callable[[Scheme, Array, Array, Array, int], Array]
@@ -77,6 +79,12 @@ def _cpu_drawn_sums(
     factors: UInt32[Array, " K"],
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
     return kernels.drawn_sums(scheme.prg, scheme.ring, scheme.width, keys, counted, factors)
+
+
+def _cpu_drawn_lanes(
+    scheme: Scheme, keys: Array, counted: Array, factors: Array, first: Array, count: int
+) -> UInt32[Array, "2 16 count"]:
+    return kernels.drawn_lanes(scheme.prg, keys, counted, factors, first, count)
 
 
 def _cpu_rows(
@@ -140,6 +148,13 @@ def _drawn_sums(
         return total, digest
     low, high, digest = _summed(scheme, DRAWN_HALVES, keys, one, factors)
     return from_halves(low, high), digest
+
+
+def _drawn_lanes(
+    scheme: Scheme, keys: Array, counted: Array, factors: Array, first: Array, count: int
+) -> UInt32[Array, "2 16 count"]:
+    weights = (counted.astype(jnp.uint32), factors)
+    return _over_keys(scheme, WEIGHTED_TWICE, keys, weights, first, count)
 
 
 def _rows(
@@ -209,9 +224,10 @@ CPU = Schedule(
     keeps_rows=tiled.keeps_rows,
     mask_bytes=tiled.mask_bytes,
     blocks_made=tiled.blocks_made,
-    keys_at_once=lambda scheme, items: 64,
+    keys_at_once=lambda scheme, items: min(64, items + -items % kernels.LANES),
     key_sums=_cpu_key_sums,
     drawn_sums=_cpu_drawn_sums,
+    drawn_lanes=_cpu_drawn_lanes,
     rows=_cpu_rows,
     coefficients=_cpu_coefficients,
     coefficient_blocks=lambda scheme: 256,
@@ -224,6 +240,7 @@ _LONG = Schedule(
     keys_at_once=_keys_at_once,
     key_sums=_key_sums,
     drawn_sums=_drawn_sums,
+    drawn_lanes=_drawn_lanes,
     rows=_rows,
     coefficients=_coefficients,
     coefficient_blocks=lambda scheme: max(256, _HELD // (256 * scheme.size)),

@@ -5,6 +5,7 @@ sampled slots. In the wide ring, words and what they carry are summed apart, for
 high limb lie in different lanes and chunks. `joined` puts them together.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from ssddl_jax.core.sharing.base import Scheme
 from ssddl_jax.core.sharing.schedules.kernels import lanes_of
 from ssddl_jax.core.sharing.schedules.masks import MaskSums, carried_up, carries, pieces_of
 from ssddl_jax.core.sharing.schedules.pair_tiles import Pieces
+
+_FEW_ROWS = 16  # so many are added in an unrolled loop
 
 
 class Leaving(NamedTuple):
@@ -106,11 +109,29 @@ def _split(
 
 def _weighted(rows: Pieces, factors: UInt32[Array, "sums T"]) -> UInt32[Array, "sums 16 count"]:
     """Sums of factor * row for every lane, in one loop: a loop each would compile more slowly."""
+    if rows[0].shape[-2] <= _FEW_ROWS and rows[0].ndim == 2:
+        return _weighted_few(rows, factors)
     products = [
         row * weights.reshape(*([1] * (row.ndim - 2)), -1, 1) for weights in factors for row in rows
     ]
     sums = sum_together(products, (products[0].ndim - 2,))
     return jnp.stack(sums).reshape(len(factors), 16, rows[0].shape[-1])
+
+
+def _weighted_few(rows: Pieces, factors: UInt32[Array, "sums T"]) -> UInt32[Array, "sums 16 count"]:
+    """The same with the rows added one by one. The axis of two makes it one loop over the blocks,
+    which is vectorised: see `kernels`.
+    """
+    height, count = rows[0].shape
+    once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, (count, 2), 1)
+    sums = []
+    for weights in factors:
+        for row in rows:
+            terms = [row[i] * weights[i] for i in range(height)]
+            total = functools.reduce(jnp.add, terms)
+            sums.append(lax.broadcast_in_dim(total, (count, 2), (0,)) * once)
+    added = sum_together(sums, (1,))
+    return jnp.stack(added).reshape(len(factors), 16, count)
 
 
 def _chosen(scheme: Scheme, sampled: Array, leaving: Leaving, rows: Pieces) -> Array:

@@ -61,7 +61,8 @@ def dense_size(size: int, upper: bool) -> tuple[int, int]:
     def cost(side: int) -> float:
         return tiles_of(side) * (side * side + side / 4)  # the shares, and the cost of adding them
 
-    side = min(range(4, 11), key=cost)
+    # A loop over one tile is none, and what the compiler then fuses takes half as long again.
+    side = min(range(2, max(3, min(11, size))), key=cost)
     return side, tiles_of(side) * side * side
 
 
