@@ -35,6 +35,11 @@ _VOID = "test_rounds.py::test_void_rounds_leave_parameters_and_optimizer_state"
 _STACKED = "test_stacked.py::test_uploads_equal_the_oracle"
 _WIDE = "test_stacked.py::test_the_layer_from_end_to_end[3-64]"
 _SUMS64 = "test_chacha.py::test_sums_of_shares_equal_python_integers[70-64]"
+_STREAMED = "test_streamed.py::test_streamed_sums_and_samples_are_the_oracle_s"
+_NARROW_BAND = f"{_STREAMED}[pairwise-retry-6-directed-32-24-chacha8-cpu]"
+_REVEALED_BAND = f"{_STREAMED}[pairwise-reveal-6-paired-32-24-chacha8-cpu]"
+_WIDE_BAND = f"{_STREAMED}[pairwise-retry-6-directed-64-24-chacha8-cpu]"
+_WIDE_HOLDERS = f"{_STREAMED}[pairwise-retry-6-directed-64-24-chacha8-gpu]"
 _WEIGHTS = "test_encoding.py::test_weight_words"
 _BATCHES = "test_rival_training.py::test_passing_weights_on_is_sgd_over_everybodys_batches"
 _SELECTIVE = "test_rival_rounds.py::test_selective_sharing_equals_its_oracle"
@@ -202,6 +207,69 @@ SHARING = (
         "carry = piece + (carry >> bits)",
         "carry = piece",
         "test_independent_uploads.py::test_rare_carries_of_the_wide_ring",
+    ),
+    _mutant(
+        "a-stretch-begins-a-step-early",
+        "sharing",
+        "starts = start + length * jnp.arange(",
+        "starts = start + (length - geometry.side) * jnp.arange(",
+        _NARROW_BAND,
+    ),
+    _mutant(
+        "the-ends-of-the-ring-do-not-meet",
+        "sharing",
+        "if not geometry.rolls or start < 0:",
+        "if not geometry.rolls or start <= 0:",
+        _NARROW_BAND,
+    ),
+    _mutant(
+        "the-wide-band-begins-with-the-first-member",
+        "sharing",
+        "early = geometry.window // side - 1 if wide else 0",
+        "early = 0",
+        _WIDE_BAND,
+    ),
+    _mutant(
+        "what-an-upload-carries-is-what-its-mask-carries",
+        "sharing",
+        "into = out + (own + whole < own).astype(jnp.uint32)",
+        "into = out",
+        _WIDE_BAND,
+    ),
+    _mutant(
+        "the-running-sum-s-own-carry-lost",
+        "sharing",
+        "over = over + leaving.alive[t] * out[:, t] + (total < before).astype(jnp.uint32)",
+        "over = over + leaving.alive[t] * out[:, t]",
+        _WIDE_BAND,
+    ),
+    _mutant(
+        "a-vanished-member-s-mask-is-sampled",
+        "sharing",
+        "wanted = wanted.astype(jnp.uint32) * leaving.alive[None]",
+        "wanted = wanted.astype(jnp.uint32)",
+        _REVEALED_BAND,
+    ),
+    _mutant(
+        "a-vanished-member-s-message-is-sampled",
+        "sharing",
+        "jnp.where(attempt.alive[chosen, None], rows, 0)",
+        "rows",
+        _NARROW_BAND,
+    ),
+    _mutant(
+        "every-device-computes-the-first-messages",
+        "sharing",
+        "mine = lax.dynamic_slice_in_dim(padded, lax.axis_index(AXIS) * each, each)",
+        "mine = lax.dynamic_slice_in_dim(padded, 0 * each, each)",
+        _WIDE_BAND,
+    ),
+    _mutant(
+        "holders-forget-their-messages-carries",
+        "sharing",
+        "added = ring.add(own, rows) - own  # to each limb",
+        "added = rows",
+        _WIDE_HOLDERS,
     ),
     _mutant(
         "high-product-without-its-carry",
@@ -823,7 +891,7 @@ PLANNING = (
     _mutant(
         "any-automatic-threshold",
         "planning",
-        "threshold = min(fewest_survivors(config), neighbours)",
+        "threshold = min(max(3, fewest_survivors(config)), neighbours)",
         "pass",
         "test_colluders.py::test_a_threshold_of_its_own_is_the_best",
     ),

@@ -17,17 +17,18 @@ from ssddl_jax.core.sharing.schedules import masks, tiled
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.simulation.schemes import sharing_of
 
-SAMPLED = (19, 0, 7, 12)
-PATTERNS = [((), ()), ((0,), ()), ((3, 19), (7,)), (range(4, 18), ()), ((), range(0, 20, 2))]
+SIZE = 24  # a whole number of stretches, so that what is left in the window counts
+SAMPLED = (23, 0, 7, 12)
+PATTERNS = [((), ()), ((0,), ()), ((3, 23), (7,)), (range(4, 21), ()), ((), range(0, 24, 2))]
 
 
-def stream(**fields):
-    return Layer("pairwise", "retry", graph=6, n=20, **fields)
+def stream(rule="retry", **fields):
+    return Layer("pairwise", rule, graph=6, n=SIZE, **fields)
 
 
 STREAMS = (
     stream(),
-    stream(shares="paired", devices=2),
+    stream("reveal", shares="paired", devices=2),
     stream(bits=64, devices=2),
     stream(shares="paired", bits=64),
     stream(shares="paired", schedule="gpu", devices=2),
