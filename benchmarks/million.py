@@ -36,7 +36,7 @@ TINY = {
 def bench(arguments: list[str]) -> dict[str, Any]:
     """Runs one `ssddl bench` and returns its record; progress goes to stderr."""
     whole = [sys.executable, "-m", "ssddl_jax", "bench", *arguments, "--json"]
-    done = subprocess.run(whole, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(whole, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         raise SystemExit(done.returncode)
     found: dict[str, Any] = json.loads(done.stdout)

@@ -27,7 +27,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in ("secagg", "wide") else ()) for n in CASES],
+)
 def test_the_norm_of_every_alive_members_clipped_update(name, monkeypatch):
     """In NumPy from the updates themselves, which have coordinates beyond the clip; three
     members' are not finite, and two vanish. A second metric, of a name before the first's, changes

@@ -19,7 +19,7 @@ from ssddl_jax.core.sharing.secagg import secagg
     ("case", "keep"),
     [
         (Case(7, 4, prg="chacha8"), False),
-        (Case(9, 3, k=4, prg="chacha12"), True),
+        pytest.param(Case(9, 3, k=4, prg="chacha12"), True, marks=pytest.mark.slow),
         (Case(30, 3, k=4), False),  # large enough for the rolling band of masks
         (Case(30, 3, k=4), True),
         (Case(9, 3, k=4, bits=64, prg="chacha8-unrolled"), True),  # the wide ring keeps its rows

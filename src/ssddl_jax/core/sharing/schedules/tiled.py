@@ -34,26 +34,33 @@ from ssddl_jax.core.tiling import scan_tiles
 
 _TILE_BYTES = 1 << 19  # of shares at a time, which stay in a core's cache
 HELD = 1 << 27  # bytes of keys, and in the wide ring of messages, of a stretch
-_PER_EDGE = 72  # bytes of a key and a sign, and of a copy of both
+_PER_EDGE = 190  # bytes of a share's key and sign and what they are made from; measured
 
 
 def geometry_of(scheme: Scheme) -> pair_tiles.Geometry:
     """The cheaper geometry for this graph and size."""
+    return _band(scheme) or pair_tiles.dense(scheme.size, upper=scheme.shares == "paired")
+
+
+def _band(scheme: Scheme) -> pair_tiles.Geometry | None:
+    """The band, if it is the cheaper geometry."""
+    if scheme.complete:
+        return None
     paired = scheme.shares == "paired"
-    if not scheme.complete:
-        rolling = pair_tiles.band(scheme.size, scheme.neighbours // 2, both=not paired)
-        if rolling.shares < pair_tiles.dense_size(scheme.size, upper=paired)[1]:
-            return rolling
-    return pair_tiles.dense(scheme.size, upper=paired)
+    rolling = pair_tiles.band(scheme.size, scheme.neighbours // 2, both=not paired)
+    return rolling if rolling.shares < pair_tiles.dense_size(scheme.size, paired)[1] else None
 
 
 def keeps_rows(scheme: Scheme) -> bool:
     """Whether all messages are kept: in the wide ring, if they are few or the graph is dense."""
-    return scheme.ring.limbs == 2 and (rows_fit(scheme) or not geometry_of(scheme).rolls)
+    return scheme.ring.limbs == 2 and (rows_fit(scheme) or _band(scheme) is None)
 
 
 def mask_bytes(scheme: Scheme) -> float:
     """Bytes of a stretch's edges and messages on all devices, and of the masks that are kept."""
+    if _band(scheme) is None:  # its tiles may be too many to list
+        _, shares = pair_tiles.dense_size(scheme.size, upper=scheme.shares == "paired")
+        return float(scheme.mesh.size * _PER_EDGE * shares)
     stream = stream_of(scheme, whole=keeps_rows(scheme))
     geometry, again = stream.geometry, scheme.ring.limbs == 2 and not keeps_rows(scheme)
     edges = _PER_EDGE * geometry.shares
@@ -211,6 +218,7 @@ def _over_chunks(
 
     each = chunks // scheme.mesh.size
     firsts = jnp.arange(chunks, dtype=jnp.uint32).reshape(-1, each) * jnp.uint32(count)
+    sharers = jax.tree.map(jnp.asarray, sharers)  # a caller's may be NumPy's
     shared = (sharers, None if again is None else again.shared)
     _, sums = scan_tiles(scheme.mesh, body, lambda carry: carry, shared, None, firsts)
     return jax.tree.map(lambda x: x.reshape(chunks, *x.shape[2:]), sums)
