@@ -146,10 +146,14 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
             return MaskSums(total, running.digest + digest, running.sampled + sampled), None
 
         def join(running: MaskSums) -> MaskSums:
-            total = join_devices(ring, running.total, AXIS)
-            return MaskSums(total, *lax.psum((running.digest, running.sampled), AXIS))
+            total, digest, sampled = running
+            whole = join_devices(ring, total, AXIS) if pieces > 1 else total
+            summed = jnp.concatenate([total[None], digest[None], sampled])
+            summed = lax.psum(summed, AXIS)  # one exchange
+            return MaskSums(whole if pieces > 1 else summed[0], summed[1], summed[2:])
 
-        shared = ((attempt, graph, source), None if again is None else again.shared)
+        given = again.shared if again is not None and pieces > 1 else None
+        shared = ((attempt, graph, source), given)
         shapes = (row, row, (len(scheme.sampled), *row))
         begin = MaskSums(*(jnp.zeros(shape, jnp.uint32) for shape in shapes))
         found, _ = scan_tiles(scheme.mesh, body, join, shared, begin, starts)
