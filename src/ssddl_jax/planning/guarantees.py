@@ -52,7 +52,10 @@ def guarantees_of(config: Config) -> Guarantees:
     if not config.sums_securely:
         least = max(3, fewest_survivors(config)) if protocol_of(config).quorum else 1
         return Guarantees(neighbours, threshold, least, least, 0, 1, -inf)
-    least = max(3, rule.least(size, fewest_survivors(config), sparse))
+    fewest = fewest_survivors(config)
+    least = max(3, rule.least(size, fewest, sparse))
+    if sparse:  # the bound on colluders counts on so many survivors
+        least = max(least, fewest)
     if rule.needs_threshold:
         least = max(least, threshold)
     most = min(least - 2, threshold - 1) if rule.needs_threshold else least - 2

@@ -16,6 +16,7 @@ from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import check_path, user_path
 from ssddl_jax.config.config import MOST, Config
 from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
+from ssddl_jax.config.rules import RULES
 from ssddl_jax.core.arithmetic.headroom import headroom
 
 # Transcripts and explanations of a round
@@ -122,10 +123,9 @@ def _check_sample(config: Config, count: int, members: int) -> None:
     if not config.sums_securely or config.engine != "pairwise":
         what = "shows real uploads: use protocol ssddl with engine pairwise"
         raise ConfigError("sample_uploads", count, what)
-    rule = config.rule_in_force
-    if rule.opens == "secrets" or rule.holds_sharers:
-        remedy = "works with dropout_rule retry or reveal"
-        raise ConfigError("sample_uploads", count, remedy)
+    able = [name for name, r in RULES.items() if r.opens != "secrets" and not r.holds_sharers]
+    if config.rule_in_force.name not in able:
+        raise ConfigError("sample_uploads", count, f"works with dropout_rule {' or '.join(able)}")
 
 
 def _check_sizes(bench: ShareBench | RoundBench) -> None:
