@@ -61,7 +61,11 @@ def check_one_row(model, batch, shape, rows):
         assert np.any(after[-1] != before[-1])
 
 
-@pytest.mark.parametrize("model", ["linear", "mlp-64", Mixed()], ids=["linear", "mlp-64", "own"])
+@pytest.mark.parametrize(
+    "model",
+    ["linear", pytest.param("mlp-64", marks=pytest.mark.slow), Mixed()],
+    ids=["linear", "mlp-64", "own"],
+)
 @pytest.mark.parametrize(
     "batch", [4, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (2, 32))]
 )

@@ -18,10 +18,10 @@ from ssddl_jax.core.sharing.secagg import secagg
 @pytest.mark.parametrize(
     ("case", "keep"),
     [
-        (Case(7, 4, prg="chacha8"), False),
+        pytest.param(Case(7, 4, prg="chacha8"), False, marks=pytest.mark.slow),
         pytest.param(Case(9, 3, k=4, prg="chacha12"), True, marks=pytest.mark.slow),
         (Case(30, 3, k=4), False),  # large enough for the rolling band of masks
-        (Case(30, 3, k=4), True),
+        pytest.param(Case(30, 3, k=4), True, marks=pytest.mark.slow),
         (Case(9, 3, k=4, bits=64, prg="chacha8-unrolled"), True),  # the wide ring keeps its rows
     ],
     ids=str,
