@@ -49,7 +49,8 @@ NAMES = {
     "budget",
     "seeds",
 }
-NAMES |= {"examples", "local_steps", "repeats", "dimension", "coordinator", "launcher", "owners"}
+NAMES |= {"examples", "local_steps", "repeats", "sample_uploads", "dimension"}
+NAMES |= {"coordinator", "launcher", "owners"}
 UNKNOWN = ("is not a field of the config", "is not an option", "error: ssddl")  # a name of no field
 NAMES |= {
     "protocols",
