@@ -2,11 +2,13 @@
 
 `uint32` meets everything else in this package, so both promotions are errors while tests run.
 
-Words do not depend on how hard a compiler tries, so programs are compiled without optimisation,
-which halves that time; a test marked `optimised` has them as users do: where the bits of training
-or the form of the program are the point, or where much is computed.
+Words do not depend on how hard a compiler tries, so programs are compiled without optimisation and,
+where jaxlib has it, by XLA's older code generator: each halves that time. A test marked `optimised`
+has them as users do: where the bits of training or the form of the program are the point, or where
+much is computed.
 """
 
+import functools
 import os
 import signal
 from pathlib import Path
@@ -25,6 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax._src import compiler  # noqa: E402
 
 from harness import built, tiny_data, tiny_npz  # noqa: E402
 from ssddl_jax.running.host_devices import usable_cores  # noqa: E402
@@ -35,6 +38,33 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Examples come from the test's own text: the same on every run, and nothing is stored.
 hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("fixed")
+
+_EMITTERS = "xla_cpu_use_fusion_emitters"
+_options_of = compiler.get_compile_options
+
+
+@functools.cache
+def _has_both_emitters():
+    """Whether XLA still has its older code generator: jaxlib 0.10 has it, 0.11 does not."""
+    try:
+        jax.jit(lambda x: -x, compiler_options={_EMITTERS: False})(1.0)
+    except (jax.errors.JaxRuntimeError, ValueError):
+        return False
+    return True
+
+
+def _options(*args, env_options_overrides=None, **more):
+    """JAX's compile options; quick programs on a CPU get the older code generator. JAX has no
+    setting for this, so its function is replaced.
+    """
+    given = dict(env_options_overrides or {})
+    quick = os.environ[_QUICK.upper()] == "1" and _EMITTERS not in given
+    if quick and more["backend"].platform == "cpu" and _has_both_emitters():
+        given[_EMITTERS] = False
+    return _options_of(*args, env_options_overrides=given, **more)
+
+
+compiler.get_compile_options = _options
 
 
 def _optimise(node):
