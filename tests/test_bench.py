@@ -89,6 +89,17 @@ def test_only_uploads_that_exist_are_sampled(fields):
         bench_share(config_of(participants=12, **fields), ShareBench(12, 40, 1, 2))
 
 
+@pytest.mark.parametrize(
+    ("fields", "slots"),
+    [({}, (0, 12)), ({}, (-1,)), ({"engine": "ideal"}, (0,)), ({"dropout_rule": "shamir"}, (0,))],
+)
+def test_a_slot_that_has_no_upload_is_refused(make_tiny_data, fields, slots):
+    """In a group of twelve, slot 12 or -1 would be the last one's message without its mask."""
+    config = config_of(participants=12, group_size="all", **fields)
+    with pytest.raises(sd.ConfigError, match="sampled"):
+        sd.build_simulation(config, "linear", make_tiny_data(12), sampled=slots)
+
+
 @pytest.mark.parametrize("name", RoundBench._fields)
 def test_nothing_below_one_is_measured(name):
     low = -1 if name == "sample_uploads" else 0

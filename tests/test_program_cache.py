@@ -207,6 +207,17 @@ def test_no_program_depends_on_what_the_key_leaves_out(folder, simulated):
     assert texts[0] == texts[1]
 
 
+def test_rounds_are_not_in_the_key_of_a_sparse_graph(folder, simulated):
+    """Its chance to be cut grows with the rounds, and is a number of the plan."""
+    config, _, data = simulated
+    sparse = replace(config, engine="pairwise", group_size=9, neighbours=4, shares="paired")
+    keys = set()
+    for rounds in (2, 77):
+        other = replace(sparse, rounds=rounds)
+        keys.add(known((other, build_simulation(other, None, data), data)))
+    assert len(keys) == 1
+
+
 def test_parts_of_the_users_own_are_not_kept(folder, make_tiny_data):
     """What they compute cannot be told without tracing; nor is there a cache for other engines."""
     own = sd.Model(
@@ -299,6 +310,61 @@ def test_a_foreign_entry(ask, folder, capfd, what):
     broken(ask, folder, capfd)
 
 
+def test_an_entry_that_others_may_write_to(ask, folder, capfd):
+    """A stranger planted it while the folder was open to all. Ours are closed by any umask."""
+    before = os.umask(0)
+    try:
+        ask()
+    finally:
+        os.umask(before)
+    (path,) = entries(folder)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o622)
+    broken(ask, folder, capfd)
+
+
+def test_an_entry_that_cannot_be_touched_is_used(ask, folder, monkeypatch, capfd):
+    """A cache that was filled before and can only be read."""
+    ask()
+
+    def refuses(*_):
+        raise OSError(30, "read-only")
+
+    monkeypatch.setattr(program_cache.os, "utime", refuses)
+    assert ask() == 0
+    assert not capfd.readouterr().err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "input/output error")])
+def test_an_entry_that_cannot_be_read_now_stays(ask, folder, monkeypatch, capfd, error):
+    ask()
+
+    def refuses(*_, **__):
+        raise error
+
+    monkeypatch.setattr(program_cache, "deserialize_and_load", refuses)
+    assert ask() == 1
+    said = capfd.readouterr().err
+    assert (said.count("\n"), "removed" in said) == (1, False)
+    monkeypatch.undo()
+    assert ask() == 0
+
+
+@pytest.mark.parametrize("at", ["deserialize_and_load", "serialize"])
+def test_an_interrupt_is_no_damage(ask, folder, monkeypatch, at):
+    """C code makes a `SystemError` of Ctrl-C."""
+    if at != "serialize":
+        ask()
+
+    def interrupted(*_, **__):
+        raise SystemError("in C") from KeyboardInterrupt()
+
+    monkeypatch.setattr(program_cache, at, interrupted)
+    with pytest.raises(SystemError):
+        ask()
+    assert len(entries(folder)) == (at != "serialize")
+
+
 def test_two_writers_of_one_entry(ask, folder, monkeypatch, capfd):
     """The second writes all of it while the first is in the middle: no half, nothing left over."""
 
@@ -354,6 +420,11 @@ def test_a_folder_that_cannot_be_made_stops_no_run(folder, simulated, capfd, mon
     monkeypatch.setenv(program_cache.VARIABLE, "off")
     assert program_cache.kept_programs(*simulated) is anew
     assert not capfd.readouterr().err
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv(program_cache.VARIABLE, "~no-such-user/x")
+    assert program_cache.kept_programs(*simulated) is anew
+    assert capfd.readouterr().err.count("\n") == 1
+    assert not list(folder.parent.glob("~*"))
 
 
 def test_a_program_from_jaxs_own_cache_is_not_kept(ask, folder):

@@ -6,7 +6,7 @@ The functions that do the work make the same checks for callers from Python.
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,12 +120,25 @@ def _check_sample(config: Config, count: int, members: int) -> None:
         raise ConfigError("sample_uploads", count, remedy)
     if config.dropout > 0 or config.dropout_schedule is not None:
         raise ConfigError("sample_uploads", count, "needs everybody's uploads: use dropout 0")
+    _check_uploads_exist("sample_uploads", count, config)
+
+
+def check_sampled(config: Config, slots: Sequence[int]) -> None:
+    """Refuses slots whose uploads a round cannot return."""
+    outside = [slot for slot in slots if not 0 <= slot < config.group]
+    if outside:
+        raise ConfigError("sampled", outside[0], f"must be a slot, 0..{config.group - 1:,}")
+    if slots:
+        _check_uploads_exist("sampled", tuple(slots), config)
+
+
+def _check_uploads_exist(field: str, value: object, config: Config) -> None:
     if not config.sums_securely or config.engine != "pairwise":
         what = "shows real uploads: use protocol ssddl with engine pairwise"
-        raise ConfigError("sample_uploads", count, what)
+        raise ConfigError(field, value, what)
     able = [name for name, r in RULES.items() if r.opens != "secrets" and not r.holds_sharers]
     if config.rule_in_force.name not in able:
-        raise ConfigError("sample_uploads", count, f"works with dropout_rule {' or '.join(able)}")
+        raise ConfigError(field, value, f"works with dropout_rule {' or '.join(able)}")
 
 
 def _check_sizes(bench: ShareBench | RoundBench) -> None:

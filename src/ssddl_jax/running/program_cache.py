@@ -3,8 +3,8 @@
 They are in the user's cache folder, one file for each program, named by a hash of everything that
 the program follows from. The hash needs no tracing, so it holds for the package's own parts only.
 
-A file is its SHA-256 and a pickle. To load it is to run code, so the folder must belong to the user
-and to nobody else; the seal only detects damage.
+A file is its SHA-256 and a pickle. To load it is to run code, so folder and file must belong to the
+user, and nobody else may write to them; the seal only detects damage.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ from ssddl_jax.config.config import INPUTS, Config
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.running.environment import conditions, versions
 from ssddl_jax.running.host_devices import pool
+from ssddl_jax.running.interrupts import is_interrupt
 from ssddl_jax.simulation.build import Simulation
 from ssddl_jax.simulation.compiling import Keep, anew, durations
 from ssddl_jax.simulation.digests import arrays_sha256
@@ -57,7 +58,6 @@ def kept_programs(config: Config, simulation: Simulation, data: Data) -> Keep:
     recipe = simulation.recipe
     known = {
         "config": {n: v for n, v in vars(config).items() if n not in _NO_PROGRAM_DEPENDS_ON},
-        "plan": simulation.plan,
         "recipe": recipe._replace(
             model=simulation.model.name,  # type: ignore[arg-type]
             train=None,  # type: ignore[arg-type]
@@ -121,12 +121,14 @@ def _folder() -> Path | None:
     home = home if os.path.isabs(home) else os.path.expanduser("~/.cache")
     folder = Path(os.path.expanduser(given) if given else os.path.join(home, "ssddl_jax"))
     try:
+        if str(folder).startswith("~"):
+            raise OSError("there is no such home folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.stat()
     except (OSError, ValueError) as error:
         _say(f"{folder}: {one_line(error, 200)}; set {VARIABLE} to another folder, or to off")
         return None
-    if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
+    if not _is_ours(about):
         whose = "others own it or may write to it, so its programs are not loaded"
         _say(f"{folder}: {whose}; chmod go-w, or set {VARIABLE} to your own folder, or to off")
         return None
@@ -150,20 +152,8 @@ def _program(
     shapes = [(x.shape, x.dtype, x.weak_type, x.sharding, _devices(x)) for x in leaves]
     key = hashlib.sha256(repr((known, name, str(tree), shapes)).encode()).hexdigest()
     path = folder / f"{key}.program"
-    try:
-        content = path.read_bytes()
-        if content[:32] != _seal(path, content[32:]):
-            raise ValueError("is not as it was written")
-        payload, out_tree = pickle.loads(content[32:])  # the folder is the user's alone
-        found = deserialize_and_load(payload, tree, out_tree, execution_devices=_devices(leaves[0]))
-        os.utime(path)
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # whatever it holds, the run goes on
-        _say(f"removed {path}: {one_line(error, 200)}; compiling anew")
-        with suppress(OSError):
-            path.unlink()
-    else:
+    found = _load(path, tree, _devices(leaves[0]))
+    if found is not None:
         return found
     with durations("/jax/compilation_cache/cache_retrieval_time_sec") as hits:
         made = make()
@@ -174,14 +164,53 @@ def _program(
         content = pickle.dumps((payload, out_tree))
         with beside(path, shared=True) as part:
             write_through(part, _seal(path, content) + content)
+            part.chmod(0o600)
         _trim(folder)
     except Exception as error:  # a full disk, or a platform that cannot
+        if is_interrupt(error):
+            raise
         _say(f"{path}: {one_line(error, 200)}; the program is not kept")
     return made
 
 
+def _load(path: Path, tree: Any, devices: list[jax.Device]) -> jax.stages.Compiled | None:
+    """The program in a file. A file that holds none, or that others may have written, goes."""
+    try:
+        with path.open("rb") as file:
+            if not _is_ours(os.fstat(file.fileno())):
+                raise ValueError("others own it or may write to it")
+            content = file.read()
+        if content[:32] != _seal(path, content[32:]):
+            raise ValueError("is not as it was written")
+        payload, out_tree = pickle.loads(content[32:])
+        found = deserialize_and_load(payload, tree, out_tree, execution_devices=devices)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever it holds, the run goes on
+        if is_interrupt(error):
+            raise
+        removed = not isinstance(error, (OSError, MemoryError))  # else it may be whole
+        _say(f"{'removed ' * removed}{path}: {one_line(error, 200)}; compiling anew")
+        if removed:
+            with suppress(OSError):
+                path.unlink()
+        return None
+    with suppress(OSError):  # of a folder that can only be read
+        os.utime(path)
+    return found
+
+
+def _is_ours(about: os.stat_result) -> bool:
+    """Whether it is the user's, and nobody else may write to it."""
+    return not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o022)
+
+
 def _devices(array: jax.Array) -> list[jax.Device]:
-    return sorted(array.sharding.device_set, key=lambda device: device.id)
+    """In the order of their mesh, which need not be that of their numbers."""
+    sharding = array.sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        return list(sharding.mesh.devices.flat)
+    return sorted(sharding.device_set, key=lambda device: device.id)
 
 
 def _seal(path: Path, content: bytes) -> bytes:

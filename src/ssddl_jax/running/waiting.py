@@ -22,7 +22,7 @@ from ssddl_jax.simulation.schemes import sharing_of, words_made
 
 LONG = 1 << 36  # words of a round that takes most of a minute on two cores
 _STEP, _SAID = 0.05, 15.0  # seconds between looks, and between lines
-_GROUP, _TURNS = 64, 5
+_GROUP, _WIDE, _TURNS = 64, 1 << 16, 5  # of the group that is timed: a second or two in all
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
@@ -49,9 +49,8 @@ def pace_of(config: Config, simulation: Simulation) -> Pace | None:
     words = words_made(config.engine, rule, scheme)
     if words < LONG:
         return None
-    small = scheme._replace(
-        size=_GROUP, neighbours=_GROUP - 1, threshold=2, least_alive=0, vanishing=0, sampled=()
-    )
+    small = scheme._replace(size=_GROUP, neighbours=_GROUP - 1, threshold=2, sampled=())
+    small = small._replace(least_alive=0, vanishing=0, dimension=min(scheme.dimension, _WIDE))
     made = words_made(config.engine, rule, small)
     seconds, cpu_seconds = _times(small, sharing_of(config.engine, rule)(small).share)
     return Pace(words, made / seconds, made / cpu_seconds)

@@ -26,6 +26,7 @@ from ssddl_jax.core.sharing.base import Scheme, Sharing
 from ssddl_jax.planning.checks import rounding_notes
 from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.plan import Plan, make_plan
+from ssddl_jax.planning.requests import check_sampled
 from ssddl_jax.simulation.compiling import Compiled, Keep, anew, compile_once, named, pinned
 from ssddl_jax.simulation.jax_settings import check_jax
 from ssddl_jax.simulation.own_parts import check_model, notes, optimizer_of
@@ -102,6 +103,8 @@ def build_simulation(
     plan = make_plan(config, model, data.shape, counts, mesh)
     check_least_memory(config, plan, data.most_rows, mesh)
     rule = config.rule_in_force
+    if sharing is None:
+        check_sampled(config, sampled)
     scheme = suited(config.engine, rule, plan.scheme)._replace(sampled=sampled)
     steps = steps or local_steps(config, counts, data.most_rows)
     params = check_model(model, data.shape, data.classes)

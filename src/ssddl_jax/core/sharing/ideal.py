@@ -49,6 +49,7 @@ def ideal(scheme: Scheme) -> Sharing:
     schedule, tile = schedule_of(scheme), _tile(scheme)
     devices = scheme.mesh.size
     blocks = -(-scheme.num_blocks // devices)  # of a device, if they divide the blocks
+    starts = tile_starts(scheme.size, tile, devices)
     zeros = jnp.zeros(scheme.width, jnp.uint32)
 
     def keys_of(
@@ -95,7 +96,6 @@ def ideal(scheme: Scheme) -> Sharing:
         def join(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             return join_devices(scheme.ring, carry[0], AXIS), lax.psum(carry[1], AXIS)
 
-        starts = tile_starts(scheme.size, tile, devices)
         summed, _ = scan_tiles(scheme.mesh, add_tile, join, shared, (zeros, zeros), starts)
         return summed
 
@@ -103,26 +103,26 @@ def ideal(scheme: Scheme) -> Sharing:
         everybody = jnp.arange(scheme.size, dtype=jnp.int32)
         last = jnp.max(jnp.where(attempt.alive, everybody, -1))
         enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
+        rows = None
         if messages.each is None:
             total, digest = sums((attempt, last))
-            closing = scheme.ring.add(messages.total, scheme.ring.negate(total))
-            digest = digest + slot_factors(last, last >= 0) * closing
-            aggregate = scheme.ring.add(total, closing)
-            return Uploads(aggregate, digest, None, jnp.uint32(0), enough)
-        starts = tile_starts(scheme.size, tile, devices)
-        total, rows = scan_tiles(
-            scheme.mesh,
-            rows_of_tile,
-            lambda carry: join_devices(scheme.ring, carry, AXIS),
-            (attempt, last),
-            zeros,
-            starts,
-        )
+        else:
+            total, rows = scan_tiles(
+                scheme.mesh,
+                rows_of_tile,
+                lambda carry: join_devices(scheme.ring, carry, AXIS),
+                (attempt, last),
+                zeros,
+                starts,
+            )
         closing = scheme.ring.add(messages.total, scheme.ring.negate(total))
-        each = rows.reshape(-1, scheme.width)[: scheme.size]
-        each = jnp.where((everybody == last)[:, None], closing[None, :], each)
-        digest = weighted_sum(each, slot_factors(everybody, attempt.alive))
-        aggregate = scheme.ring.add(total, closing)
-        return Uploads(aggregate, digest, each, jnp.uint32(0), enough)
+        if rows is None:
+            digest = digest + slot_factors(last, last >= 0) * closing
+        else:
+            rows = rows.reshape(-1, scheme.width)[: scheme.size]
+            rows = jnp.where((everybody == last)[:, None], closing[None, :], rows)
+            digest = weighted_sum(rows, slot_factors(everybody, attempt.alive))
+        aggregate = scheme.ring.add(total, closing)  # right by construction: no share can be wrong
+        return Uploads(aggregate, digest, rows, jnp.uint32(0), enough)
 
     return Sharing(share)

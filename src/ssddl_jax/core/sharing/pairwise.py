@@ -27,7 +27,7 @@ from ssddl_jax.core.sharing.base import (
 from ssddl_jax.core.sharing.partners import attempt_graph, chain_keys
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.core.sharing.unmasking import pads_to_remove
-from ssddl_jax.core.tiling import into_tiles
+from ssddl_jax.core.tiling import tile_count
 
 
 def pairwise(scheme: Scheme) -> Sharing:
@@ -77,6 +77,6 @@ def pair_words_made(scheme: Scheme) -> int:
     blocks = schedule.blocks_made(scheme)
     if scheme.opens and scheme.vanishing:
         pairs = scheme.vanishing * scheme.neighbours
-        listed = into_tiles(pairs, schedule.keys_at_once(scheme, pairs), scheme.mesh.size)
-        blocks += 2 * int(listed.size) * scheme.num_blocks
+        tile = schedule.keys_at_once(scheme, pairs)
+        blocks += 2 * tile * tile_count(pairs, tile, scheme.mesh.size) * scheme.num_blocks
     return 16 * blocks

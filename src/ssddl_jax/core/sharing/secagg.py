@@ -44,7 +44,7 @@ from ssddl_jax.core.sharing.pairwise import pair_words_made
 from ssddl_jax.core.sharing.partners import attempt_graph, partners_of
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.core.sharing.unmasking import pads_to_remove
-from ssddl_jax.core.tiling import into_tiles, scan_tiles
+from ssddl_jax.core.tiling import into_tiles, scan_tiles, tile_count
 
 SELF_MASK, MASK_KEY = 1, 2  # kinds of secret; 0: none
 _KEYS = 64  # secrets whose shares are evaluated side by side
@@ -175,9 +175,8 @@ def words_made(scheme: Scheme) -> int:
     Counts pair masks, self masks (at the members and again at the server), and the pair masks that
     the server recomputes for vanished members.
     """
-    side_by_side = schedule_of(scheme).keys_at_once(scheme, scheme.size)
-    listed = into_tiles(scheme.size, side_by_side, scheme.mesh.size)
-    selves = 2 * int(listed.size) * scheme.num_blocks
+    tile = schedule_of(scheme).keys_at_once(scheme, scheme.size)
+    selves = 2 * tile * tile_count(scheme.size, tile, scheme.mesh.size) * scheme.num_blocks
     return pair_words_made(scheme) + 16 * selves
 
 

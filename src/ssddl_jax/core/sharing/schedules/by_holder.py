@@ -55,8 +55,9 @@ def keeps_rows(scheme: Scheme) -> bool:
 
 
 def mask_bytes(scheme: Scheme) -> float:
-    """Bytes of a step's masks and keys."""
-    return float(batch_of(scheme) * _holder_bytes(scheme))
+    """Bytes of a step's masks and keys: on a CPU of all devices, on an accelerator of one."""
+    devices = scheme.mesh.size if platform_of(scheme.mesh) == "cpu" else 1
+    return float(devices * batch_of(scheme) * _holder_bytes(scheme))
 
 
 def blocks_made(scheme: Scheme) -> int:

@@ -47,7 +47,7 @@ class Schedule(NamedTuple):
 
     masks: Callable[[Scheme, KeysOf], Masks]
     keeps_rows: Callable[[Scheme], bool]  # the masks need all messages at once
-    mask_bytes: Callable[[Scheme], float]  # memory of the masks and keys, all devices together
+    mask_bytes: Callable[[Scheme], float]  # masks and keys of a CPU's devices, or of one other
     blocks_made: Callable[[Scheme], int]  # PRG blocks of a round's masks, with padding
     keys_at_once: Callable[[Scheme, int], int]  # (scheme, length of the list) -> K
     key_sums: Callable[[Scheme, Array, Array], Array]  # (keys, counted) -> ring sum u32 [W]

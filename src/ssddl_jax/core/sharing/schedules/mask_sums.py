@@ -101,9 +101,7 @@ def _split(
 ) -> tuple[UInt32[Array, "16 T count"], list[UInt32[Array, "16 T count"]]]:
     """The sums of whole words, and of their upper pieces."""
     each = len(rows) // pieces_of(scheme)
-    whole, *upper = (
-        lanes_of(rows[i : i + each]) if each > 1 else rows[i] for i in range(0, len(rows), each)
-    )
+    whole, *upper = (lanes_of(rows[i : i + each]) for i in range(0, len(rows), each))
     return whole, upper
 
 
@@ -142,8 +140,8 @@ def _chosen(scheme: Scheme, sampled: Array, leaving: Leaving, rows: Pieces) -> A
     wanted = wanted.astype(jnp.uint32) * leaving.alive[None]
 
     def add(_: Array, so_far: Array) -> Array:
-        lanes = lanes_of(rows) if len(rows) > 1 else rows[0]
-        picked = jnp.sum(wanted[:, None, :, None] * lanes[None], axis=2, dtype=jnp.uint32)
+        picked = wanted[:, None, :, None] * lanes_of(rows)[None]
+        picked = jnp.sum(picked, axis=2, dtype=jnp.uint32)
         return so_far + picked
 
     some = jnp.any(wanted > 0).astype(jnp.int32)
