@@ -884,8 +884,8 @@ PLANNING = (
     _mutant(
         "a-ring-for-any-number-of-dropouts",
         "planning",
-        "fewest if sparse else 0",
-        "0",
+        "        least = max(least, fewest)\n",
+        "        pass\n",
         "test_colluders.py::test_more_than_max_dropout_vanish_from_a_ring",
     ),
     _mutant(
@@ -1675,8 +1675,8 @@ ACCELERATED = (
     _mutant(
         "the-padding-of-a-batch-shares-too",
         "sharing",
-        "sign = jnp.where((slots < size)[:, None], sign, jnp.uint32(0))",
-        "pass",
+        "alive = attempt.alive[inside] & (slots < size)\n            rows = masks_of(",
+        "alive = attempt.alive[inside]\n            rows = masks_of(",
         "test_accelerated.py::test_many_devices_and_small_batches"
         "[pairwise-retry-4-directed-32-20-chacha8]",
     ),

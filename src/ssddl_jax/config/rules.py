@@ -24,9 +24,9 @@ class Rule:
 
     # The round
     retries: bool = False  # if members vanish, the others share again in attempt 1
-    # (n, survivors if as many vanish as max_dropout allows, whether the graph is sparse) ->
-    # survivors without which a round is void; at least three, and at least t, in any case
-    least: Callable[[int, int, bool], int] = lambda size, fewest, sparse: fewest
+    # (n, survivors if as many vanish as max_dropout allows) -> survivors without which a round is
+    # void; at least three, at least t, and on a sparse graph at least the second, in any case
+    least: Callable[[int, int], int] = lambda size, fewest: fewest
     holds_sharers: bool = False  # the sum holds all who shared, not only the survivors
     opens: Literal["", "keys", "secrets"] = ""  # to the server: pair keys with the vanished, or
     # t shares of one secret of every member, vanished or not
@@ -91,7 +91,7 @@ REVEAL = Rule(
 SHAMIR = Rule(
     name="shamir",
     choice="t-of-n shares",
-    least=lambda size, fewest, sparse: 0,
+    least=lambda size, fewest: 0,
     holds_sharers=True,
     needs_threshold=True,
     field=True,
@@ -116,9 +116,7 @@ SHAMIR = Rule(
 )
 SECAGG = Rule(  # of protocols secagg and secagg+
     name="secagg",
-    least=lambda size, fewest, sparse: (
-        fewest if sparse else 0
-    ),  # a sparse graph is built for max_dropout
+    least=lambda size, fewest: 0,
     opens="secrets",
     needs_threshold=True,
     paired=True,

@@ -53,7 +53,7 @@ def guarantees_of(config: Config) -> Guarantees:
         least = max(3, fewest_survivors(config)) if protocol_of(config).quorum else 1
         return Guarantees(neighbours, threshold, least, least, 0, 1, -inf)
     fewest = fewest_survivors(config)
-    least = max(3, rule.least(size, fewest, sparse))
+    least = max(3, rule.least(size, fewest))
     if sparse:  # the bound on colluders counts on so many survivors
         least = max(least, fewest)
     if rule.needs_threshold:

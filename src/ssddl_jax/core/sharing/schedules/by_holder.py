@@ -94,7 +94,6 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         inside = jnp.minimum(slots, size - 1)
         with jax.named_scope("keys"):
             keys, sign = shares_of(attempt, graph, source, inside)
-            sign = jnp.where((slots < size)[:, None], sign, jnp.uint32(0))
         with jax.named_scope("words"):
             return key_sums(
                 scheme.prg,
