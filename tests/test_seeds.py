@@ -43,6 +43,7 @@ def test_every_seed_is_the_run_by_itself(tmp_path, devices, more):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_learning_rates_are_one_more_axis(tmp_path):
     config = sd.Config(
         model="linear",
