@@ -152,3 +152,19 @@ def test_ciphertexts_of_a_slice_are_exact(tmp_path, capsys, play):
     for row in json.loads(capsys.readouterr().out)["rows"]:
         assert row["ciphertexts_exact"]
         assert row["participant"]["protect_seconds"] > row["participant"]["train_seconds"]
+
+
+def test_the_lens_looks_at_a_small_round_whatever_the_rows_are(monkeypatch):
+    """What the rows have need not fit six members: all that they trained would be lost."""
+    seen = []
+
+    def transcript(config, number):
+        seen.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "transcript", transcript)
+    rows = Config(protocol="secagg", threshold=13), Config(fraction_bits=24, clip=3.0)
+    for config in rows:
+        with pytest.raises(KeyboardInterrupt):
+            compare.lens(config)
+        sd.build_simulation(seen[-1], None, sd.load_data(seen[-1]))

@@ -95,8 +95,10 @@ def test_bytes_are_those_of_the_messages_that_travel(fields, tmp_path):
 def test_nothing_is_sent_where_too_few_can_share():
     plan = plan_of(BASE)
     for fields in RULES:
-        moved = traffic(replace(BASE, **fields), plan, members=2, alive=2, attempt=0, void=True)
-        assert moved == (0, 4 * plan.dimension * n, 0)
+        for alive in (2, 1):  # also if one of the two would have vanished
+            least = {"members": 2, "alive": alive, "attempt": 0, "void": True}
+            moved = traffic(replace(BASE, **fields), plan, **least)
+            assert moved == (0, 4 * plan.dimension * n, 0)
 
 
 def test_messages_that_wait_for_one_another():
@@ -150,6 +152,13 @@ def test_secaggs_bytes_hold_its_keys_and_ssddls_do_not():
     # Keys and shares down, besides the model: two of 256 bits each, of every partner.
     assert report["bytes_down_per_participant"] == 4 * (D - 1) + 2 * 2 * 32 * (n - 1)
     assert report["key_agreement"]["down"] == 2 * 32 * (n - 1)
+
+
+@pytest.mark.parametrize(("rounds", "bytes_"), [(1, 12_800), (2, 6_400), (8, 1_600)])
+def test_keys_of_everybody_are_spread_over_the_members_of_all_rounds(rounds, bytes_):
+    """Also of one round: 100 agree with 99 others, and 25 take part."""
+    keys = key_agreement(replace(BASE, participants=100, rounds=rounds), 10, 24)
+    assert keys.a_round(100, 25) == bytes_
 
 
 def test_a_round_under_encryption_encrypts_the_model_anew():

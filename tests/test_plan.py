@@ -17,7 +17,7 @@ from ssddl_jax.cli.console import Progress
 from ssddl_jax.core.arithmetic.chacha import CHACHA8, rolled
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.models import load_model
-from ssddl_jax.measure.calibration import calibrate
+from ssddl_jax.measure.calibration import _part, _smaller, calibrate
 from ssddl_jax.planning import memory
 from ssddl_jax.planning.network import user_network
 from ssddl_jax.planning.plan import load_prg, make_plan
@@ -503,3 +503,20 @@ def test_shamir_holds_the_blocks_that_its_schedule_takes_at_a_time(config_of):
     rows = 8 * 4 * plan.width
     assert held("cpu") == 3 * 64 * 256 * 10 + rows
     assert held("gpu") == held("tpu") == 3 * 64 * plan.scheme.num_blocks * 10 + rows
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"protocol": "secagg", "max_dropout": 0.02},
+        {"protocol": "secagg+", "neighbours": 40, "threshold": 30},
+    ],
+)
+def test_the_groups_that_a_plan_times_can_share(fields):
+    """Their threshold is the run's in proportion, and never more than who hold a share."""
+    config = sd.Config(participants=100, group_size="all", model="linear", devices=1, **fields)
+    data = sd.load_data(config)
+    plan = sd.build_simulation(config, None, data).plan
+    for size in (16, 64):
+        small = _smaller(config, plan, size)
+        sd.build_simulation(small, None, _part(small, data))

@@ -71,6 +71,15 @@ def test_learning_rates_are_one_more_axis(tmp_path):
         sd.run_seeds(config, [0], learning_rates=[0.1, 0.1])
 
 
+def test_updates_that_are_not_finite_stop_all_seeds(tiny_file):
+    """As they stop a run: asked for, and not silently passed over."""
+    more = {"model": "linear", "protocol": "plain", "learning_rate": 1e300, "nonfinite": "stop"}
+    more |= {"data": str(tiny_file)}
+    config = sd.Config(participants=8, group_size=5, rounds=2, devices=1, **more)
+    with pytest.raises(FloatingPointError, match=r"seed 4, round 0.*lower learning_rate"):
+        sd.run_seeds(config, [4, 5])
+
+
 def test_band_is_students_interval():
     accuracy = np.array([[0.1, 0.5], [0.2, 0.5], [0.3, 0.5]])
     result = sd.SeedsResult([0, 1, 2], [0.1] * 3, accuracy, accuracy > 0, accuracy < 0, [], 0.0)

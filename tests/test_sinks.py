@@ -33,6 +33,10 @@ class Breaks(Heard):
         if row["round"] == 3:
             raise OSError("nobody listens")
 
+class Leaves(Heard):
+    def round(self, row):
+        raise SystemExit
+
 class Unmade(Heard):
     def __init__(self):
         raise RuntimeError("no address given")
@@ -106,6 +110,11 @@ def test_a_sink_that_raises_ends_the_run_in_one_line_and_it_goes_on(
     assert main(["resume", "run", "--trust", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run_sha256"] == whole
     assert heard == [("start", [0, 1]), ("round", 2), ("round", 3), ("finish", 4), ("close", None)]
+
+
+def test_a_sink_that_exits_does_not_end_the_run_as_if_it_were_done(tiny_file, heard):
+    with pytest.raises(sd.RunError, match=r"Leaves\.round raised SystemExit"):
+        sd.run(config_of(tiny_file, sinks="mine:Leaves"))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class KeyAgreement(NamedTuple):
 
         A run's set-up by all participants is spread over the members of its rounds.
         """
-        if self.rounds == 1:
+        if self.counted:
             return float(self.up + self.down)  # only members of the round agree on keys
         return (self.up + self.down) * participants / (members * self.rounds)
 

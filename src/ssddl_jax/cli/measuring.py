@@ -239,6 +239,7 @@ def _training(options: Namespace) -> "Training":
         options,
         participants=min(whole("participants", p) for p in options.participants.split(",")),
         group_size="all",
+        engine="ideal",
         partition=f"resample:{examples}",
         batch_size=whole("batch_size", "20" if options.batch_size is None else options.batch_size),
         rounds=whole("rounds", options.rounds),

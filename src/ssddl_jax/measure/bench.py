@@ -126,7 +126,16 @@ def bench_round(
     timed = _time(config, simulation, data, bench.repeats, profile, tell)
     plan, secure = simulation.plan, config.sums_securely
     made = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme)
-    moved = traffic(config, plan, members=plan.size, alive=plan.size, attempt=0)
+    info = timed.info
+    moved = traffic(
+        config,
+        plan,
+        members=int(np.sum(info.finite)),
+        alive=int(np.sum(info.alive)),
+        attempt=int(info.attempt),
+        opened=int(info.opened),
+        void=bool(info.void),
+    )
     return {
         "seconds_per_round_median": float(np.median(timed.seconds)),
         "seconds_per_round": timed.seconds,

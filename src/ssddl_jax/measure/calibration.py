@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.data.datasets import load_dataset
 from ssddl_jax.data.loading import from_partition, load_data
@@ -98,12 +99,16 @@ def _smaller(config: Config, plan: Plan, size: int) -> Config:
     if size == plan.size:
         return config
     complete = plan.neighbours >= plan.size - 1 or plan.neighbours >= size - 1
-    threshold = max(2, round(plan.threshold * size / plan.size))
+    whole: int | Literal["complete"] = "complete"
+    if protocol_of(config).sparse:  # for which complete means auto
+        whole = 2 * (size // 2)
+    most = size - 1 if config.rule_in_force.opens == "secrets" else size  # who hold shares
+    threshold = min(max(2, round(plan.threshold * size / plan.size)), most)
     return replace(
         config,
         participants=size if config.group == config.participants else config.participants,
         group_size=size,
-        neighbours="complete" if complete else plan.neighbours,
+        neighbours=whole if complete else plan.neighbours,
         threshold=threshold if config.rule_in_force.needs_threshold else "auto",
         fraction_bits=plan.encoding.fraction_bits,
         dropout=plan.vanishing / plan.size,

@@ -271,8 +271,8 @@ def traffic(
 
     A retried attempt costs its words again: in attempt 0 every member shares and the survivors
     upload; in attempt 1 the survivors share and upload. A void secure sum ends where its views end:
-    after the uploads of attempt 0, with nothing opened; or, if nobody vanished, before any share,
-    because too few members could share.
+    after the uploads of attempt 0, with nothing opened; or before any share, if nobody vanished or
+    too few members could share.
     """
     model = WORD * plan.dimension
     down = model * plan.size
@@ -280,7 +280,7 @@ def traffic(
         each: Moved = resolve(own.bytes)(config, plan.dimension)
         return Traffic(each.up * alive, each.down * plan.size)
     if void:
-        if alive == members:
+        if alive == members or members < plan.guarantees.least_summed:
             return Traffic(0, down)
         attempt = opened = 0
     sent = Sent(members, alive, attempt, opened)

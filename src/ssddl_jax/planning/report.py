@@ -19,6 +19,7 @@ from ssddl_jax.planning.checks import rounding_notes
 from ssddl_jax.planning.forecast import Forecast, forecast
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.memory import check_memory, predict_memory
+from ssddl_jax.planning.memory_limit import check_least_memory
 from ssddl_jax.planning.network import NETWORKS, Network, messages
 from ssddl_jax.planning.plan import Plan, make_plan, share_words
 from ssddl_jax.planning.tolerance import tolerance
@@ -46,7 +47,7 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
     model = load_model(config.model, shape, dataset.num_classes)
     local_optimizer(config.local_optimizer, config.learning_rate)  # refused if unknown
     server_optimizer(config.server_optimizer)
-    mesh = make_mesh(config.devices)
+    mesh = make_mesh(1 if protocols.protocol_of(config).one_by_one else config.devices)
 
     def plan_of(other: Config) -> Plan:
         return make_plan(other, model, shape, np.array([held.most]), mesh)
@@ -57,6 +58,7 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
     plan = plan_of(config)
     memory = predict_memory(config, plan, model, dataset, held.most, mesh)
     check_memory(config, memory.peak_mb, megabytes_of)
+    check_least_memory(config, plan, held.most, mesh)
     ahead = forecast(config, plan)
     keys = key_agreement(config, plan.dimension, plan.neighbours)
     return {

@@ -63,7 +63,7 @@ def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
     """Plays rounds of a config with partition resample:E until everybody has been in a group.
 
     The parameters never change. Plays at least `least` rounds and at most `config.rounds`. Raises
-    `ConfigError` if the data are not images of 28 x 28 in ten classes.
+    `ConfigError` if the data are not images of 28 x 28 in ten classes, or an update is not finite.
     """
     check_images(config, data)
     model = load_model(model, SHAPE, data.classes) if isinstance(model, str) else model
@@ -71,6 +71,9 @@ def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
     groups, aggregates = [], []
     rounds = range(config.rounds)
     for shown in transcripts(config, rounds, data=data, model=model, server=optax.set_to_zero()):
+        if not np.all(shown["finite"]):
+            remedy = "makes updates that are not finite, which nobody sends; lower it"
+            raise ConfigError("learning_rate", config.learning_rate, remedy)
         groups.append(shown["group"])
         aggregates.append(shown["aggregate"])
         for participant in shown["group"].tolist():

@@ -28,7 +28,7 @@ def peak_memory_mb() -> float:
     """Peak resident set of the process on a CPU, peak device memory elsewhere; MiB."""
     import jax
 
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]  # another process's cannot be asked
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         return float(stats.get("peak_bytes_in_use", 0)) / 2**20

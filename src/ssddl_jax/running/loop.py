@@ -89,7 +89,8 @@ def prepare(config: Config, parts: dict[str, Any], found: Config | None = None) 
     sources = {name: source_sha256(part) for name, part in sorted(own.items())}
     prepared = Prepared(config, simulation, data, given, sources, found)
     if jax.process_count() > 1:
-        agree({**recipe_of(prepared), **conditions(), "sources of own parts": sources})
+        more = {"rounds": config.rounds, "sources of own parts": sources}
+        agree({**recipe_of(prepared), **conditions(), **more})
     return prepared
 
 

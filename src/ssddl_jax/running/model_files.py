@@ -5,6 +5,7 @@ params.msgpack   the same tree in flax's own format (`flax.serialization.msgpack
 model.json       name of the model, shapes, classes, scale of the inputs
 """
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from ssddl_jax.common.atomic import beside, write_whole
+from ssddl_jax.common.atomic import beside, write_through, write_whole
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import user_path
 from ssddl_jax.config.config import Config
@@ -44,10 +45,12 @@ def write_model(directory: Path, config: Config, model: Model, data: Data, param
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
     named = {name: np.asarray(leaf) for name, leaf in _by_name(params).items()}
-    with beside(folder / "params.npz") as part, part.open("wb") as file:
-        np.savez(file, **named)  # type: ignore[arg-type]
-    with beside(folder / "params.msgpack") as part:
-        part.write_bytes(flax.serialization.to_bytes(jax.tree.map(np.asarray, params)))
+    arrays = io.BytesIO()
+    np.savez(arrays, **named)  # type: ignore[arg-type]
+    of_flax = flax.serialization.to_bytes(jax.tree.map(np.asarray, params))
+    for name, content in (("params.npz", arrays.getvalue()), ("params.msgpack", of_flax)):
+        with beside(folder / name) as part:
+            write_through(part, content)
     about = {
         "model": model.name,
         "shape": list(data.shape),

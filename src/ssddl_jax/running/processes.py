@@ -9,6 +9,7 @@ does.
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.text import escape_what_cannot_be_printed, printable
-from ssddl_jax.running.host_devices import DEVICES_FLAG, GIVEN_FLAGS, usable_cores
+from ssddl_jax.running.host_devices import DEVICES_FLAG, GIVEN_FLAGS, pool, usable_cores
 from ssddl_jax.running.interrupts import go_on
 
 _WORKER = "SSDDL_WORKER"  # in a worker's environment, JSON: watched pipe, log file, place
@@ -63,8 +64,10 @@ def checked(cluster: Cluster) -> Cluster:
         raise ConfigError("process_index", index, "needs coordinator; give both or neither")
     if processes is not None and index is not None and not 0 <= index < processes:
         raise ConfigError("process_index", index, f"must be 0..{processes - 1}")
-    if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
-        raise ConfigError("coordinator", coordinator, "must be HOST:PORT of process 0")
+    if coordinator is not None:
+        host, _, port = coordinator.rpartition(":")
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+            raise ConfigError("coordinator", coordinator, "must be HOST:PORT of process 0")
     return cluster
 
 
@@ -240,7 +243,7 @@ def _environment(worker: list[Any], here: int) -> dict[str, str]:
     """A worker's environment; workers on one machine divide its cores among them as devices."""
     flags = GIVEN_FLAGS
     if DEVICES_FLAG not in flags:
-        flags = f"{flags} {DEVICES_FLAG}={max(1, usable_cores() // here)}".strip()
+        flags = f"{flags} {DEVICES_FLAG}={max(1, min(usable_cores() // here, pool()))}".strip()
     return {**os.environ, "XLA_FLAGS": flags, _WORKER: json.dumps(worker)}
 
 

@@ -94,7 +94,8 @@ class Csv:
         writer.writerow(kept)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Nothing: the summary has its own file."""
+        """All lines are on the disk before the summary says that the run is finished."""
+        os.fsync(self.file.fileno())
 
     def close(self) -> None:
         """Closes the file."""
@@ -158,7 +159,7 @@ class Guarded:
     def _call(self, method: str, *arguments: Any) -> None:
         try:
             getattr(self.sink, method)(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             why = one_line(error, 300)
             what = f"{type(self.sink).__name__}.{method} raised {type(error).__name__}: {why}"
             remedy = "fix it or remove it from config.toml, then continue with"
@@ -180,7 +181,7 @@ def load_sinks(names: str | None) -> list[Sink]:
             sink = maker() if callable(maker) else maker
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             remedy = f"cannot be created: {type(error).__name__}: {error}"
             raise ConfigError("sinks", name, remedy) from error
         missing = [

@@ -78,7 +78,8 @@ def _times(scheme: Scheme, share: Callable[[Attempt, Messages], Any]) -> tuple[f
 def wait_for(result: Result, pace: Pace | None, tell: Tell) -> Result:
     """Waits until all arrays are computed. For a long round, `tell` is called from time to time."""
     if pace is None:
-        return jax.block_until_ready(result)
+        with interrupts.computing():
+            return jax.block_until_ready(result)
     begin = said = time.monotonic()
     arrays = jax.tree.leaves(result)
     with interrupts.computing():

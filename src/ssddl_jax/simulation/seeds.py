@@ -134,31 +134,34 @@ def run_seeds(
 
     step = compile_once(ssddl_rounds, state, owned, data)
     infos: list[Any] = []
-    for _ in range(config.rounds):
+    digests: list[list[str]] = []  # by round: an aggregate is dropped once it is hashed
+    for index in range(config.rounds):
         state, info = step.call(state, owned, data)
-        infos.append(jax.tree.map(np.asarray, info))
-        for i, (exact, void) in enumerate(zip(*infos[-1][1:3], strict=True)):
-            if not (exact or void):
-                at = f"seed {seeds[i % len(seeds)]}, round {len(infos) - 1}"
-                raise RunError(f"{at}: the aggregate is not the sum of the encoded updates")
-    right, exact, void, aggregates, left_out = (
-        [np.asarray(row[i])[: len(seeds)] for row in infos] for i in range(5)
-    )
-    hashes = []
-    for i in range(len(seeds)):
-        rounds = [
-            VOID if v[i] else words_sha256(a[i]) for v, a in zip(void, aggregates, strict=True)
-        ]
-        hashes.append(run_sha256(rounds, jax.tree.map(lambda leaf, i=i: leaf[i], state.params)))
+        right, exact, void, aggregates, left_out = (np.asarray(x)[: len(seeds)] for x in info)
+        if not np.all(exact | void):
+            at = f"seed {seeds[int(np.argmin(exact | void))]}, round {index}"
+            raise RunError(f"{at}: the aggregate is not the sum of the encoded updates")
+        if config.nonfinite == "stop" and left_out.any():
+            at = f"seed {seeds[int(np.argmax(left_out > 0))]}, round {index}"
+            remedy = "use a lower learning_rate, or nonfinite = exclude"
+            raise FloatingPointError(f"{at}: updates are not finite; {remedy}")
+        infos.append((right, exact, void, left_out))
+        sums = zip(void, aggregates, strict=True)
+        digests.append([VOID if no else words_sha256(total) for no, total in sums])
+    right, exact, void, left_out = (np.stack(x, axis=1) for x in zip(*infos, strict=True))
+    hashes = [
+        run_sha256(rounds, jax.tree.map(lambda leaf, i=i: leaf[i], state.params))
+        for i, rounds in enumerate(map(list, zip(*digests, strict=True)))
+    ]
     return SeedsResult(
         seeds=seeds,
         learning_rates=rates,
-        accuracy=np.stack(right, axis=1).mean(axis=2) / len(largest.test_labels),
-        exact=np.stack(exact, axis=1),
-        void=np.stack(void, axis=1),
+        accuracy=right.mean(axis=2) / len(largest.test_labels),
+        exact=exact,
+        void=void,
         run_sha256=hashes,
         compile_seconds=step.seconds,
-        nonfinite=np.stack(left_out, axis=1),
+        nonfinite=left_out,
     )
 
 

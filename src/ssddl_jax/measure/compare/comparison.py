@@ -175,6 +175,8 @@ def lens(config: Config) -> list[dict[str, Any]]:
         dropout=0.0,
         dropout_schedule=None,
         dropout_rule="retry",
+        threshold="auto",
+        fraction_bits="auto",
         rounds=1,
         devices=1,
     )
