@@ -366,6 +366,9 @@ def test_more_rounds_go_on(run, copy, tiny_file, tmp_path):
     whole = Run(tmp_path / "longer", tiny_file, rounds=ROUNDS + 2).result.summary
     assert longer["run_sha256"] == whole["run_sha256"]
     assert (longer["rounds"], longer["resumed_from"]) == (ROUNDS + 2, [ROUNDS])
+    change(copy, rounds=ROUNDS + 4, eval_every=10)  # other rounds are tested from now on
+    sd.resume(copy)
+    assert sd.verify(copy).equal
 
 
 def test_setting_aside_twice_keeps_both(copy):

@@ -1,7 +1,7 @@
 """The loop around the compiled round, which `run`, `resume` and `verify` share."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -158,11 +158,16 @@ def compile_loop(
 
 
 def rounds(
-    loop: Loop, state: State, done: int, tell: Tell = lambda text: None
+    loop: Loop,
+    state: State,
+    done: int,
+    tell: Tell = lambda text: None,
+    evaluated: Container[int] | None = None,
 ) -> Iterator[tuple[dict[str, Any], State]]:
     """Runs rounds done..rounds-1 and yields each round's line of metrics and the state after it.
 
-    During long rounds, `tell` is given lines of progress.
+    During long rounds, `tell` is given lines of progress. `evaluated`: the rounds whose model is
+    tested; by default every `eval_every`-th and the last.
     A state is donated to the next round: copy what you keep. Raises `WrongSumError`, and
     `FloatingPointError` if `nonfinite = stop`.
     """
@@ -175,7 +180,8 @@ def rounds(
         del info  # free it before the next round
         if row["exact"] is False and not row["void"]:
             raise WrongSumError(index, state)
-        if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:
+        due = (index + 1) % config.eval_every == 0 or index + 1 == config.rounds
+        if due if evaluated is None else index in evaluated:
             row["test_accuracy"] = loop.evaluate(state, loop.data)
         if row["nonfinite"] and config.nonfinite == "stop":
             raise FloatingPointError(
