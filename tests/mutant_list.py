@@ -617,8 +617,8 @@ TRAINING = (
     _mutant(
         "accuracy-of-the-wrong-round",
         "training",
-        "if (index + 1) % config.eval_every == 0 or index + 1 == config.rounds:",
-        "if index % config.eval_every == 0 or index + 1 == config.rounds:",
+        "due = (index + 1) % config.eval_every == 0 or index + 1 == config.rounds",
+        "due = index % config.eval_every == 0 or index + 1 == config.rounds",
         "test_cli.py::test_run_directory",
     ),
     _mutant(
