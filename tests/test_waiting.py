@@ -6,7 +6,7 @@ import pytest
 
 import harness
 import ssddl_jax as sd
-from ssddl_jax.running import waiting
+from ssddl_jax.running import interrupts, waiting
 from ssddl_jax.running.waiting import Pace, pace_of, wait_for
 from ssddl_jax.simulation.schemes import words_made
 
@@ -56,6 +56,22 @@ def test_a_really_timed_group(monkeypatch):
     monkeypatch.setattr(waiting, "_GROUP", 8)
     config, simulation = simulated(ring_bits=64, neighbours=4, prg="chacha8")
     assert pace_of(config, simulation).kernel_rate > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "runs"), [(KeyboardInterrupt(), True), (RuntimeError("out of memory"), False)]
+)
+def test_only_after_an_interrupt_a_program_still_runs(monkeypatch, error, runs):
+    """The command then ends at once, without what Python does at its end. Short rounds, too."""
+
+    def ends(_):
+        raise error
+
+    monkeypatch.setattr(waiting.jax, "block_until_ready", ends)
+    monkeypatch.setattr(interrupts, "_computing", False)
+    with pytest.raises(type(error)):
+        wait_for([], None, print)
+    assert interrupts.still_computing() is runs
 
 
 def test_lines_until_the_result_is_there(monkeypatch):

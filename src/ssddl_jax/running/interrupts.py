@@ -110,7 +110,11 @@ def computing() -> Iterator[None]:
     """Around the wait for a program. If a signal ends the wait, the program still runs."""
     global _computing
     _computing = True
-    yield
+    try:
+        yield
+    except Exception as error:
+        _computing = is_interrupt(error)
+        raise
     _computing = False
 
 

@@ -47,7 +47,7 @@ class Schedule(NamedTuple):
 
     masks: Callable[[Scheme, KeysOf], Masks]
     keeps_rows: Callable[[Scheme], bool]  # the masks need all messages at once
-    mask_bytes: Callable[[Scheme], float]  # masks and keys of a CPU's devices, or of one other
+    mask_bytes: Callable[[Scheme], float]  # of masks and keys: all of a CPU, or one accelerator
     blocks_made: Callable[[Scheme], int]  # PRG blocks of a round's masks, with padding
     keys_at_once: Callable[[Scheme, int], int]  # (scheme, length of the list) -> K
     key_sums: Callable[[Scheme, Array, Array], Array]  # (keys, counted) -> ring sum u32 [W]
