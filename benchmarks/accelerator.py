@@ -444,7 +444,7 @@ def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
 def training(tiny):
     """Five rounds of training; another process must get the same hash."""
     import ssddl_jax as sd
-    from ssddl_jax.running.loop import compile_loop, first_state, prepare, rounds
+    from ssddl_jax.running.loop import begin, prepare, rounds
     from ssddl_jax.simulation.digests import run_sha256, words_sha256
 
     config = sd.Config(
@@ -452,8 +452,7 @@ def training(tiny):
         model="linear" if tiny else "mlp", neighbours=6,
     )  # fmt: skip
     prepared = prepare(config, {})
-    state = first_state(prepared.simulation, None)
-    loop = compile_loop(prepared, state)
+    state, loop = begin(prepared)
     with alone():
         lines = [(row, state := after) for row, after in rounds(loop, state, 0)]
         shown = sd.transcript(config, 0)["aggregate"]

@@ -26,15 +26,14 @@ def main() -> None:
 
     import ssddl_jax as sd
     from ssddl_jax.cli.console import Progress
-    from ssddl_jax.running.loop import compile_loop, first_state, prepare
+    from ssddl_jax.running.loop import begin, prepare
 
     tiny = {"participants": 6, "group_size": 3, "model": "linear"} if options.tiny else {}
     config = sd.Config(rounds=12 if options.tiny else ROUNDS, **tiny)
 
     def bare() -> float:
         prepared = prepare(config, {})
-        state = first_state(prepared.simulation, None)
-        loop = compile_loop(prepared, state)
+        state, loop = begin(prepared)
         ends = []
         for _ in range(config.rounds):
             state, _ = jax.block_until_ready(loop.step.call(state, loop.data))

@@ -106,7 +106,7 @@ def gates():
     from ssddl_jax.simulation import seeds
 
     starts = {simulation.place, compile_ahead._shapes, processes.supervise, scaling.scale}
-    starts |= {seeds.run_seeds, loop.first_state}
+    starts |= {seeds.run_seeds, loop.begin}
     return [
         (module, name)
         for module in modules

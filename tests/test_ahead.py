@@ -70,7 +70,7 @@ def test_how_many_fit_by_what_two_compilations_use(monkeypatch, name):
     config = sd.Config(model="linear", participants=12, group_size=8, **more)
     members = []
 
-    def compiled(simulation, data, mesh):
+    def compiled(simulation, data):
         members.append(simulation.plan.size)
         assert simulation.plan.participants == simulation.plan.size == len(data.counts)
         return simulation.plan.size, 0.0

@@ -66,7 +66,7 @@ ONE_AND_TWO = pytest.mark.parametrize("numbers", [{INT}, {INT, TERM}])
 
 @ONE_AND_TWO
 def test_before_the_first_round(command, capsys, monkeypatch, numbers):
-    arrive(monkeypatch, runner, "compile_loop", numbers)
+    arrive(monkeypatch, runner, "begin", numbers)
     check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
 
@@ -78,13 +78,13 @@ def test_where_python_drops_exceptions(command, capsys, monkeypatch, numbers):
         def __del__(self):
             together(numbers)
 
-    original = runner.compile_loop
+    original = runner.begin
 
     def interrupted(*arguments, **more):
         Deleted()
         return original(*arguments, **more)
 
-    monkeypatch.setattr(runner, "compile_loop", interrupted)
+    monkeypatch.setattr(runner, "begin", interrupted)
     check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
 
@@ -94,7 +94,7 @@ def test_what_c_code_makes_of_one(command, capsys, monkeypatch):
     def confused(*arguments, **more):
         raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
 
-    monkeypatch.setattr(runner, "compile_loop", confused)
+    monkeypatch.setattr(runner, "begin", confused)
     check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
 
@@ -130,7 +130,7 @@ MORE = pytest.mark.parametrize("more", [{TERM}, {INT, TERM}])
 
 @MORE
 def test_one_before_the_first_round_and_more_as_it_ends(command, capsys, monkeypatch, more):
-    arrive(monkeypatch, runner, "compile_loop", {TERM})
+    arrive(monkeypatch, runner, "begin", {TERM})
     arrive(monkeypatch, interrupts, "go_on", more)
     check(command, capsys, "stopped at once; continue with: ssddl resume run")
 
@@ -150,7 +150,7 @@ def test_one_in_a_round_and_more_before_it_is_told(command, capsys, monkeypatch,
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(runner, "compile_loop"), (runner.RunFiles, "round")], ids=["before", "in"]
+    ("owner", "name"), [(runner, "begin"), (runner.RunFiles, "round")], ids=["before", "in"]
 )
 def test_what_was_ignored_from_the_start_stays_ignored(command, monkeypatch, owner, name):
     signal.signal(INT, signal.SIG_IGN)

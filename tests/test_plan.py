@@ -23,6 +23,8 @@ from ssddl_jax.planning.network import user_network
 from ssddl_jax.planning.plan import load_prg, make_plan
 from ssddl_jax.planning.report import plan_report
 from ssddl_jax.planning.sharing_costs import field_memory
+from ssddl_jax.report.files import read_run
+from ssddl_jax.report.sections import messages_of
 from ssddl_jax.running.loop import prepare, recipe_of
 
 SCHEDULES = {"light": "0,1\n0,4\n1,2\n1,9\n9,3\n", "heavy": "1,0\n1,1\n1,2\n1,3\n1,4\n1,5\n1,6\n"}
@@ -57,11 +59,13 @@ def config_of(tiny_file, tmp_path_factory):
 
 
 def check_bytes(config, folder):
-    """Runs the config; every byte and every void round must be as planned."""
-    report = plan_report(config)
+    """Runs the config; every byte, message and void round must be as planned."""
+    report = plan_report(config, (user_network("1e300,1e300,1000"),))
     result = sd.run(replace(config, out=str(folder / "run")), overwrite=True)
     assert sum(row["bytes_up"] for row in result.metrics) == report["run_bytes_up"]
     assert sum(row["bytes_down"] for row in result.metrics) == report["run_bytes_down"]
+    sent = [messages_of(config, row) for row in read_run(result.directory).rows]
+    assert report["network_seconds"]["yours"] == pytest.approx(np.mean(sent))
     for key in (
         "bytes_up_per_participant",
         "bytes_down_per_participant",

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh
 
 from ssddl_jax.config.config import Config
 from ssddl_jax.core.devices import AXIS
@@ -24,7 +24,7 @@ from ssddl_jax.measure.estimate import CHIPS, estimate
 from ssddl_jax.measure.tpu_topology import tpu_devices
 from ssddl_jax.planning.requests import Target, check_compiled
 from ssddl_jax.running.environment import versions
-from ssddl_jax.simulation.build import Simulation, build_simulation
+from ssddl_jax.simulation.build import Simulation, build_simulation, placed_like
 from ssddl_jax.simulation.compiling import lower, named
 
 # Memory of one device, bytes (Google Cloud's TPU documentation; a v2 or v3 device is one core).
@@ -53,7 +53,7 @@ def compile_report(config: Config, target: Target, *, fit: bool = True) -> dict[
     devices = tpu_devices(str(target.topology))
     mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
     simulation = build_simulation(config, None, data, mesh=mesh)
-    compiled, seconds = _compile(simulation, data, mesh)
+    compiled, seconds = _compile(simulation, data)
     text, memory = compiled.as_text() or "", _memory(compiled)
     report = {
         "target": f"{target.platform}:{target.topology}",
@@ -73,20 +73,15 @@ def compile_report(config: Config, target: Target, *, fit: bool = True) -> dict[
     return {**report, **_fit(config, data, mesh, report)} if fit else report
 
 
-def _compile(simulation: Simulation, data: Data, mesh: Mesh) -> tuple[jax.stages.Compiled, float]:
+def _compile(simulation: Simulation, data: Data) -> tuple[jax.stages.Compiled, float]:
     begin = time.perf_counter()
-    lowered = lower(named(simulation.step), *_shapes(simulation, data, mesh))
+    lowered = lower(named(simulation.step), *_shapes(simulation, data))
     return lowered.compile(), time.perf_counter() - begin
 
 
-def _shapes(simulation: Simulation, data: Data, mesh: Mesh) -> tuple[Any, Any]:
+def _shapes(simulation: Simulation, data: Data) -> tuple[Any, Any]:
     """The shapes of state and data, replicated on every device."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
-
-    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
-
-    return jax.tree.map(shape, (jax.eval_shape(simulation.init), data))
+    return placed_like((jax.eval_shape(simulation.init), data), simulation.recipe)
 
 
 def _memory(compiled: jax.stages.Compiled) -> Any:
@@ -165,7 +160,7 @@ def _fit(config: Config, data: Data, mesh: Mesh, report: dict[str, Any]) -> dict
             config, participants=n, group_size="all", fraction_bits="auto", dropout_schedule=None
         )
         other = build_simulation(grown, None, bags, mesh=mesh)
-        compiled, _ = _compile(other, bags, mesh)
+        compiled, _ = _compile(other, bags)
         used.append(_used(_bytes(_memory(compiled))))
     each = (used[1] - used[0]) / (sizes[1] ** power - sizes[0] ** power)
     fixed = used[0] - each * sizes[0] ** power
@@ -188,7 +183,7 @@ def _export_cuda(config: Config, data: Data) -> dict[str, Any]:
         config = replace(config, schedule="gpu")
     simulation = build_simulation(config, None, data, mesh=mesh)
     shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _shapes(simulation, data, mesh)
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _shapes(simulation, data)
     )
     begin = time.perf_counter()
     exported = export.export(jax.jit(named(simulation.step)), platforms=["cuda"])(*shapes)

@@ -13,6 +13,7 @@ from ssddl_jax import reference
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.dropout_schedule import read_schedule
 from ssddl_jax.config.protocols import protocol_of
+from ssddl_jax.planning.network import messages
 from ssddl_jax.planning.plan import Plan, Traffic, traffic
 
 _SELE, _DROP, _GRPH = (int.from_bytes(tag, "little") for tag in (b"SELE", b"DROP", b"GRPH"))
@@ -36,6 +37,7 @@ class Forecast(NamedTuple):
     up: int
     down: int
     peers: int
+    messages: int  # sequential ones of a member, over all rounds
     void: int  # rounds
     most_vanished: int  # most members that vanish in one round
     attempts: int  # in total; one per round if nobody vanishes
@@ -61,6 +63,7 @@ def forecast(config: Config, plan: Plan) -> Forecast:
         up=total(lambda outcome: _traffic(config, plan, outcome).up),
         down=total(lambda outcome: _traffic(config, plan, outcome).down),
         peers=total(lambda outcome: _traffic(config, plan, outcome).peers),
+        messages=total(lambda outcome: _messages(config, outcome)),
         void=total(lambda outcome: outcome.void),
         most_vanished=max(outcome.vanished for outcome, _ in outcomes),
         attempts=total(lambda outcome: outcome.attempt + 1),
@@ -79,6 +82,10 @@ def _traffic(config: Config, plan: Plan, outcome: Outcome) -> Traffic:
         opened=outcome.opened,
         void=outcome.void,
     )
+
+
+def _messages(config: Config, outcome: Outcome) -> int:
+    return messages(config, lost=outcome.vanished > 0, void=outcome.void)
 
 
 def _outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], int]:

@@ -27,7 +27,7 @@ from ssddl_jax.planning.sharing_costs import CHUNK
 # Measured: a CPU process that has imported everything and compiled a round, MiB.
 _PROCESS = 500.0
 _MIB = 2.0**20
-_EVALUATED = 1000  # test images at a time, see `loop.evaluator`
+_EVALUATED = 1000  # test images at a time, see `simulation/evaluate.py`
 _LIVE = 2.5  # of the largest intermediate of a model: what is live at once
 _PER_MEMBER = 256  # ids, flags, losses, clipped counts; times the devices that exchange them
 

@@ -16,7 +16,7 @@ class Network(NamedTuple):
     down_mbit: float
     latency_ms: float
 
-    def seconds(self, up: float, down: float, messages: int) -> float:
+    def seconds(self, up: float, down: float, messages: float) -> float:
         """Seconds of a member's round: `up` and `down` bytes in `messages` sequential messages.
 
         Assumes that the server's link is fast enough for all members at once.

@@ -20,7 +20,7 @@ from ssddl_jax.planning.forecast import Forecast, forecast
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.memory import check_memory, predict_memory
 from ssddl_jax.planning.memory_limit import check_least_memory
-from ssddl_jax.planning.network import NETWORKS, Network, messages
+from ssddl_jax.planning.network import NETWORKS, Network
 from ssddl_jax.planning.plan import Plan, make_plan, share_words
 from ssddl_jax.planning.tolerance import tolerance
 
@@ -66,7 +66,7 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
         **_traffic(config, plan, ahead),
         "key_agreement": keys.as_json(plan.participants, plan.size),
         "network_seconds": {
-            network.name: _network_seconds(config, plan, ahead, network) for network in networks
+            network.name: _network_seconds(plan, ahead, network) for network in networks
         },
         "networks": {network.name: list(network[1:]) for network in networks},
         "memory_mb": memory.peak_mb,
@@ -145,11 +145,10 @@ def _traffic(config: Config, plan: Plan, ahead: Forecast) -> dict[str, Any]:
     }
 
 
-def _network_seconds(config: Config, plan: Plan, ahead: Forecast, network: Network) -> float:
+def _network_seconds(plan: Plan, ahead: Forecast, network: Network) -> float:
     """A member's seconds on the network in an average round, with sequential messages."""
-    up = ahead.each(ahead.up, plan.size)
-    most = messages(config, lost=ahead.most_vanished > 0)
-    return network.seconds(up, ahead.each(ahead.down, plan.size), most)
+    up, down = ahead.each(ahead.up, plan.size), ahead.each(ahead.down, plan.size)
+    return network.seconds(up, down, ahead.messages / ahead.rounds)
 
 
 def _notes(config: Config, plan: Plan, ahead: Forecast, held: Holdings) -> list[str]:

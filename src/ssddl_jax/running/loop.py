@@ -1,7 +1,8 @@
 """The loop around the compiled round, which `run`, `resume` and `verify` share."""
 
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -23,10 +24,16 @@ from ssddl_jax.running.metrics import metrics_row
 from ssddl_jax.running.processes import agree
 from ssddl_jax.running.program_cache import kept_programs
 from ssddl_jax.running.waiting import Pace, Tell, pace_of, wait_for
-from ssddl_jax.simulation.build import Simulation, build_simulation, compile_step, place
+from ssddl_jax.simulation.build import (
+    Simulation,
+    build_simulation,
+    compile_step,
+    place,
+    placed_like,
+)
 from ssddl_jax.simulation.compiling import Compiled, Keep, anew
 from ssddl_jax.simulation.digests import arrays_sha256
-from ssddl_jax.simulation.evaluate import evaluator
+from ssddl_jax.simulation.evaluate import Evaluation
 
 _NOT_THE_RECIPE = (
     *("out", "devices", "schedule", "precision"),
@@ -67,7 +74,7 @@ class Loop(NamedTuple):
     simulation: Simulation
     data: Data  # on the devices
     step: Compiled
-    evaluate: Callable[[State, Data], float]
+    evaluate: Evaluation
     pace: Pace | None  # of long rounds
 
 
@@ -130,6 +137,34 @@ def keeper(prepared: Prepared) -> Keep:
     return kept_programs(prepared.config, simulation, prepared.data)
 
 
+def begin(
+    prepared: Prepared,
+    checkpoint: Checkpoint | None = None,
+    traceable: bool = False,
+    keep: Keep = anew,
+) -> tuple[State, Loop]:
+    """The state before the next round, and the run compiled for it.
+
+    A run has three programs: its first state, its round and its evaluation. XLA needs no Python to
+    compile them, so the round is compiled here, and the others by another thread meanwhile. Parts
+    that are not the package's own are only called in this thread, one program after another.
+    """
+    config, simulation, data, *_ = prepared
+    placed, evaluate = place(data, simulation.recipe), Evaluation(simulation, keep)
+    if not simulation.compiled or prepared.given or prepared.sources or jax.process_count() > 1:
+        state = first_state(simulation, checkpoint, keep)
+        step = compile_step(simulation, state, placed, traceable, keep)
+    else:
+        like = placed_like(jax.eval_shape(simulation.init), simulation.recipe)
+        with ThreadPoolExecutor(1) as beside:
+            first = beside.submit(first_state, simulation, checkpoint, keep)
+            tested = beside.submit(evaluate.compile, like, placed)
+            step = compile_step(simulation, like, placed, traceable, keep)
+        state, _ = first.result(), tested.result()
+    loop = Loop(config, simulation, placed, step, evaluate, pace_of(config, simulation))
+    return state, loop
+
+
 def first_state(simulation: Simulation, checkpoint: Checkpoint | None, keep: Keep = anew) -> State:
     """The state before round 0, or after a checkpoint's rounds, on the devices."""
     if keep is anew:
@@ -144,17 +179,6 @@ def first_state(simulation: Simulation, checkpoint: Checkpoint | None, keep: Kee
         chain = jax.jit(randomness.chain_at)(state.chain, done)
         state = State(params, server, chain, state.public, done)
     return place(state, simulation.recipe)
-
-
-def compile_loop(
-    prepared: Prepared, state: State, traceable: bool = False, keep: Keep = anew
-) -> Loop:
-    """Places the data and compiles the round, once, for states like this one."""
-    config, simulation, data, *_ = prepared
-    placed = place(data, simulation.recipe)
-    step = compile_step(simulation, state, placed, traceable, keep)
-    pace = pace_of(config, simulation)
-    return Loop(config, simulation, placed, step, evaluator(simulation, keep), pace)
 
 
 def rounds(

@@ -26,8 +26,7 @@ from ssddl_jax.running.interrupts import Interrupted, Interrupts, go_on, is_inte
 from ssddl_jax.running.loop import (
     Prepared,
     WrongSumError,
-    compile_loop,
-    first_state,
+    begin,
     keeper,
     prepare,
     recipe_of,
@@ -247,8 +246,8 @@ def _train(
     started = time.perf_counter() - before
     profile = profile if _writes() else None
     keep = anew if profile else keeper(prepared)  # a trace is read with the text of its program
-    state = first = first_state(simulation, checkpoint, keep)
-    loop = compile_loop(prepared, first, traceable=profile is not None, keep=keep)
+    first, loop = begin(prepared, checkpoint, profile is not None, keep)
+    state = first
     if profile is not None:
         loop = loop._replace(step=profiled(loop.step, profile, config.rounds - done))
     with ExitStack() as closing:

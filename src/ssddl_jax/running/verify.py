@@ -11,7 +11,7 @@ from ssddl_jax.config.metrics import columns
 from ssddl_jax.running.directory import read_config, read_rows, read_summary
 from ssddl_jax.running.environment import differences
 from ssddl_jax.running.input_files import found_again
-from ssddl_jax.running.loop import compile_loop, first_state, keeper, prepare, recipe_of, rounds
+from ssddl_jax.running.loop import begin, keeper, prepare, recipe_of, rounds
 from ssddl_jax.running.metrics import summarise
 from ssddl_jax.running.runner import same_parts
 from ssddl_jax.running.trust import check_trust, resume_command
@@ -71,8 +71,8 @@ def verify(
     if old != new:
         explain.append(f"data: recorded {old}, here {new}")
     keep = keeper(prepared)
-    state = first = first_state(prepared.simulation, None, keep)
-    loop = compile_loop(prepared, first, keep=keep)
+    first, loop = begin(prepared, keep=keep)
+    state = first
     silent = [column.key for column in columns(config) if not column.compared]
     rows: list[dict[str, Any]] = []
     claimed = str(summary["run_sha256"])

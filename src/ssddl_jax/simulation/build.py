@@ -215,10 +215,24 @@ def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalStep
 
 def place(tree: Tree, recipe: Recipe) -> Tree:
     """Places `Data` or a `State` on the devices of all processes; each holds a full copy."""
-    everywhere = jax.sharding.NamedSharding(recipe.scheme.mesh, jax.sharding.PartitionSpec())
     if jax.process_count() > 1:  # one process cannot move its arrays to another's devices
         tree = jax.tree.map(np.asarray, tree)
-    return jax.device_put(tree, everywhere)
+    return jax.device_put(tree, _everywhere(recipe))
+
+
+def placed_like(tree: Tree, recipe: Recipe) -> Tree:
+    """The shapes of what `place` gives, from arrays or shapes."""
+    everywhere = _everywhere(recipe)
+
+    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+        weak = getattr(leaf, "weak_type", False)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere, weak_type=weak)
+
+    return jax.tree.map(shape, tree)
+
+
+def _everywhere(recipe: Recipe) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(recipe.scheme.mesh, jax.sharding.PartitionSpec())
 
 
 def _scheduled_dropouts(config: Config) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,6 +1,7 @@
 """Compiles the round once, before the first call, and counts compilations."""
 
 import functools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,11 +82,12 @@ def compile_once(
 
 @contextmanager
 def durations(wanted: str) -> Iterator[list[float]]:
-    """A list that grows by the seconds of every such event of JAX inside the block."""
+    """A list that grows by the seconds of every such event of JAX in this thread and block."""
     seen: list[float] = []
+    here = threading.get_ident()
 
     def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event == wanted:
+        if event == wanted and threading.get_ident() == here:
             seen.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)

@@ -1,6 +1,5 @@
 """Test accuracy of the models of a state."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,22 +15,29 @@ from ssddl_jax.simulation.compiling import Keep, anew
 _EVAL_BATCH = 1000
 
 
-def evaluator(simulation: Simulation, keep: Keep = anew) -> Callable[[State, Data], float]:
-    """A function (state, data) -> test accuracy, the mean over the state's evaluated models.
+class Evaluation:
+    """The test accuracy of a state, the mean over its evaluated models.
 
-    Its first call compiles it; `keep` may give a kept program instead.
+    The first call compiles it, unless `compile` did before; `keep` may give a kept program instead.
     """
-    jitted = jax.jit(partial(correct_by_model, simulation))
-    program: list[jax.stages.Compiled] = []
 
-    def accuracy(state: State, data: Data) -> float:
+    def __init__(self, simulation: Simulation, keep: Keep = anew) -> None:
+        self._jitted = jax.jit(partial(correct_by_model, simulation))
+        self._keep = keep
+        self._program: jax.stages.Compiled | None = None
+
+    def compile(self, state: State, data: Data) -> jax.stages.Compiled:
+        """Compiles it for states like this one: placed arrays, or shapes with a sharding."""
         given = state, data.test_images, data.test_labels
-        if not program:
-            program.append(keep("evaluation", given, lambda: jitted.lower(*given).compile()))
-        right = program[0](*given)
-        return int(right.sum()) / (len(right) * len(data.test_labels))
+        make = partial(self._jitted.lower, *given)
+        self._program = self._keep("evaluation", given, lambda: make().compile())
+        return self._program
 
-    return accuracy
+    def __call__(self, state: State, data: Data) -> float:
+        """The share of the test images that are classified correctly."""
+        program = self._program or self.compile(state, data)
+        right = program(state, data.test_images, data.test_labels)
+        return int(right.sum()) / (len(right) * len(data.test_labels))
 
 
 def correct_by_model(

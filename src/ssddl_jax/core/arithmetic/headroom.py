@@ -79,14 +79,20 @@ def headroom(
     asked = fitting[-1:] if fraction_bits == "auto" else [int(fraction_bits)]
     if not asked or asked[0] not in fitting:
         low = asked[0] if asked else 0
-        product = f"{group_size} members x weight {weight_max} x {_step_bound(clip, low)}"
+        bound, least = _step_bound(clip, low), _step_bound(clip, 0)
+        product = f"{group_size} members x weight {weight_max} x {bound}"
         problem = f"{product} could exceed {capacity}, the most that the {kind} holds"
-        if fitting:
-            remedy = f"{problem}; fraction_bits {fitting[-1]} fits"
-        else:
-            most = capacity // (weight_max * _step_bound(clip, 0))
-            wide = "ring_bits 64, " if kind == "ring" else ""
-            remedy = f"{problem}; {wide}a smaller clip, or a group of at most {most} fits"
+        if bound > _INT32_MAX:
+            problem = (
+                f"clip {clip:g} needs values up to {bound}, and at most {_INT32_MAX} is encoded"
+            )
+        ways = [f"fraction_bits {fitting[-1]}"] if fitting else []
+        if not fitting:
+            most = capacity // (weight_max * least)
+            ways += ["ring_bits 64"] if kind == "ring" and least <= _INT32_MAX else []
+            ways += ["a smaller clip"]
+            ways += [f"a group of at most {most}"] if most > 2 and least <= _INT32_MAX else []
+        remedy = f"{problem}; {' or '.join(ways)} fits"
         raise ConfigError("fraction_bits", fraction_bits, remedy)
     chosen = asked[0]
     if rounding == "auto":
