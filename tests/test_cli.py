@@ -119,9 +119,10 @@ MISTAKES = {
     "rival explained": ("run --explain --protocol snt", ["protocol", "snt", "ssddl"]),
     "transcript of a rival": ("transcript --out t.npz --protocol snt", ["protocol", "snt"]),
     "a plaintext that wraps": (
-        "run --protocol phong-lwe --clip 1e10",
-        ["fraction_bits", "plaintext"],
+        "run --protocol phong-lwe --participants 100000 --group-size all --clip 1e9",
+        ["fraction_bits", "plaintext", "at most 70368 fits"],
     ),
+    "more than a word": ("run --protocol phong-lwe --clip 1e10", ["clip", "2147483647"]),
     "unknown protocol": ("run --protocol plane", ["protocol", "plane", "plain"]),
     "unknown engine": ("run --engine idael", ["engine", "idael", "ideal"]),
     "unknown model": ("run --model mlpp", ["model", "mlpp", "mlp"]),

@@ -80,6 +80,9 @@ def headroom(
     if not asked or asked[0] not in fitting:
         low = asked[0] if asked else 0
         bound, least = _step_bound(clip, low), _step_bound(clip, 0)
+        if least > _INT32_MAX:
+            remedy = f"must be at most {_INT32_MAX}, the largest value that is encoded"
+            raise ConfigError("clip", clip, remedy)
         product = f"{group_size} members x weight {weight_max} x {bound}"
         problem = f"{product} could exceed {capacity}, the most that the {kind} holds"
         if bound > _INT32_MAX:
@@ -89,9 +92,9 @@ def headroom(
         ways = [f"fraction_bits {fitting[-1]}"] if fitting else []
         if not fitting:
             most = capacity // (weight_max * least)
-            ways += ["ring_bits 64"] if kind == "ring" and least <= _INT32_MAX else []
+            ways += ["ring_bits 64"] if kind == "ring" else []
             ways += ["a smaller clip"]
-            ways += [f"a group of at most {most}"] if most > 2 and least <= _INT32_MAX else []
+            ways += [f"a group of at most {most}"] if most > 2 else []
         remedy = f"{problem}; {' or '.join(ways)} fits"
         raise ConfigError("fraction_bits", fraction_bits, remedy)
     chosen = asked[0]

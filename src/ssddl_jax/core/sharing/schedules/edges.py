@@ -21,18 +21,18 @@ class Sharers(NamedTuple):
 
 
 def slots_at(
-    rolls: bool, sharers: Sharers, at: Int32[Array, " *shape"]
+    geometry: Geometry, sharers: Sharers, at: Int32[Array, " *shape"]
 ) -> tuple[Int32[Array, " *shape"], Bool[Array, " *shape"]]:
     """The slots at some positions, and which positions hold members.
 
-    In a band, position p of a ring of m members is p mod m, from -m to 2 m - 1: once round, and
-    once more on either side.
+    In a circle of n slots, position p is slot p mod n. In a band, position p of a ring of m members
+    is p mod m, from -m to 2 m - 1: once round, and once more on either side.
     """
     attempt, graph, _ = sharers
-    if not rolls:
+    if not geometry.rolls:
         size = attempt.members.shape[0]
-        slot = jnp.minimum(at, size - 1)
-        return slot, (at < size) & attempt.members[slot]
+        slot = at % size if geometry.skewed else jnp.minimum(at, size - 1)
+        return slot, (geometry.skewed | (at < size)) & attempt.members[slot]
     assert graph is not None
     members = jnp.maximum(graph.members, 1)
     return graph.order[at % members], (at >= -members) & (at < 2 * members)
@@ -44,19 +44,20 @@ def edges_at(
     """The keys and signs of a geometry's shares, if its first position is `start`."""
     attempt, graph, source = sharers
     rows, columns = positions(geometry, start)
-    row_slot, row_valid = slots_at(geometry.rolls, sharers, rows)
-    column_slot, column_valid = slots_at(geometry.rolls, sharers, columns)
+    row_slot, row_valid = slots_at(geometry, sharers, rows)
+    column_slot, column_valid = slots_at(geometry, sharers, columns)
     exists = row_valid & column_valid
-    if geometry.rolls:
-        assert graph is not None
-        members, ahead, reach = graph.members, columns - rows, scheme.neighbours // 2
+    if geometry.skewed:
+        members = graph.members if geometry.rolls and graph else jnp.int32(scheme.size)
+        ahead, reach = columns - rows, scheme.neighbours // 2
         first_half = 2 * (rows % jnp.maximum(members, 1)) < members
         once = (2 * ahead < members) | ((2 * ahead == members) & first_half)
-        exists &= (ahead >= 1) & (ahead <= reach) & once & (rows < members)
+        exists &= once & (rows < members)
+        exists &= (ahead <= reach) | (not geometry.rolls)
     else:
-        exists &= (rows < columns) if scheme.shares == "paired" else (rows != columns)
-        if graph is not None:
-            exists &= graphs.are_partners(graph, scheme.neighbours, row_slot, column_slot)
+        exists &= rows != columns
+    if graph is not None and not geometry.rolls:
+        exists &= graphs.are_partners(graph, scheme.neighbours, row_slot, column_slot)
     shape = exists.shape
     row_id = jnp.broadcast_to(attempt.ids[row_slot], shape)
     column_id = jnp.broadcast_to(attempt.ids[column_slot], shape)

@@ -1,17 +1,21 @@
 """Masks from shares that are computed once each, in tiles of dealers by holders.
 
-A share s_{i->j} is subtracted from its dealer's mask and added to its holder's. A *tile* is a
-square of positions p (rows) by positions q (columns). Its shares, for one chunk of PRG blocks, are
-written to a buffer that stays in cache, then added along rows and along columns. There are two
-geometries:
+A share s_{i->j} is subtracted from its dealer's mask and added to its holder's. A *tile* has T rows
+of O shares: each row is a position, each of its columns another. Its shares, for one chunk of PRG
+blocks, are written to a buffer that stays in cache, then added along rows and along columns. There
+are three geometries:
 
-- `dense`: all pairs of tiles, for the complete graph and for any graph on a small group. It keeps
-  the masks of the whole group for one chunk.
-- `band`: the members of a ring graph in ring order. Partners are at most k/2 positions ahead, so a
-  window of masks rolls along, and memory does not depend on n.
+- `dense`: squares, all rows with the same columns; they cover all pairs in both directions.
+- `circle`: all positions in a circle, each row with the next half of it, so a pair occurs once. A
+  tile's columns move along with its rows. Hardly a share is padding.
+- `band`: the same for the members of a ring graph in ring order. Partners are at most k/2 positions
+  ahead, so a window of masks rolls along, and memory does not depend on n.
+
+The first two keep the masks of the whole group for one chunk.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,92 +34,142 @@ Pieces = tuple[Array, ...]
 class Geometry(NamedTuple):
     """The tiles of a step, and where each adds to the buffer of masks; all static."""
 
-    side: int  # T
+    side: int  # T, the rows of a tile
+    across: int  # O, the columns of a row
+    skewed: bool  # the columns move along with the rows
     steps: int  # alike; after each, a band's window rolls by T positions
-    row_tile: np.ndarray  # i32 [tiles]: the tile of the rows' positions
-    column_tile: np.ndarray  # i32 [tiles]: the tile of the columns' positions
+    rows_at: np.ndarray  # i32 [tiles]: the position of the first row
+    columns_at: np.ndarray  # i32 [tiles]: the position of its first column
     backward: np.ndarray  # bool [tiles]: the column deals to the row
     window: int  # rows of the buffer
-    rolls: bool
+    size: int  # positions whose masks it holds; a circle's last rows are added to its first
+    rolls: bool = False
 
     @property
     def shares(self) -> int:
         """The number of shares evaluated, padding included."""
-        return self.steps * len(self.row_tile) * self.side * self.side
+        return self.steps * len(self.rows_at) * self.side * self.across
 
 
 class Edges(NamedTuple):
     """The keys and signs of a geometry's tiles in one attempt."""
 
-    keys: UInt32[Array, "steps tiles 8 T T"]
-    factor: UInt32[Array, "steps tiles T T"]  # +1: row deals; -1: column deals; 0: no share
+    keys: UInt32[Array, "steps tiles 8 T O"]
+    factor: UInt32[Array, "steps tiles T O"]  # +1: row deals; -1: column deals; 0: no share
 
 
-def dense_size(size: int, upper: bool) -> tuple[int, int]:
-    """(T, shares evaluated) of `dense`."""
+_ROW = 1 / 8  # adding a row to the buffer of masks costs so much of a share
 
-    def tiles_of(side: int) -> int:
-        tiles = -(-size // side)
-        return tiles * (tiles + 1) // 2 if upper else tiles * tiles
+
+def _dense_side(size: int) -> int:
+    """T of `dense`."""
 
     def cost(side: int) -> float:
-        return tiles_of(side) * (side * side + side / 4)  # the shares, and the cost of adding them
+        return (-(-size // side)) ** 2 * (side * side + _ROW * 2 * side)
 
     # A loop over one tile is none, and what the compiler then fuses takes half as long again.
-    side = min(range(2, max(3, min(11, size))), key=cost)
-    return side, tiles_of(side) * side * side
+    return min(range(2, max(3, min(11, size))), key=cost)
 
 
-def dense(size: int, upper: bool) -> Geometry:
-    """All tiles of size x size positions. `upper`: only those on or above the diagonal."""
-    side, _ = dense_size(size, upper)
+def _skewed_tile(size: int, reach: int, sides: range) -> tuple[int, int]:
+    """T and O with which `reach` columns of `size` rows cost least."""
+
+    def cost(tile: tuple[int, int]) -> float:
+        side, across = tile
+        tiles = -(-size // side) * -(-reach // across)
+        return tiles * (side * across + _ROW * (2 * side + across - 1))
+
+    return min(itertools.product(sides, range(1, 17)), key=cost)
+
+
+def _circle_tile(size: int) -> tuple[int, int, int]:
+    """T, O and the columns of a row of `circle`."""
+    reach = size // 2
+    return *_skewed_tile(size, reach, range(2, max(3, min(11, size)))), reach
+
+
+def whole_shares(size: int, both: bool) -> int:
+    """The shares of `dense` (if `both`) or of `circle`, whose tiles may be too many to list."""
+    if both:
+        side = _dense_side(size)
+        return (-(-size // side) * side) ** 2
+    side, across, reach = _circle_tile(size)
+    return -(-size // side) * side * -(-reach // across) * across
+
+
+def dense(size: int) -> Geometry:
+    """Squares that cover size x size positions: the shares of every pair, in both directions."""
+    side = _dense_side(size)
     tiles = -(-size // side)
-    rows, columns = np.triu_indices(tiles) if upper else np.divmod(np.arange(tiles**2), tiles)
+    rows, columns = np.divmod(np.arange(tiles**2, dtype=np.int32), tiles)
     return Geometry(
         side=side,
+        across=side,
+        skewed=False,
         steps=1,
-        row_tile=rows.astype(np.int32),
-        column_tile=columns.astype(np.int32),
+        rows_at=side * rows,
+        columns_at=side * columns,
         backward=np.zeros(len(rows), bool),
         window=tiles * side,
-        rolls=False,
+        size=tiles * side,
+    )
+
+
+def circle(size: int) -> Geometry:
+    """Every pair once: a row's columns are the next floor(n / 2) positions."""
+    side, across, reach = _circle_tile(size)
+    tiles, blocks = -(-size // side), -(-reach // across)
+    rows, ahead = np.divmod(np.arange(tiles * blocks, dtype=np.int32), blocks)
+    return Geometry(
+        side=side,
+        across=across,
+        skewed=True,
+        steps=1,
+        rows_at=side * rows,
+        columns_at=side * rows + across * ahead + 1,
+        backward=np.zeros(len(rows), bool),
+        window=tiles * side + blocks * across,
+        size=size,
     )
 
 
 def band(size: int, reach: int, both: bool) -> Geometry:
-    """A row tile at each step, with the column tiles of partners up to `reach` ahead in the ring.
+    """T rows at each step, with the next `reach` positions in the ring.
 
     `both`: every pair has a share in each direction.
     """
-
-    def columns_of(side: int) -> int:
-        return -(-(side + reach) // side)
-
-    side = min(range(4, 9), key=lambda t: columns_of(t) * t * (t + 1) / t)
-    columns = columns_of(side)
-    ahead = np.tile(np.arange(columns, dtype=np.int32), 2 if both else 1)
+    side, across = _skewed_tile(size, reach, range(4, 9))
+    blocks = -(-reach // across)
+    ahead = 1 + across * np.tile(np.arange(blocks, dtype=np.int32), 2 if both else 1)
+    window = -(-(side + blocks * across) // side) * side
     return Geometry(
         side=side,
+        across=across,
+        skewed=True,
         steps=-(-size // side),
-        row_tile=np.zeros_like(ahead),
-        column_tile=ahead,
-        backward=np.repeat([False, True] if both else [False], columns),
-        window=columns * side,
+        rows_at=np.zeros_like(ahead),
+        columns_at=ahead,
+        backward=np.repeat([False, True] if both else [False], blocks),
+        window=window,
+        size=window,
         rolls=True,
     )
 
 
 def positions(
     geometry: Geometry, start: Array | int
-) -> tuple[Int32[Array, "s t T 1"], Int32[Array, "s t 1 T"]]:
+) -> tuple[Int32[Array, "s t T 1"], Int32[Array, "s t T O"]]:
     """The positions of the rows and of the columns of every tile; the first row is at `start`."""
-    step = jnp.arange(geometry.steps, dtype=jnp.int32)[:, None, None]
-    inside = jnp.arange(geometry.side, dtype=jnp.int32) + jnp.asarray(start, jnp.int32)
-    rows, columns = (
-        (step + jnp.asarray(tile)[None, :, None]) * geometry.side + inside[None, None]
-        for tile in (geometry.row_tile, geometry.column_tile)
+    step = jnp.arange(geometry.steps, dtype=jnp.int32) * geometry.side
+    base = (step + jnp.asarray(start, jnp.int32))[:, None, None, None]
+    row = jnp.arange(geometry.side, dtype=jnp.int32)[None, None, :, None]
+    column = jnp.arange(geometry.across, dtype=jnp.int32)[None, None, None]
+    rows_at, columns_at = (
+        base + jnp.asarray(at)[None, :, None, None]
+        for at in (geometry.rows_at, geometry.columns_at)
     )
-    return rows[..., :, None], columns[..., None, :]
+    columns = columns_at + column + (row if geometry.skewed else jnp.zeros_like(row))
+    return rows_at + row, columns
 
 
 def parts_of(words: list[Array], pieces: int) -> Pieces:
@@ -135,16 +189,17 @@ def parts_of(words: list[Array], pieces: int) -> Pieces:
 
 
 def add_tile(
+    geometry: Geometry,
     masks: Pieces,
     prg: PRG,
-    keys: UInt32[Array, "8 T T"],
-    factor: UInt32[Array, "T T"],
+    keys: UInt32[Array, "8 T O"],
+    factor: UInt32[Array, "T O"],
     rows_at: Array,
     columns_at: Array,
     first: Array,
 ) -> Pieces:
     """Adds one tile: subtracts factor * share from the rows' masks, adds it to the columns'."""
-    count, side = masks[0].shape[-1], factor.shape[0]
+    count, side, across = masks[0].shape[-1], geometry.side, geometry.across
     pieces = len(masks) // (1 if prg.in_memory else 16)
     if pieces == 1:
         shares = parts_of(written(prg, list(keys), factor, first, count), 1)
@@ -154,11 +209,18 @@ def add_tile(
         exists = factor * factor
         shares = parts_of(written(prg, list(keys), exists, first, count), pieces)
         signs = factor[:, :, None] if shares[0].ndim == 3 else factor[None, :, :, None]
+
+    def moved(row: Array, by: int) -> Array:
+        """A row's shares at the positions of its columns, counted from the first row's."""
+        if not geometry.skewed:
+            return row
+        return jnp.pad(row, [(0, 0)] * (row.ndim - 2) + [(by, side - 1 - by), (0, 0)])
+
     added = []
     for mask, share in zip(masks, shares, strict=True):
         signed = share if signs is None else share * signs
-        dealt = functools.reduce(jnp.add, [signed[..., j, :] for j in range(side)])
-        held = functools.reduce(jnp.add, [signed[..., i, :, :] for i in range(side)])
+        dealt = functools.reduce(jnp.add, [signed[..., j, :] for j in range(across)])
+        held = functools.reduce(jnp.add, [moved(signed[..., i, :, :], i) for i in range(side)])
         mask = _add_at(mask, rows_at, -dealt)
         added.append(_add_at(mask, columns_at, held))
     return tuple(added)
@@ -179,14 +241,21 @@ def no_masks(geometry: Geometry, prg: PRG, pieces: int, count: int) -> Pieces:
 
 def dense_masks(geometry: Geometry, prg: PRG, edges: Edges, first: Array, masks: Pieces) -> Pieces:
     """Adds all tiles to the masks of all positions; the chunk begins at block `first`."""
-    rows_at = jnp.asarray(geometry.row_tile * geometry.side)
-    columns_at = jnp.asarray(geometry.column_tile * geometry.side)
+    rows_at, columns_at = jnp.asarray(geometry.rows_at), jnp.asarray(geometry.columns_at)
 
     def tile(masks: Pieces, item: Any) -> tuple[Pieces, None]:
         keys, factor, rows, columns = item
-        return add_tile(masks, prg, keys, factor, rows, columns, first), None
+        return add_tile(geometry, masks, prg, keys, factor, rows, columns, first), None
 
-    return lax.scan(tile, masks, (edges.keys[0], edges.factor[0], rows_at, columns_at))[0]
+    tiles = (edges.keys[0], edges.factor[0], rows_at, columns_at)
+    masks, _ = lax.scan(tile, masks, tiles)
+    return tuple(_folded(mask, geometry.size) for mask in masks)
+
+
+def _folded(mask: Array, size: int) -> Array:
+    """The first rows, with the rows beyond `size` added to them from the first on."""
+    beyond = mask[..., size:, :]
+    return _add_at(mask[..., :size, :], jnp.int32(0), beyond) if beyond.shape[-2] else mask
 
 
 def roll(
@@ -205,12 +274,12 @@ def roll(
     which returns the next `running`. Returns the window and the last `running`.
     """
     side, count = geometry.side, masks[0].shape[-1]
-    ahead = jnp.asarray(geometry.column_tile * side)
+    ahead = jnp.asarray(geometry.columns_at)
     blank = jnp.zeros((*masks[0].shape[:-2], side, count), jnp.uint32)
 
     def tile(masks: Pieces, item: Any) -> tuple[Pieces, None]:
         keys, factor, columns = item
-        return add_tile(masks, prg, keys, factor, jnp.int32(0), columns, first), None
+        return add_tile(geometry, masks, prg, keys, factor, jnp.int32(0), columns, first), None
 
     def step(carry: tuple[Pieces, Any], item: Any) -> tuple[tuple[Pieces, Any], None]:
         (masks, running), (edges, leaving) = carry, item

@@ -32,23 +32,34 @@ from ssddl_jax.core.sharing.schedules.masks import (
 )
 from ssddl_jax.core.tiling import scan_tiles
 
+_FEW = 16  # members whose pairs, all in one buffer of masks, compile faster than a band
 _TILE_BYTES = 1 << 19  # of shares at a time, which stay in a core's cache
 HELD = 1 << 27  # bytes of keys, and in the wide ring of messages, of a stretch
 _PER_EDGE = 190  # bytes of a share's key and sign and what they are made from; measured
 
 
 def geometry_of(scheme: Scheme) -> pair_tiles.Geometry:
-    """The cheaper geometry for this graph and size."""
-    return _band(scheme) or pair_tiles.dense(scheme.size, upper=scheme.shares == "paired")
+    """The cheapest geometry for this graph and size."""
+    rolling = _band(scheme)
+    if rolling is not None:
+        return rolling
+    return pair_tiles.circle(scheme.size) if _paired(scheme) else pair_tiles.dense(scheme.size)
+
+
+def _paired(scheme: Scheme) -> bool:
+    return scheme.shares == "paired"
+
+
+def _whole_shares(scheme: Scheme) -> int:
+    return pair_tiles.whole_shares(scheme.size, both=not _paired(scheme))
 
 
 def _band(scheme: Scheme) -> pair_tiles.Geometry | None:
     """The band, if it is the cheaper geometry."""
-    if scheme.complete:
+    if scheme.complete or scheme.size <= _FEW:
         return None
-    paired = scheme.shares == "paired"
-    rolling = pair_tiles.band(scheme.size, scheme.neighbours // 2, both=not paired)
-    return rolling if rolling.shares < pair_tiles.dense_size(scheme.size, paired)[1] else None
+    rolling = pair_tiles.band(scheme.size, scheme.neighbours // 2, both=not _paired(scheme))
+    return rolling if rolling.shares < _whole_shares(scheme) else None
 
 
 def keeps_rows(scheme: Scheme) -> bool:
@@ -59,8 +70,7 @@ def keeps_rows(scheme: Scheme) -> bool:
 def mask_bytes(scheme: Scheme) -> float:
     """Bytes of a stretch's edges and messages on all devices, and of the masks that are kept."""
     if _band(scheme) is None:  # its tiles may be too many to list
-        _, shares = pair_tiles.dense_size(scheme.size, upper=scheme.shares == "paired")
-        return float(scheme.mesh.size * _PER_EDGE * shares)
+        return float(scheme.mesh.size * _PER_EDGE * _whole_shares(scheme))
     stream = stream_of(scheme, whole=keeps_rows(scheme))
     geometry, again = stream.geometry, scheme.ring.limbs == 2 and not keeps_rows(scheme)
     edges = _PER_EDGE * geometry.shares
@@ -85,8 +95,8 @@ def chunking(scheme: Scheme) -> tuple[int, int]:
 
     The devices divide up the chunks, so their number is a multiple of the number of devices.
     """
-    side, devices = geometry_of(scheme).side, scheme.mesh.size
-    most = max(16, _TILE_BYTES // (64 * side * side))
+    geometry, devices = geometry_of(scheme), scheme.mesh.size
+    most = max(16, _TILE_BYTES // (64 * geometry.side * geometry.across))
     share = -(-scheme.num_blocks // devices)
 
     vector = 1 if scheme.prg.in_memory else 16
@@ -120,7 +130,7 @@ def stream_of(scheme: Scheme, whole: bool = False) -> Stream:
     side = geometry.side
     early = geometry.window // side - 1 if wide else 0
     steps = geometry.steps + early
-    each = _PER_EDGE * side * len(geometry.row_tile) + (8 * scheme.width if wide else 0)
+    each = _PER_EDGE * len(geometry.rows_at) * geometry.across + (8 * scheme.width if wide else 0)
     held = max(HELD, _window_bytes(scheme, geometry)) // devices
     stretches = -(-steps * side // max(geometry.window, held // each))
     return Stream(geometry._replace(steps=-(-steps // stretches)), stretches, -early * side)
@@ -166,7 +176,7 @@ def _over_chunks(
     geometry, stretches, start = stream
     chunks, count = chunking(scheme)
     pieces, prg = pieces_of(scheme), scheme.prg
-    length = geometry.steps * geometry.side if geometry.rolls else geometry.window
+    length = geometry.steps * geometry.side if geometry.rolls else geometry.size
 
     def body(shared: Any, carry: None, firsts: Array) -> tuple[None, Any]:
         """The sums for the chunks of one device."""
@@ -227,9 +237,9 @@ def _over_chunks(
 def _leaving(stream: Stream, sharers: Sharers, start: Array | int, length: int) -> Leaving:
     """The slots of the rows that leave from position `start` on, step by step."""
     geometry = stream.geometry
-    side = geometry.side if geometry.rolls else geometry.window
+    side = geometry.side if geometry.rolls else geometry.size
     at = (start + jnp.arange(length, dtype=jnp.int32)).reshape(-1, side)
-    slots, valid = slots_at(geometry.rolls, sharers, at)
+    slots, valid = slots_at(geometry, sharers, at)
     if stream.start < 0:  # each member once
         assert sharers.graph is not None
         valid &= (at >= 0) & (at < sharers.graph.members)
