@@ -28,6 +28,7 @@ _OF_ITS_TIME = (
     "versions",
     "resumed_from",
 )
+_CORRECTED = ("data", "rounds_retried")  # earlier versions: the config's name, void rounds too
 
 
 class VerifyResult(NamedTuple):
@@ -89,9 +90,9 @@ def verify(
             where = f"round {row['round']}: {', '.join(differing)}"
             return VerifyResult(False, len(rows), where, explain, None, claimed)
     made_of = config, prepared.simulation, prepared.data
-    made = summarise(*made_of, rows, state.params, loop.step, 0.0, [])
+    made = summarise(*made_of, rows, state.params, loop.step, 0.0, [], prepared.given)
     made = json.loads(json.dumps(made))
-    fields = [name for name in summary if name not in (*_OF_ITS_TIME, *silent)]
+    fields = [name for name in summary if name not in (*_OF_ITS_TIME, *_CORRECTED, *silent)]
     differing = [name for name in fields if made.get(name) != summary.get(name)]
     difference = f"summary.json: {', '.join(differing)}" if differing else None
     return VerifyResult(
