@@ -630,3 +630,6 @@ def test_void_rounds_have_digests_of_zeros(make_tiny_data, tmp_path):
     flat = np.concatenate([np.ravel(x) for x in harness.jax.tree.leaves(result.params)])
     digest = independent.hashlib.sha256(bytes(64) + flat.astype("<f4").tobytes()).hexdigest()
     assert result.summary["run_sha256"] == digest
+    earlier = {**result.summary, "data": config.data, "rounds_retried": 2}  # as once recorded
+    (result.directory / "summary.json").write_text(json.dumps(earlier))
+    assert sd.verify(result.directory, data=make_tiny_data(8)).equal
