@@ -16,6 +16,7 @@ import harness
 import independent
 import ssddl_jax as sd
 from ssddl_jax.cli import main
+from ssddl_jax.common.outputs import name_of
 from ssddl_jax.config.toml_files import read_toml
 
 QUICK = ["--model", "linear", "--participants", "8", "--group-size", "5", "--rounds", "2"]
@@ -216,6 +217,26 @@ def test_out_that_cannot_be_is_refused(elsewhere, tiny_file, capsys):
         assert str(full) in line
     assert (full / "thing").read_text() == "mine"
     assert "out" in refused(["transcript", "--out", str(full)], elsewhere, capsys)
+
+
+def test_only_what_would_be_written_is_in_the_way(elsewhere, tiny_file, capsys, monkeypatch):
+    """Without --out, the folder's name has the time in it, and at most 100 bytes of the data's."""
+
+    def stop(config):
+        raise sd.ConfigError("seed", config.seed, "the next check")
+
+    monkeypatch.setattr("ssddl_jax.planning.checks.check", stop)
+    long = elsewhere / f"{'é' * 118}.npz"
+    long.write_bytes(tiny_file.read_bytes())
+    (elsewhere / "runs").mkdir()
+    (elsewhere / "runs" / "ssddl-mnist-small").write_text("mine")
+    for data in ("mnist-small", str(long)):
+        assert "the next check" in refused(["run", "--data", data], elsewhere, capsys)
+    assert name_of(sd.Config(data=str(long))) == f"ssddl-{'é' * 50}"
+    (elsewhere / "runs" / "ssddl-mnist-small").unlink()
+    (elsewhere / "runs").rmdir()
+    (elsewhere / "runs").write_text("mine")
+    assert "error: out = runs" in refused(["run"], elsewhere, capsys)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
@@ -602,9 +623,14 @@ def test_void_rounds_have_digests_of_zeros(make_tiny_data, tmp_path):
     result = sd.run(config, data=make_tiny_data(8))
     assert result.summary["rounds_void"] == 2
     assert result.summary["rounds_exact"] == 0
+    assert result.summary["rounds_retried"] == 0, "nobody was left to share again"
     for row in result.metrics:
         assert row["aggregate_sha256"] == row["uploads_sha256"] == "0" * 64
+        assert row["attempt"] == 1
     # run_sha256: 32 zero bytes for each void round, then the parameters, as they were at the start.
     flat = np.concatenate([np.ravel(x) for x in harness.jax.tree.leaves(result.params)])
     digest = independent.hashlib.sha256(bytes(64) + flat.astype("<f4").tobytes()).hexdigest()
     assert result.summary["run_sha256"] == digest
+    earlier = {**result.summary, "data": config.data, "rounds_retried": 2}  # as once recorded
+    (result.directory / "summary.json").write_text(json.dumps(earlier))
+    assert sd.verify(result.directory, data=make_tiny_data(8)).equal

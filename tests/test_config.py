@@ -1,6 +1,8 @@
 """`Config`: any value gives a valid config, or one line that says what would work."""
 
+import argparse
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ssddl_jax as sd
-from ssddl_jax.config.toml_files import read_toml
+from ssddl_jax.cli.options import read_config
+from ssddl_jax.config.toml_files import read_config_file, read_toml
 
 FIELDS = [field.name for field in dataclasses.fields(sd.Config)]
 ODD = st.one_of(
@@ -105,6 +108,19 @@ def test_clip_is_rounded_to_float32():
         assert sd.Config(clip=clip).clip == float(np.float32(clip))
     with pytest.raises(sd.ConfigError, match="clip"):
         sd.Config(clip=3.4028235677973366e38)
+
+
+def test_none_is_the_default_that_the_report_prints(tmp_path):
+    for name in ("dropout_schedule", "metrics", "sinks"):
+        assert sd.Config(**{name: "none"}) == sd.Config()
+    assert sd.Config(out="none").out == "none"  # a folder may have this name
+    assert sd.Config(data="none").data == "none"
+    path = sd.Config(dropout_schedule=Path("none")).dropout_schedule
+    assert path == sd.Config(dropout_schedule=path).dropout_schedule == "./none"
+    (tmp_path / "a.toml").write_text('dropout_schedule = "none"\n')
+    assert sd.Config(**read_config_file(tmp_path / "a.toml")) == sd.Config()
+    options = argparse.Namespace(config=None, dropout_schedule="none", sinks="none")
+    assert read_config(options) == sd.Config()
 
 
 def test_toml(tmp_path):

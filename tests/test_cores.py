@@ -10,19 +10,22 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
+from ssddl_jax.cli import main
 from ssddl_jax.running import host_devices
 from ssddl_jax.running.host_devices import DEVICES_FLAG
+from test_report import write_run
 
 
 @pytest.fixture
 def fresh(monkeypatch):
     """As before JAX has devices, on two cores, with nothing in the environment."""
 
-    def start(config, fill=True, nproc=None, flags=""):
+    def start(config, fill=True, nproc=None, flags="", platforms=None):
         monkeypatch.setattr(host_devices, "_has_devices", lambda: False)
         monkeypatch.setattr(host_devices, "usable_cores", lambda: 2)
         monkeypatch.setattr(host_devices, "GIVEN_FLAGS", flags)
         environment = {"XLA_FLAGS": flags, **({"NPROC": nproc} if nproc else {})}
+        environment |= {"JAX_PLATFORMS": platforms} if platforms else {}
         monkeypatch.setattr(host_devices, "os", SimpleNamespace(environ=environment))
         host_devices.start_pool(config, fill=fill)
         return environment["NPROC"], environment["XLA_FLAGS"]
@@ -42,6 +45,8 @@ def fresh(monkeypatch):
         ({"threads": 8, "devices": 5}, {}, 8, 5),
         ({"threads": 8, "devices": 5}, {"fill": False}, 8, 5),
         ({"devices": 1}, {}, 2, None),
+        ({"devices": 9}, {"platforms": "cuda", "fill": False}, 2, None),
+        ({"devices": 9}, {"platforms": "tpu,cpu"}, 2, 2),
         ({}, {"flags": f"{DEVICES_FLAG}=6"}, 6, 6),
         ({"participants": 200_000, "group_size": "all"}, {}, 3, 2),
         ({"participants": 200_000, "group_size": "all", "threads": 2}, {}, 2, 2),
@@ -56,7 +61,9 @@ def test_what_is_made(fresh, fields, given, pool, devices):
 @pytest.mark.parametrize(
     ("fields", "given", "field", "words"),
     [
-        ({"devices": 3}, {}, "devices", "at most threads = 2"),
+        ({"devices": 3}, {}, "devices", "at most threads = 2 .*JAX_PLATFORMS"),
+        ({"devices": 3}, {"platforms": "cpu,cuda"}, "devices", "at most threads = 2"),
+        ({"devices": 9, "threads": 8}, {"platforms": "cuda"}, "devices", "at most threads = 8"),
         ({"devices": 9, "threads": 8}, {}, "devices", "at most threads = 8"),
         ({"threads": 2}, {"flags": f"{DEVICES_FLAG}=6"}, "threads", "at least 6, the host devices"),
     ],
@@ -72,6 +79,21 @@ def test_a_pool_that_runs_already_is_not_another(make_tiny_data):
     config = sd.Config(participants=8, group_size=5, model="linear", threads=here + 1)
     with pytest.raises(sd.ConfigError, match=f"pool has {here} threads.*NPROC={here + 1} python"):
         sd.run(config, data=make_tiny_data(8))
+
+
+def test_a_finished_run_of_more_devices_is_read_here(tmp_path, monkeypatch, capsys):
+    """As of a machine with nine GPUs, on a laptop: its summary needs none of them."""
+    directory = write_run(tmp_path / "run", devices=9)
+    monkeypatch.setattr(host_devices, "_has_devices", lambda: False)
+    monkeypatch.setattr(host_devices, "usable_cores", lambda: 2)
+    monkeypatch.setattr(host_devices, "GIVEN_FLAGS", "")
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert main(["resume", str(directory), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run_sha256"] == "0123456789abcdef" * 4
+    (directory / "summary.json").unlink()  # the control: it would have to compute
+    assert main(["resume", str(directory), "--json"]) == 2
+    assert "error: devices = 9: must be at most threads = 2" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -18,7 +18,9 @@ from ssddl_jax.config.toml_files import read_config_file, read_toml
 from ssddl_jax.data import places
 from ssddl_jax.data.datasets import load_dataset
 from ssddl_jax.data.files import Reader
-from ssddl_jax.running.input_files import absolute, found_again, record
+from ssddl_jax.running import runner
+from ssddl_jax.running.directory import read_config
+from ssddl_jax.running.input_files import absolute, found_again, named_in, record, relative
 
 FIELDS = {"model": "linear", "participants": 8, "group_size": 5, "rounds": 1}
 FIELDS |= {"devices": 1, "tile_size": 2}
@@ -206,6 +208,22 @@ def test_numpys_numbers_as_the_scale_of_ones_own_data():
             sd.make_data(*arrays, scale=scale)
 
 
+def test_what_can_be_read_only_once_is_refused(capsys):
+    """A schedule from a pipe was empty when it was read again; nobody vanished."""
+    for flag, commands in (
+        ("--dropout-schedule", ["run", "plan"]),
+        ("--config", ["run", "attack"]),
+    ):
+        read, write = os.pipe()
+        os.write(write, b"0,3\n")
+        os.close(write)
+        for command in commands:
+            assert main([command, flag, f"/dev/fd/{read}"]) == 2
+            assert "is a pipe or a device" in (line := capsys.readouterr().err)
+            assert "save it as a file first" in line
+        os.close(read)
+
+
 # What a run records, and what resume and verify find again
 
 
@@ -307,6 +325,38 @@ def test_what_came_from_python_is_not_looked_for(elsewhere, moved):
     config, about = moved
     (elsewhere / "there" / "images.npz").unlink()
     assert found_again(config, {**about, "given": ["data"]}, elsewhere).data == config.data
+
+
+def test_a_relative_path_is_also_looked_for_here(elsewhere, tiny_file, monkeypatch):
+    """As when a project's folder, its data, and the runs in it move to another place."""
+    old, new = elsewhere / "there", elsewhere / "new"
+    (old / "sub").mkdir()
+    shutil.copy(tiny_file, old / "sub" / "images.npz")
+    monkeypatch.chdir(old)
+
+    def train(prepared, directory, *_):
+        return directory
+
+    monkeypatch.setattr(runner, "_train", train)  # everything before it is written by then
+    run = sd.run(sd.Config(data="sub/images.npz", out="run", **FIELDS))
+    old.rename(new)
+    monkeypatch.chdir(new)
+    config, about = read_config(new / run)
+    assert config.data == str(old / "sub" / "images.npz")
+    assert named_in(about) == {"data": "sub/images.npz"}
+    assert found_again(config, about, new / run).data == str(new / "sub" / "images.npz")
+    again = sd.resume(run)  # from the start, so config.toml is written anew
+    assert named_in(read_config(new / again)[1]) == {"data": "sub/images.npz"}
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(sd.ConfigError, match=f"is in none of .*{elsewhere}/sub/images"):
+        found_again(config, about, new / run)
+
+
+def test_only_relative_paths_are_recorded_as_named(elsewhere, tiny_file):
+    config = sd.Config(data="mnist", dropout_schedule="s.csv")
+    assert relative(config) == {"dropout_schedule": "s.csv"}
+    assert relative(absolute(config)) == {}
+    assert "named" not in record(sd.Config(data=str(tiny_file)), named={})["data"]
 
 
 @pytest.mark.slow

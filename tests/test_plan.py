@@ -17,11 +17,12 @@ from ssddl_jax.cli.console import Progress
 from ssddl_jax.core.arithmetic.chacha import CHACHA8, rolled
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.models import load_model
-from ssddl_jax.measure.calibration import _part, _smaller, calibrate
+from ssddl_jax.data.datasets import dataset_from_arrays
+from ssddl_jax.measure.calibration import _data, _part, _smaller, calibrate
 from ssddl_jax.planning import memory
 from ssddl_jax.planning.network import user_network
 from ssddl_jax.planning.plan import load_prg, make_plan
-from ssddl_jax.planning.report import plan_report
+from ssddl_jax.planning.report import _doubts, plan_report
 from ssddl_jax.planning.sharing_costs import field_memory
 from ssddl_jax.report.files import read_run
 from ssddl_jax.report.sections import messages_of
@@ -464,6 +465,24 @@ def test_a_calibration_gives_a_time(flags, tiny_file, capsys):
     assert "calibrating" in told.err
     assert report["calibration"]["groups"] == sorted(set(report["calibration"]["groups"]))
     assert ("protocol" in flags) == (report["dead_zone_share"] is None)
+
+
+def test_a_plans_warnings_are_of_the_scaled_inputs():
+    """uint8 up to 16: the default divides them by 255, which a scale does not."""
+    images, labels = np.full((4, 3), 16, np.uint8), np.arange(4)
+    dataset = dataset_from_arrays(images, labels, images, labels)
+    assert "divided by 255" in _doubts(sd.Config(), dataset)[0]
+    assert "divided by 255" in _doubts(sd.Config(scale=255), dataset)[0]
+    assert _doubts(sd.Config(scale=2), dataset) == []
+    assert not any("divided by 255" in note for note in _doubts(sd.Config(scale=1), dataset))
+
+
+def test_a_calibration_scales_the_inputs(tiny_file):
+    """Also where the population exceeds the dataset."""
+    pixels = np.load(tiny_file)["x_train"]
+    for participants in (8, 500):
+        config = sd.Config(data=str(tiny_file), participants=participants, group_size=5, scale=2)
+        np.testing.assert_array_equal(_data(config).images, pixels.astype(np.float32) / 2)
 
 
 @pytest.mark.slow

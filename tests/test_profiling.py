@@ -6,6 +6,7 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
+from ssddl_jax.planning.requests import check_profile
 from ssddl_jax.running.profiling import seconds_by_module
 
 FIELDS = {"participants": 9, "group_size": 5, "model": "linear", "eval_every": 5, "devices": 1}
@@ -63,6 +64,15 @@ def test_a_folder_that_holds_something_is_refused(tmp_path, command, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: profile = {tmp_path}: exists already")
     assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path):
+    """At once, not after the first compilation."""
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(sd.ConfigError, match=r"profile = .*thesis.txt/t: cannot be created"):
+        check_profile(sd.Config(**FIELDS), tmp_path / "thesis.txt" / "t")
+    check_profile(sd.Config(**FIELDS), tmp_path / "new" / "t")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

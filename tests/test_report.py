@@ -50,11 +50,13 @@ def row_of(config, index, group, **changes):
     return row | changes
 
 
-def write_run(directory, rows=lambda index: {}, summary=(), **fields):
-    """A run directory written by hand; `rows(index)` changes that round's line."""
+def write_run(directory, rows=lambda index: {}, summary=(), about=None, **fields):
+    """A run directory written by hand; `rows(index)` changes that round's line; `about`: more of
+    its environment.
+    """
     config = sd.Config(**{"participants": 30, "group_size": 8, "rounds": 4, **fields})
     directory.mkdir(exist_ok=True)
-    write_config(config, directory / "config.toml")
+    write_config(config, directory / "config.toml", about)
     n, rng = config.group, np.random.default_rng(5)
     with (directory / "metrics.jsonl").open("w") as file:
         for index in range(config.rounds):
@@ -394,7 +396,45 @@ def test_the_command_makes_the_same_config(trained):
     parser = Parser(prog="ssddl run")
     add_config_flags(parser)
     again = read_config(parser.parse_args(words), out=config.out)
-    assert again == config
+    threads = read_run(result.directory).environment["threads"]
+    assert again == replace(config, threads=threads), "part of the recipe"
+
+
+def test_parts_from_python_are_said_and_not_in_the_command(tmp_path):
+    given = {"given": ["data", "local", "model"], "threads": 3}
+    directory = write_run(
+        tmp_path / "run",
+        summary={"model": "Mine"},
+        about=given,
+        data="mnist",
+        local_optimizer="adam",
+        seed=7,
+    )
+    page = page_of(directory)
+    assert "participants train Mine on data given from Python through" in page.text
+    assert "so the command lacks them: data, local, model (Mine)." in page.text
+    words = command_of(page)
+    assert words[-4:] == ["--threads", "3", "--seed", "7"]
+    assert not {"--data", "--model", "--local-optimizer"} & set(words)
+    plain = page_of(write_run(tmp_path / "named", about={"threads": 3}, data="mnist", threads=2))
+    assert command_of(plain)[-2:] == ["--threads", "2"]
+    assert "from Python" not in plain.text
+    assert "train mlp on mnist through" in plain.text
+
+
+@pytest.mark.parametrize("size", [8, 50])
+def test_shares_of_polynomials_go_both_ways(tmp_path, size):
+    """`shares paired` is of pads: every member sends every other a value of its polynomial."""
+    fields = {"shares": "paired", "participants": 60, "group_size": size}
+    pads = page_of(write_run(tmp_path / "pads", **fields)).text
+    both = page_of(write_run(tmp_path / "values", dropout_rule="shamir", **fields)).text
+    if size == 8:
+        assert "(one share)" in pads
+        assert "(two shares, one each way)" in both
+    else:
+        assert f"{size * (size - 1) // 2:,} shares go from its dealers" in pads
+        assert f"{size * (size - 1):,} shares go from its dealers" in both
+        assert "Paired shares go" not in both
 
 
 def test_command_line(tmp_path, capsys):

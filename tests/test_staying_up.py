@@ -400,6 +400,7 @@ def test_verify_of_another_summary_or_config(copy, capsys):
     status, found, _ = verify(copy, capsys)
     assert (status, found["first_difference"]) == (1, "summary.json: run_sha256")
     forged = {"test_accuracy": 0.99, "rounds_exact": 1, "bytes_up_per_participant": 7.0}
+    forged |= {"data": "mnist", "rounds_retried": 1}
     (copy / "summary.json").write_text(json.dumps({**summary, **forged}))
     status, found, _ = verify(copy, capsys)
     where, _, names = found["first_difference"].partition(": ")

@@ -1,6 +1,8 @@
 """The trained model in a run directory predicts what the run's evaluation reported."""
 
 import json
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
 
 import flax.serialization
 import jax
@@ -8,6 +10,9 @@ import numpy as np
 import pytest
 
 import ssddl_jax as sd
+from ssddl_jax.core.learning.models import as_model
+from ssddl_jax.running.directory import write_config
+from ssddl_jax.running.model_files import write_model
 
 
 def linear(params, x):
@@ -73,8 +78,74 @@ def test_a_model_from_python_is_given_again(finished, tmp_path, make_tiny_data):
     apply, params = sd.load_model(tmp_path / "r", model=(start, linear))
     np.testing.assert_array_equal(params["k"], result.params["k"])
     assert apply(params, data.images[:3]).shape == (3, 4)
+    assert result.summary["data"] == "given from Python"
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert f"train {result.summary['model']} on data given from Python through" in page
     with pytest.raises(sd.ConfigError, match="does not have the parameters that the run saved"):
         sd.load_model(tmp_path / "r", model=(lambda key, x: {"k": np.zeros((1, 4), "f")}, other))
     (tmp_path / "r" / "model" / "params.npz").write_bytes(b"PK")
     with pytest.raises(sd.ConfigError, match="has no trained model"):
         sd.load_model(tmp_path / "r", model=(start, linear))
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class Weights:
+    """Parameters in a container of one's own."""
+
+    k: jax.Array
+    b: jax.Array
+
+
+CONTAINERS = {
+    "ordered": lambda k, b: OrderedDict(k=k, b=b),
+    "default": lambda k, b: defaultdict(list, k=k, b=b),
+    "dataclass": Weights,
+    "mixed": lambda k, b: [OrderedDict(k=k), {"b": b}],
+}
+
+
+def saved(folder, config, data, params, apply, given=()):
+    """A run directory with this model, and the model."""
+    folder.mkdir()
+    model = as_model((lambda key, x: params, apply))
+    write_config(config, folder / "config.toml", {"given": [*given]})
+    write_model(folder, config, model, data, params, given)
+    return model
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_any_containers_of_parameters_are_written_and_read(name, tmp_path, make_tiny_data):
+    """Also those that flax does not know: plain dicts by path in its format."""
+    params = CONTAINERS[name](np.ones((12, 4), np.float32), np.arange(4, dtype=np.float32))
+    apply = lambda params, x: jax.numpy.zeros((len(x), 4))  # noqa: E731
+    model = saved(tmp_path / "r", sd.Config(), make_tiny_data(8), params, apply, ["data", "model"])
+    found = sd.load_model(tmp_path / "r", model=model).params
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(got, want)
+    plain = flax.serialization.msgpack_restore((tmp_path / "r/model/params.msgpack").read_bytes())
+    k, b = (plain["0"]["k"], plain["1"]["b"]) if name == "mixed" else (plain["k"], plain["b"])
+    np.testing.assert_array_equal(k, np.ones((12, 4)))
+    np.testing.assert_array_equal(b, np.arange(4))
+
+
+@pytest.mark.parametrize("given", [(), ("data",)], ids=["of the config", "from Python"])
+@pytest.mark.parametrize("scale", [2.0, 255.0, "auto"])
+def test_inputs_are_scaled_as_in_the_run(scale, given, tmp_path, tiny_file):
+    """`scale` is for the config's data; data from Python were scaled as they were made."""
+    config = sd.Config(data=str(tiny_file), scale=scale, participants=8, group_size=5)
+    pixels = np.load(tiny_file)["x_test"]
+    data = sd.load_data(config)
+    if given:
+        data = data._replace(images=pixels, test_images=pixels)
+    apply = lambda params, x: x.reshape(len(x), -1)  # noqa: E731
+    model = saved(tmp_path / "r", config, data, {"k": np.zeros(1, np.float32)}, apply, given)
+    inputs = sd.load_model(tmp_path / "r", model=model).apply({}, pixels)
+    by = np.float32(255 if scale == "auto" or given else scale)
+    wanted = pixels.reshape(len(pixels), -1).astype(np.float32) / by
+    np.testing.assert_allclose(inputs, wanted, rtol=2e-7)  # XLA may multiply by 1 / 255
+    about = json.loads((tmp_path / "r/model/model.json").read_text())["inputs"]
+    assert about == (
+        "as in the data, divided by 2.0" if scale == 2 and not given else "uint8, divided by 255"
+    )

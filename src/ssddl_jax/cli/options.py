@@ -17,7 +17,7 @@ from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import user_path
 from ssddl_jax.common.text import printable
 from ssddl_jax.config.config import Config
-from ssddl_jax.config.kinds import from_text, placeholder
+from ssddl_jax.config.kinds import NONE, from_text, placeholder
 from ssddl_jax.config.toml_files import read_config_file
 from ssddl_jax.running.host_devices import start_pool
 from ssddl_jax.running.processes import LAUNCHERS, Cluster, checked
@@ -52,7 +52,8 @@ def add_config_flags(parser: argparse.ArgumentParser, hidden: Sequence[str] = ()
     for field in dataclasses.fields(Config):
         if field.name in hidden:
             continue
-        shown = "" if field.default is None else f" [{field.default}]"
+        default = NONE if field.default is None else field.default
+        shown = "" if field.name == "out" else f" [{default}]"  # `out` names its own
         group.add_argument(
             flag_of(field.name),
             dest=field.name,

@@ -27,10 +27,12 @@ def resume(arguments: list[str]) -> int:
 
     directory = Path(options.directory)
     config, _ = read_config(directory)
-    start_pool(config, fill=True)
+    unfinished = read_summary(directory, config) is None
+    if unfinished:  # a finished run is only read
+        start_pool(config, fill=True)
     if processes.is_worker():
         processes.join()
-    elif not cluster.alone and read_summary(directory, config) is None:
+    elif unfinished and not cluster.alone:
         return processes.supervise(cluster, ["resume", *arguments], directory)
     from ssddl_jax.cli.console import Progress, print_summary
     from ssddl_jax.running import runner

@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     config = read_config(options)
     if profile is not None and not processes.is_worker():
         check_profile(config, profile)
-    from ssddl_jax.common.outputs import check_output, name_of, output
+    from ssddl_jax.common.outputs import check_new, check_output, name_of, output
     from ssddl_jax.planning.checks import check
 
     if options.explain:
@@ -61,8 +61,10 @@ def run(arguments: list[str]) -> int:
         processes.join()  # the parent has checked
     else:
         if cluster.process_index in (None, 0) and cluster.launcher is None:
-            new = config.out is None
-            check_output(Path(config.out or f"runs/{name_of(config)}"), options.overwrite or new)
+            if config.out is None:
+                check_new(name_of(config))
+            else:
+                check_output(Path(config.out), options.overwrite)
         check(config)
         if not cluster.alone:
             with output(config.out, name_of(config), overwrite=True) as directory:

@@ -38,6 +38,7 @@ _RUN = (
 _NAMES = {"run": _RUN} | {
     kind: rf"(\.part-)?{kind}\.(json|md|png)" for kind in ("compare", "attack", "scale")
 }
+_LONGEST = 100  # bytes of a dataset's name in the name of a new folder
 _FOLDERS = (CHECKPOINTS, ASIDE, "model", "tensorboard")
 
 
@@ -74,6 +75,11 @@ def check_output(directory: Path, overwrite: bool, kind: str = "run") -> None:
                 remedy = f"{path} would be replaced, and no ssddl command made it; move it away"
                 raise ConfigError("out", directory, remedy)
         check_contents("out", directory)
+    check_creatable("out", directory)
+
+
+def check_creatable(field: str, directory: Path) -> None:
+    """Refuses a folder that cannot be created, or written to if it exists. Leaves nothing there."""
     parent = directory.absolute()
     while not parent.exists():
         parent = parent.parent
@@ -85,7 +91,7 @@ def check_output(directory: Path, overwrite: bool, kind: str = "run") -> None:
         probe.rmdir()
     except OSError as error:
         remedy = f"cannot be created: {parent}: {error.strerror}; choose a folder you can write to"
-        raise ConfigError("out", directory, remedy) from error
+        raise ConfigError(field, directory, remedy) from error
 
 
 def check_run(directory: Path) -> None:
@@ -163,13 +169,23 @@ def output(given: str | Path | None, what: str, overwrite: bool) -> Iterator[Pat
 
 def name_of(config: Any) -> str:
     """The name of a new folder for a run, without the time in front."""
-    return f"{config.protocol}-{Path(config.data).stem}"
+    stem = os.fsencode(Path(config.data).stem)[:_LONGEST].decode("utf-8", "ignore")
+    return f"{config.protocol}-{os.fsdecode(stem.encode())}"
+
+
+def check_new(what: str) -> Path:
+    """The name of a new folder in runs/, with the time in front. Raises `ConfigError` if no folder
+    can be created there.
+    """
+    stem = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{what}"
+    check_path("out", stem)
+    check_creatable("out", stem)
+    return stem
 
 
 def new_directory(what: str) -> Path:
     """Creates a folder with an unused name in runs/. Raises `ConfigError`."""
-    stem = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{what}"
-    check_output(stem, overwrite=True)
+    stem = check_new(what)
     for i in range(1, 1000):
         directory = stem if i == 1 else stem.with_name(f"{stem.name}-{i}")
         with suppress(FileExistsError):

@@ -5,6 +5,7 @@ surrogates. `user_path` gives a path as the system expects it, `shown` as it is 
 """
 
 import os
+import stat
 from pathlib import Path
 
 from ssddl_jax.common.errors import ConfigError
@@ -29,18 +30,23 @@ def user_path(field: str, path: str | bytes | os.PathLike[str]) -> str:
 
 
 def read_text(field: str, path: str | Path, most: int) -> str:
-    """The content of a UTF-8 file of at most `most` bytes, without its byte-order mark.
-
-    Raises `ConfigError` naming `field`.
+    """The content of a UTF-8 file of at most `most` bytes, without its byte-order mark. It must be
+    a regular file: inputs are read several times. Raises `ConfigError` naming `field`.
     """
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            remedy = "is a pipe or a device, which cannot be read twice; save it as a file first"
+            raise ConfigError(field, path, remedy)
         with Path(path).open("rb") as file:
             content = file.read(most + 1)
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         why = getattr(error, "strerror", None) or error
         where = "" if os.path.isabs(path) else f" (looked in {Path.cwd()})"
         raise ConfigError(field, path, f"cannot be read: {why}{where}") from error
-    if len(content) > most:  # or endless, as /dev/zero is
+    if len(content) > most:
         raise ConfigError(field, path, f"is larger than {most >> 20} MiB")
     try:
         return content.decode("utf-8-sig")

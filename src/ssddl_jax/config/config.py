@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ssddl_jax.common.errors import ConfigError, written
 from ssddl_jax.common.paths import user_path
 from ssddl_jax.config import metrics, protocols, sources
-from ssddl_jax.config.kinds import accepts, alternatives, choice_of, describe
+from ssddl_jax.config.kinds import NONE, accepts, alternatives, choice_of, describe, is_none
 from ssddl_jax.config.rules import CHOICE_WORDS, CHOICES, RULES, THRESHOLDS, Rule
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Config:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
-    value = pythons(value)
+    value = None if name != "out" and is_none(value, kind) else pythons(value)
     if name in PATHS and isinstance(value, str | os.PathLike):
         value = _path(name, value)
     if not accepts(value, kind):
@@ -207,9 +207,9 @@ def pythons(value: Any) -> Any:
 
 
 def _path(name: str, value: str | os.PathLike[str]) -> str:
-    """A path as text. A `Path` stays a path even if its text is the name of a dataset."""
+    """A path as text. A `Path` stays a path even if its text is a dataset's name, or none."""
     if isinstance(value, str):
-        return value if name == "data" and value in sources.DATASETS else user_path(name, value)
+        return user_path(name, value) if is_path(name, value) else value
     text = user_path(name, value)
     return text if is_path(name, text) else os.path.join(os.curdir, text)
 
@@ -295,5 +295,5 @@ def check_name(field: str, name: str) -> None:
 
 
 def is_path(field: str, value: str) -> bool:
-    """Whether the text of a field in `PATHS` is a path: for `data`, unless it names a dataset."""
-    return field != "data" or value not in sources.DATASETS
+    """Whether the text of a field in `PATHS` is a path: not a dataset's name, nor none."""
+    return value not in sources.DATASETS if field == "data" else field == "out" or value != NONE

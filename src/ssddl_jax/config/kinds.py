@@ -5,6 +5,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Literal
 
+NONE = "none"  # the text of None
 _WORDS = {int: "a whole number", float: "a number", str: "text"}
 _PLACEHOLDERS = {int: "N", float: "X", str: "TEXT"}
 
@@ -30,6 +31,11 @@ def choice_of(kind: Any) -> tuple[Any, ...]:
 def accepts(value: Any, kind: Any) -> bool:
     """Whether a field of this type accepts the value. A bool does not count as a number."""
     return any(_is(value, part) for part in alternatives(kind))
+
+
+def is_none(value: Any, kind: Any) -> bool:
+    """Whether this is the text of None, for a field whose type allows None."""
+    return isinstance(value, str) and value == NONE and accepts(None, kind)
 
 
 def _is(value: Any, part: Any) -> bool:

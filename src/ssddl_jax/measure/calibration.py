@@ -78,7 +78,7 @@ def _data(config: Config) -> Data:
     if held.dealt:
         return load_data(config)
     resampled = make_partition(f"resample:{held.most}", dataset, config.participants, config.seed)
-    return from_partition(dataset, resampled)
+    return from_partition(dataset, resampled, config.scale)
 
 
 def _sizes(config: Config, plan: Plan) -> list[int]:

@@ -78,9 +78,9 @@ def plan_report(config: Config, networks: Sequence[Network] = NETWORKS) -> dict[
 
 
 def _doubts(config: Config, dataset: Dataset) -> list[str]:
-    """Warnings about the inputs, scaled as they will be used."""
+    """Warnings about the inputs, in the form in which a run keeps them."""
     inputs, by = (dataset.x_train, dataset.x_test), dataset.divisor(config.scale)
-    scaled = inputs[0].dtype != np.uint8 and by != 1
+    scaled = by != dataset.divisor()
     return doubts(*(x / np.float32(by) for x in inputs) if scaled else inputs)
 
 

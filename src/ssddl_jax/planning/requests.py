@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.outputs import check_creatable
 from ssddl_jax.common.paths import check_path, user_path
 from ssddl_jax.config.config import MOST, Config
 from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
@@ -65,11 +66,14 @@ def check_explained(config: Config) -> None:
 
 
 def check_profile(config: Config, path: str | Path) -> None:
-    """Refuses a folder for a trace that is not empty, and a round that is not compiled."""
+    """Refuses a folder for a trace that is not empty or cannot be created, and a round that is not
+    compiled.
+    """
     target = Path(user_path("profile", path))
     check_path("profile", target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError("profile", path, "exists already; name a new folder")
+    check_creatable("profile", target)
     if config.in_python:
         remedy = "engine reference is not compiled, so it has no trace; use engine pairwise"
         raise ConfigError("profile", path, remedy)

@@ -57,6 +57,12 @@ class Run(NamedTuple):
     out: str  # the directory's name in the commands that the report shows
 
     @property
+    def given(self) -> list[str]:
+        """The parts that were passed from Python instead of named in the config."""
+        found = self.environment.get("given", [])
+        return [str(name) for name in found] if isinstance(found, list) else []
+
+    @property
     def size(self) -> int:
         """n, members of a round's group."""
         return int(self.summary["group_size"])

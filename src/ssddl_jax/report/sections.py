@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from statistics import fmean, median
 from typing import Any
 
@@ -14,6 +14,7 @@ from ssddl_jax.report.files import RoundRow, Run
 from ssddl_jax.report.html import Html, code, paragraph, plural, short, size, table, text
 
 _WORD = 4  # bytes
+_FIELDS = {"local": "local_optimizer", "server": "server_optimizer"}  # replaced by these parts
 _LINE = 40  # characters of a command; a longer one is split into a line per flag
 
 
@@ -49,8 +50,10 @@ def what_it_is(run: Run) -> str:
     config, protocol, k = run.config, protocol_of(run.config), int(run.summary["neighbours"])
     partners = "all others" if k >= run.size - 1 else f"{k:,} others"
     how = protocol.sentence.format(name=protocol.name, partners=partners)
+    model = run.summary.get("model", config.model) if "model" in run.given else config.model
+    data = "data given from Python" if "data" in run.given else config.data
     return (
-        f"{config.participants:,} participants train {config.model} on {config.data} through "
+        f"{config.participants:,} participants train {model} on {data} through "
         f"{how}: {plural(len(run.rows), 'round')} with {run.size:,} members each."
     )
 
@@ -206,10 +209,14 @@ def environment_table(run: Run) -> Html:
 
 def rerun(run: Run) -> Html:
     """The commands that repeat this run and verify it."""
-    flags = []
+    config, flags = run.config, []
+    threads = run.environment.get("threads")
+    if config.threads == "auto" and type(threads) is int:
+        config = replace(config, threads=threads)  # part of the numerical recipe
+    replaced = {"out", *(_FIELDS.get(name, name) for name in run.given)}
     for field in fields(Config):
-        value = getattr(run.config, field.name)
-        if value != field.default and field.name != "out":
+        value = getattr(config, field.name)
+        if value != field.default and field.name not in replaced:
             flag, given = f"--{field.name.replace('_', '-')}", shlex.quote(str(value))
             flags.append(f"{flag}={given}" if str(value)[:1] == "-" else f"{flag} {given}")
     command = " ".join(["ssddl run", *flags])
@@ -222,9 +229,13 @@ def rerun(run: Run) -> Html:
             f" tile_size auto was {run.summary.get('tile_size')} here. On another kind of device, "
             "set it to this value: it is part of the numerical recipe."
         )
-    model = run.summary.get("model", run.config.model)
-    if model != run.config.model:
-        note += f" The run's model ({model}) was passed from Python, so the command lacks it."
+    if run.given:
+        model = run.summary.get("model", config.model)
+        parts = [f"model ({model})" if name == "model" else name for name in run.given]
+        note += (
+            f" Passed from Python, so the command lacks them: {', '.join(parts)}. Pass them again, "
+            "to sd.run and sd.verify."
+        )
     return Html(code(lines) + paragraph(note))
 
 

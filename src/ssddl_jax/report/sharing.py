@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import protocol_of
 from ssddl_jax.reference.graph import neighbours_of
 from ssddl_jax.reference.randomness import public_key, public_words, tag, vanished_slots
@@ -127,7 +128,7 @@ def _picture(run: Run) -> str:
     graph = sharing_graph(run, run.drawn)
     if len(graph.group) <= _CIRCLE:
         return circle(run, graph)
-    paired = config.shares == "paired"
+    paired = _paired(config)
     bins = min(config.participants, _BINS)
     counts = share_counts(config.seed, graph, config.participants, bins, paired)
     return heat_map(
@@ -140,6 +141,11 @@ def _picture(run: Run) -> str:
         + _vanished_words(run, graph),
         lambda value: f"{short(value)} shares",
     )
+
+
+def _paired(config: Config) -> bool:
+    """Whether a pair has one share; values of polynomials go both ways whatever `shares` says."""
+    return config.paired and not config.rule_in_force.field
 
 
 def _graph_words(graph: Graph) -> str:
@@ -181,7 +187,7 @@ def circle(run: Run, graph: Graph) -> str:
             f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="6"/>'
             f'<text class="middle" x="{lx:.1f}" y="{ly + 5:.1f}">{int(graph.group[slot])}</text>'
         )
-    each = "one share" if run.config.shares == "paired" else "two shares, one each way"
+    each = "one share" if _paired(run.config) else "two shares, one each way"
     caption = (
         f"{_graph_words(graph)} A line is a pair that shared ({each}); numbers are participants' "
         "ids." + _vanished_words(run, graph)

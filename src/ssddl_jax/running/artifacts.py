@@ -59,7 +59,8 @@ class RunFiles:
             sink.finish(summary)
         config, simulation, data, *_ = self.prepared
         if protocol_of(config).one_model:
-            write_model(self.directory, config, simulation.model, data, state.params)
+            given = self.prepared.given
+            write_model(self.directory, config, simulation.model, data, state.params, given)
         (self.directory / "report.html").unlink(missing_ok=True)  # of fewer rounds
         write_whole(self.directory / "summary.json", json.dumps(summary, indent=2) + "\n")
         write_report(self.directory)

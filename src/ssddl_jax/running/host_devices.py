@@ -44,9 +44,13 @@ def start_pool(config: Config, *, fill: bool) -> None:
         remedy = f"must be at least {flagged}, the host devices that XLA_FLAGS asks for"
         raise ConfigError("threads", threads, remedy)
     each = min(usable_cores(), threads) if fill else 1
-    made = flagged or each if config.devices == "all" else config.devices
+    theirs = config.threads == "auto" and _accelerated()  # `make_mesh` counts them
+    made = flagged or each if config.devices == "all" or theirs else config.devices
     if made > threads:
-        remedy = f"must be at most threads = {threads}; more threads change the numerical recipe"
+        remedy = (
+            f"must be at most threads = {threads} on a CPU; more threads change the numerical "
+            "recipe; for accelerators, set JAX_PLATFORMS to cuda or tpu"
+        )
         raise ConfigError("devices", made, remedy)
     if config.threads == "auto" and config.group > _HUGE:
         # XLA's CPU runtime offers pieces of a matrix product to its pool, and keeps their inputs
@@ -62,6 +66,11 @@ def start_pool(config: Config, *, fill: bool) -> None:
 def pool() -> int:
     """Threads of XLA's pool, once JAX has devices."""
     return max(_default(), _flagged(os.environ.get("XLA_FLAGS", "")))
+
+
+def _accelerated() -> bool:
+    """Whether the user asks JAX for accelerators; what it finds by itself is not known yet."""
+    return os.environ.get("JAX_PLATFORMS", "").split(",")[0] not in ("", "cpu")
 
 
 def _default() -> int:

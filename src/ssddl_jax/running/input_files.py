@@ -20,8 +20,28 @@ def absolute(config: Config) -> Config:
     return replace(config, **named) if named else config
 
 
-def record(config: Config, without: Iterable[str] = ()) -> dict[str, dict[str, str]]:
-    """Absolute path and SHA-256 of every input that is a file or a folder of files."""
+def relative(config: Config) -> dict[str, str]:
+    """The input files that a config names by a relative path, as they are named."""
+    return {name: path for name, path in _paths(config) if not os.path.isabs(path)}
+
+
+def named_in(about: Mapping[str, Any]) -> dict[str, str]:
+    """What `relative` found for the run with this record."""
+    recorded = about.get("inputs")
+    entries = recorded.items() if isinstance(recorded, dict) else ()
+    return {
+        name: str(entry["named"])
+        for name, entry in entries
+        if isinstance(entry, dict) and "named" in entry
+    }
+
+
+def record(
+    config: Config, without: Iterable[str] = (), named: Mapping[str, str] | None = None
+) -> dict[str, dict[str, str]]:
+    """Absolute path and SHA-256 of every input that is a file or a folder of files; and the path
+    in `named`, if it is there.
+    """
     found = {}
     for name in INPUTS:
         value = getattr(config, name)
@@ -29,17 +49,19 @@ def record(config: Config, without: Iterable[str] = ()) -> dict[str, dict[str, s
         if files:
             path = shown(os.path.abspath(_path(name, value)))
             found[name] = {"path": path, "sha256": _sha256(name, value)}
+            if named and name in named:
+                found[name]["named"] = shown(named[name])
     return found
 
 
 def found_again(config: Config, about: Mapping[str, Any], directory: Path) -> Config:
     """A recorded config with its input files' current paths: where they were, in the run directory,
-    or relative to the working directory.
+    or, if the run named a relative path, there in the working directory.
 
     Of several candidates, it takes the first with the recorded SHA-256, else the first. Raises
     `ConfigError` if there is none.
     """
-    recorded = about.get("inputs")
+    recorded, named = about.get("inputs"), named_in(about)
     moved: dict[str, Any] = {}
     for name in INPUTS:
         value, entry = getattr(config, name), {}
@@ -48,6 +70,8 @@ def found_again(config: Config, about: Mapping[str, Any], directory: Path) -> Co
         if isinstance(recorded, dict) and isinstance(recorded.get(name), dict):
             entry = recorded[name]
         places = _places(name, value, entry, directory)
+        if name in named and is_path(name, value):
+            places.append(os.path.abspath(user_path(name, named[name])))
         moved[name] = _first(name, value, places, entry.get("sha256"))
     return replace(config, **moved)
 

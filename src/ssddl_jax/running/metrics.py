@@ -1,6 +1,7 @@
 """The results of a run: a line of metrics for each round, and the summary."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -65,9 +66,10 @@ def summarise(
     step: Compiled,
     seconds_total: float,
     resumed_from: list[int],
+    given: Collection[str],
 ) -> dict[str, Any]:
     """The content of summary.json. `resumed_from`: the rounds from which the run was resumed;
-    `data`: on the host.
+    `data`: on the host; `given`: the parts that were passed from Python.
     """
     plan = simulation.plan
     member_rounds, secure = plan.size * len(metrics), config.sums_securely
@@ -89,7 +91,7 @@ def summarise(
         "participants": config.participants,
         "group_size": plan.size,
         "parameters": plan.dimension,
-        "data": shown(config.data),
+        "data": "given from Python" if "data" in given else shown(config.data),
         "inputs": ranges(data.images, data.test_images),
         "model": simulation.model.name,
         "protocol": config.protocol,
@@ -111,7 +113,7 @@ def summarise(
         "bytes_down_per_participant": _mean([row["bytes_down"] for row in metrics], member_rounds),
         "rounds_exact": sum(bool(row["exact"]) for row in metrics) if secure else None,
         "rounds_void": sum(row["void"] for row in metrics),
-        "rounds_retried": sum(row["attempt"] > 0 for row in metrics),
+        "rounds_retried": sum(row["attempt"] > 0 and not row["void"] for row in metrics),
         "run_sha256": run_sha256([row["aggregate_sha256"] for row in metrics], params),
         "tile_size": plan.tile_size,
         "peak_memory_mb": peak_memory_mb(),

@@ -1,7 +1,7 @@
 """`run` and `resume`: training, with a resumable run directory."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from ssddl_jax.running.artifacts import RunFiles
 from ssddl_jax.running.checkpoints import Checkpoint, check_format, newest, set_aside
 from ssddl_jax.running.directory import read_config, read_rows, read_summary, write_config
 from ssddl_jax.running.environment import differences
-from ssddl_jax.running.input_files import absolute, found_again, record
+from ssddl_jax.running.input_files import absolute, found_again, named_in, record, relative
 from ssddl_jax.running.interrupts import Interrupted, Interrupts, go_on, is_interrupt
 from ssddl_jax.running.loop import (
     Prepared,
@@ -75,7 +75,7 @@ def run(
     compiled or written; `Interrupted` if a signal stopped the run; `RunError` if it ended early
     for another reason, such as a full disk.
     """
-    config = absolute(config)
+    named, config = relative(config), absolute(config)
     if profile is not None:
         check_profile(config, profile)
         profile = Path(user_path("profile", profile))
@@ -88,7 +88,7 @@ def run(
                 if config.out is not None:  # another process may have written there meanwhile
                     check_output(directory, overwrite)
                 at = waiting(directory)
-                write_config(config, at / "config.toml", about_of(prepared))
+                write_config(config, at / "config.toml", about_of(prepared, named))
             waits = at != directory
             return _train(prepared, directory, None, sinks, watch, [], waits, profile)
 
@@ -132,18 +132,21 @@ def resume(
         if _writes():
             set_aside(directory, done)
             if checkpoint is None:  # everything is computed here, so record this environment
-                write_config(config, directory / "config.toml", about_of(prepared))
+                again = about_of(prepared, named_in(about))
+                write_config(config, directory / "config.toml", again)
         before = checkpoint.resumed_from if checkpoint else []
         return _train(prepared, directory, checkpoint, sinks, watch, [*before, done])
 
 
-def about_of(prepared: Prepared) -> dict[str, Any]:
-    """What config.toml records of a run in addition to its config, device and versions."""
+def about_of(prepared: Prepared, named: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What config.toml records of a run in addition to its config, device and versions. `named`:
+    the input files that it named by a relative path.
+    """
     recipe = recipe_of(prepared)
     threads = {} if recipe["threads"] is None else {"threads": recipe["threads"]}
     sources = {"sources": prepared.sources} if prepared.sources else {}
     about = {"data_sha256": recipe["data_sha256"], "given": prepared.given, **threads, **sources}
-    return {**about, "inputs": record(prepared.found, without=prepared.given)}
+    return {**about, "inputs": record(prepared.found, prepared.given, named)}
 
 
 def same_parts(directory: Path, about: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
@@ -279,6 +282,7 @@ def _train(
             *(config, simulation, prepared.data, metrics, state.params, loop.step),
             seconds,
             resumed_from,
+            prepared.given,
         )
         if writer:
             writer.finish(summary, state)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.paths import user_path
+from ssddl_jax.common.text import shown
+from ssddl_jax.config.config import Config
 from ssddl_jax.config.metrics import columns
 from ssddl_jax.running.directory import read_config, read_rows, read_summary
 from ssddl_jax.running.environment import differences
@@ -89,10 +91,11 @@ def verify(
             where = f"round {row['round']}: {', '.join(differing)}"
             return VerifyResult(False, len(rows), where, explain, None, claimed)
     made_of = config, prepared.simulation, prepared.data
-    made = summarise(*made_of, rows, state.params, loop.step, 0.0, [])
+    made = summarise(*made_of, rows, state.params, loop.step, 0.0, [], prepared.given)
     made = json.loads(json.dumps(made))
     fields = [name for name in summary if name not in (*_OF_ITS_TIME, *silent)]
-    differing = [name for name in fields if made.get(name) != summary.get(name)]
+    earlier = {**made, **_earlier(config, rows)}
+    differing = [n for n in fields if summary.get(n) not in (made.get(n), earlier.get(n))]
     difference = f"summary.json: {', '.join(differing)}" if differing else None
     return VerifyResult(
         difference is None,
@@ -102,3 +105,11 @@ def verify(
         made["run_sha256"],
         claimed,
     )
+
+
+def _earlier(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What earlier versions recorded in a summary: the config's data even if others were given, and
+    void rounds among those that were shared again.
+    """
+    retried = sum(row["attempt"] > 0 for row in rows)
+    return {"data": shown(config.data), "rounds_retried": retried}
