@@ -68,8 +68,8 @@ def compare(
         if why is None:
             try:
                 trained = _one(row, seeds, train)
-                train = trained.train_seconds
                 found.append(as_json(trained))
+                train = trained.train_seconds
             except Exception as error:
                 if is_interrupt(error):
                     raise

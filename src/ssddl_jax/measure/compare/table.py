@@ -111,8 +111,8 @@ def _reading(rows: list[dict[str, Any]]) -> list[str]:
         "server. `round s` = in sequence x member + server, without the network; Phong's protocols "
         "add one member's new encryption of the model. In central and standalone no participant "
         "waits for another. Training is timed once, for one member alone, and is the same in all "
-        "rows. If members vanish, a row of a secure sum gives the mean over the run's rounds; other "
-        "rows count all members.",
+        "rows. If members vanish, a row of a secure sum gives the mean over the run's rounds; "
+        "other rows count all members.",
         "- `multiplications`: in a field for Shamir shares, modulo q for LWE, of big numbers for "
         "Paillier, where one exponentiation takes 1.5 per bit of the exponent.",
         "- Bytes: per member and round, without keys. `keys kB`: per participant over the lifetime "
