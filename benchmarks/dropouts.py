@@ -23,6 +23,11 @@ RATES = (0.0, 0.1, 0.3)
 FLAGS = ["--shares", "paired", "--max-dropout", "0.3"]
 
 
+def threshold_of(members: int) -> int:
+    """SecAgg's least threshold t that tolerates max_corrupt = 0.1 of the members: t - 2 of them."""
+    return members // 10 + 2
+
+
 def bench(flags: list[str]) -> dict[str, Any]:
     """One measurement, in its own process."""
     command = [sys.executable, "-m", "ssddl_jax", "bench", "share", *flags, "--json"]
@@ -58,8 +63,8 @@ def main() -> None:
                 for rate in rates:
                     size = ["--group-size", str(members), "--dimension", str(options.dimension)]
                     again = ["--repeats", "1" if members > 100 else "3"]
-                    if rule == "secagg":  # one more than max_corrupt, as in the recorded results
-                        again += ["--threshold", str(members // 10 + 1)]
+                    if rule == "secagg":
+                        again += ["--threshold", str(threshold_of(members))]
                     made = bench([*size, *again, *FLAGS, *flags, "--dropout", str(rate)])
                     exact &= made["exact"]
                     seconds.setdefault((members, rule, rate), []).extend(made["seconds"])

@@ -8,11 +8,13 @@ import pytest
 import independent
 import ssddl_jax as sd
 from ssddl_jax import reference
+from ssddl_jax.cli import main
 from ssddl_jax.core.arithmetic.randomness import public_key
 from ssddl_jax.core.learning.local_training import LocalSteps, pieces_of, train_tile
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer
 from ssddl_jax.core.learning.population import rows_of
+from ssddl_jax.measure import bench as bench_module
 from ssddl_jax.measure.bench import (
     base_update,
     bench_round,
@@ -79,6 +81,45 @@ def test_sampled_uploads_are_those_of_their_members():
         message = independent.encode(update, 1, 1.0, row["fraction_bits"])
         upload = independent.upload(chain, 0, me, partners[me], message, "paired")
         assert sample["sha256"] == independent.sha256(upload)
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """(command, TOML text) -> the (config, bench) that would be measured."""
+    calls = []
+
+    def measured(config, bench, *_):
+        calls.append((config, bench))
+        return {}
+
+    monkeypatch.setattr(bench_module, "bench_round", measured)
+    monkeypatch.setattr(bench_module, "bench_share", measured)
+
+    def ask(command, text):
+        (tmp_path / "c.toml").write_text(text)
+        assert main(["bench", *command.split(), "--config", str(tmp_path / "c.toml")]) == 0
+        return calls.pop()
+
+    return ask
+
+
+def test_a_file_is_measured_and_flags_win(asked):
+    """Its model was replaced by mlp-64, its sizes by the defaults of flags that nobody gave."""
+    text = 'model = "linear"\nparticipants = 30\nbatch_size = 5\ngroup_size = 12\n'
+    config, bench = asked("round", text)
+    assert (config.model, config.group, bench) == ("linear", 30, RoundBench(30, batch_size=5))
+    config, bench = asked("round --model mlp --participants 9 --batch-size 3", text)
+    assert (config.model, config.group, bench) == ("mlp", 9, RoundBench(9, batch_size=3))
+    config, bench = asked("round", "seed = 3\n")
+    assert (config.model, config.group, bench) == ("mlp-64", 1000, RoundBench())
+    for command, other, group in (
+        ("share", text, 12),
+        ("share", 'participants = 30\ngroup_size = "all"\n', 30),
+        ("share", "participants = 30\n", 64),
+        ("share --group-size 9", text, 9),
+    ):
+        config, bench = asked(command, other)
+        assert (config.group, bench) == (group, ShareBench(group))
 
 
 @pytest.mark.parametrize(

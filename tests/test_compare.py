@@ -1,7 +1,9 @@
 """`ssddl compare` as a user sees it: table, JSON and picture; and the work that it counts."""
 
 import json
+from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,8 +13,9 @@ from ssddl_jax.cli import main
 from ssddl_jax.config.config import Config
 from ssddl_jax.config.protocols import PROTOCOLS
 from ssddl_jax.measure.compare import comparison as compare
-from ssddl_jax.measure.compare.rows import DEFAULT, read_rows
-from ssddl_jax.measure.compare.work import measure
+from ssddl_jax.measure.compare import work as works
+from ssddl_jax.measure.compare.rows import DEFAULT, Contender, read_rows
+from ssddl_jax.measure.compare.work import mean_round, measure
 from ssddl_jax.planning.forecast import forecast
 from ssddl_jax.planning.plan import share_words
 from ssddl_jax.simulation.seeds import run_seeds
@@ -102,6 +105,85 @@ def test_words_by_role_add_up():
         assert done.depth == 1
 
 
+def secure(config):
+    """(a member's cost, the server's, the plan) of a secure sum."""
+    simulation = sd.build_simulation(config, None, sd.load_data(config))
+    plan, scheme = simulation.plan, simulation.recipe.scheme
+    kind = {"shamir": works.field_work, "secagg": works.secagg_work}
+    cost = kind.get(config.rule_in_force.name, works.pair_work)
+    return *cost(config, plan, scheme, mean_round(config, plan)), plan
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """Every part takes a second; nothing is compiled."""
+    monkeypatch.setattr(works, "timed", lambda call, *arguments: 1.0)
+    monkeypatch.setattr(works, "_secrets", lambda scheme: (1.0, 1.0))
+
+
+def twenty(tiny_file, **fields):
+    more = {"participants": 20, "group_size": "all", "max_dropout": 0.4, "devices": 1, **fields}
+    return Config(data=str(tiny_file), model="linear", partition="resample:20", **more)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"dropout_rule": "reveal"}, {"dropout_rule": "shamir"}, {"protocol": "secagg"}],
+    ids=str,
+)
+def test_a_round_that_nobody_survives_has_its_cost(untimed, tiny_file, fields):
+    """Members share, and that is all; the server's part was divided by the survivors."""
+    fields = {"threshold": 5, **fields}
+    member, server, _ = secure(twenty(tiny_file, dropout=1.0, **fields))
+    usual, _, _ = secure(twenty(tiny_file, **fields))
+    assert member == usual
+    assert (server.seconds, server.prg_words, server.operations) == (0.0, 0, 0)
+
+
+def test_one_round_of_a_schedule_counts_as_one(untimed, tiny_file, tmp_path):
+    """It doubled every round's shares: the plan holds the most that ever vanish."""
+    path = tmp_path / "gone.csv"
+    path.write_text("round,participant\n3,0\n3,1\n3,2\n")
+    usual = twenty(tiny_file, rounds=40)
+    bad = twenty(tiny_file, rounds=40, dropout_schedule=str(path))
+    (once, _, plan), (member, _, _) = secure(usual), secure(bad)
+    assert once.prg_words == 2 * 19 * plan.width
+    assert member.prg_words == round(once.prg_words * 41 / 40)
+    opened = secure(twenty(tiny_file, rounds=40, dropout_schedule=str(path), dropout_rule="reveal"))
+    assert opened[1].prg_words == round(2 * 3 * 17 * plan.width / 40)
+    work_ = measure(bad, sd.build_simulation(bad, None, sd.load_data(bad)), None, 1.0)
+    assert work_.exchanges == (39 * 2 + 4) / 40
+
+
+@pytest.mark.parametrize("transport", ["seeded", "explicit"])
+@pytest.mark.parametrize("shares", ["directed", "paired"])
+def test_the_members_words_are_all_words(untimed, tiny_file, transport, shares):
+    """With transport explicit only the dealer draws."""
+    config = twenty(tiny_file, transport=transport, shares=shares, neighbours=4)
+    member, server, plan = secure(config)
+    assert 20 * member.prg_words + server.prg_words == share_words(config, plan)
+
+
+def test_training_is_timed_for_one_participant_alone(monkeypatch, make_tiny_data):
+    """Side by side, four take less than four times as long: their rivals train in turn."""
+    seen = []
+
+    def timed(call, *arguments):
+        seen.append(arguments[-1])
+        return 3.0
+
+    monkeypatch.setattr(works, "timed", timed)
+    config = Config(model="linear", participants=20, group_size=8, tile_size=4, devices=1)
+    data = make_tiny_data(20)
+    assert works.training(sd.build_simulation(config, None, data), data) == 3.0
+    assert [ids.shape for ids in seen] == [(1,)]
+    assert seen[0].dtype == jnp.int32
+
+
+def test_all_rows_have_the_same_training(compared):
+    assert len({row["participant"]["train_seconds"] for row in compared[1]["rows"]}) == 1
+
+
 def test_files_and_what_they_say(compared, capsys):
     out, result, _ = compared
     text = (out / "compare.md").read_text()
@@ -126,12 +208,74 @@ def test_json_is_one_object_and_out_is_not_overwritten(tmp_path, capsys, play):
 
 
 def test_void_rounds_are_told(tmp_path, capsys, play):
-    """Four of five vanish where two may: nothing is learned, and the table says why."""
-    more = ("--protocols", "ssddl", "--seeds", "1", "--dropout", "0.8", "--json")
+    """All five vanish where two may: nothing is learned, and the table says why."""
+    more = ("--protocols", "ssddl", "--seeds", "1", "--dropout", "1.0", "--json")
     assert play(tmp_path / "a", *more) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert (row["rounds_void"], row["rounds_exact"], row["rounds_in_all"]) == (2, 0, 2)
     assert "ssddl: 2 of 2 rounds were void" in (tmp_path / "a" / "compare.md").read_text()
+
+
+@pytest.fixture
+def replayed(compared, monkeypatch):
+    """Rows that were trained before come again, unless `ends` names an exception for one."""
+    rows, ends = {row["name"]: row for row in compared[1]["rows"]}, {}
+
+    def one(row, seeds, train):
+        if row.name in ends:
+            raise ends[row.name]
+        return SimpleNamespace(train_seconds=1.0, name=row.name)
+
+    monkeypatch.setattr(compare, "_one", one)
+    monkeypatch.setattr(compare, "as_json", lambda trained: rows[trained.name])
+    monkeypatch.setattr(compare, "lens", lambda config: [])
+    monkeypatch.setattr(compare, "check", lambda rows: None)
+    return ends
+
+
+def kept(out):
+    """(rows, what is left of each: None, or why it is left out) of a folder's results."""
+    assert (out / "compare.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    found = json.loads((out / "compare.json").read_text("utf-8"))
+    return [(row["name"], row.get("left_out")) for row in found["rows"]]
+
+
+def test_a_row_that_fails_loses_only_itself(replayed, tmp_path, capsys, play):
+    replayed["snt"] = FloatingPointError("seed 0, round 1: updates are not finite")
+    assert play(tmp_path / "a", "--protocols", "ssddl,snt,standalone", "--json") == 1
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1].startswith("error: row snt failed and is left out: seed 0")
+    assert len(json.loads(told.out)["rows"]) == 3
+    why = "failed: FloatingPointError: seed 0, round 1: updates are not finite"
+    assert kept(tmp_path / "a") == [("ssddl", None), ("snt", why), ("standalone", None)]
+
+
+def test_ctrl_c_loses_only_the_row_that_runs(replayed, tmp_path, capsys, play):
+    replayed["standalone"] = KeyboardInterrupt()
+    assert play(tmp_path / "a", "--protocols", "ssddl,snt,standalone,plain") == 1
+    assert kept(tmp_path / "a") == [("ssddl", None), ("snt", None)]
+    text = (tmp_path / "a" / "compare.md").read_text("utf-8")
+    assert "- 2 of 4 rows: the others have not run." in text
+
+
+def test_old_results_stay_until_a_row_is_there(replayed, tmp_path, capsys, play):
+    assert play(tmp_path / "a", "--protocols", "ssddl") == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    for error, status in ((FloatingPointError("x"), 1), (sd.ConfigError("clip", 1, "no"), 2)):
+        replayed.update(ssddl=error, snt=KeyboardInterrupt())
+        for rows in ("ssddl", "snt"):
+            found = play(tmp_path / "a", "--protocols", rows, "--overwrite")
+            assert found == (status if rows == "ssddl" else 1)
+            assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+def test_the_reference_is_refused_before_anything_is_trained(tmp_path, capsys, play):
+    """In a file: the command line has no such flag. `plain` was trained first."""
+    path = tmp_path / "c.toml"
+    path.write_text('engine = "reference"\n')
+    assert play(tmp_path / "a", "--config", str(path), "--protocols", "plain,ssddl") == 2
+    assert "error: engine = reference: " in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_row_without_its_extra_is_left_out(tmp_path, monkeypatch, capsys, play):
@@ -163,8 +307,22 @@ def test_the_lens_looks_at_a_small_round_whatever_the_rows_are(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compare, "transcript", transcript)
-    rows = Config(protocol="secagg", threshold=13), Config(fraction_bits=24, clip=3.0)
+    rows = (
+        Config(protocol="secagg", threshold=13),
+        Config(fraction_bits=24, clip=3.0),
+        Config(protocol="phong-lwe", clip=1e9),
+        Config(local_optimizer="nowhere:mine", server_optimizer="nowhere:mine"),
+    )
     for config in rows:
         with pytest.raises(KeyboardInterrupt):
             compare.lens(config)
         sd.build_simulation(seen[-1], None, sd.load_data(seen[-1]))
+
+
+def test_the_lens_is_checked_before_anything_is_trained(monkeypatch, tiny_file):
+    row = Contender("plain", twenty(tiny_file, protocol="plain"))
+    compare.check([row])
+    refused = twenty(tiny_file, fraction_bits=24, clip=300.0)
+    monkeypatch.setattr(compare, "lens_config", lambda config: refused)
+    with pytest.raises(sd.ConfigError, match="fraction_bits"):
+        compare.check([row])

@@ -1,5 +1,6 @@
 """Counters equal what is really sent: void rounds, sequential messages, keys, re-encryption."""
 
+import importlib
 import itertools
 import json
 from dataclasses import replace
@@ -13,8 +14,10 @@ import ssddl_jax as sd
 from ssddl_jax.baselines.phong import encrypted
 from ssddl_jax.baselines.work import Cost
 from ssddl_jax.config.config import Config
+from ssddl_jax.config.protocols import notes
 from ssddl_jax.measure.compare.work import in_order
 from ssddl_jax.planning.forecast import forecast
+from ssddl_jax.planning.guarantees import guarantees_of
 from ssddl_jax.planning.key_agreement import key_agreement
 from ssddl_jax.planning.network import messages
 from ssddl_jax.planning.plan import traffic
@@ -169,6 +172,33 @@ def test_a_round_under_encryption_encrypts_the_model_anew():
     assert made.seconds == 6 * 11.0 + 7.0 + 2.0
     assert made.exchanges == 2 * 6 + 1
     assert "re-encrypts" in made.note
+
+
+def test_phongs_members_take_turns_and_compare_says_so():
+    """The source's work at the same time: 11 s of one, the model's encryption, the server."""
+    made = encrypted(Cost(1.0, 10.0), Cost(0.0, 2.0), 100, 100, 7.0, True)
+    assert "if all members worked at once, a round would take 20 s" in made.note
+    for protocol in ("phong-lwe", "phong-paillier"):
+        (note,) = notes(replace(BASE, protocol=protocol), 1, 100)
+        assert "members take turns (our choice)" in note
+        assert "asynchronous" in note
+
+
+def test_the_benchmark_of_dropouts_tolerates_as_many_colluders_as_it_says(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+    threshold_of = importlib.import_module("dropouts").threshold_of
+    for members in (100, 1000):
+        least = threshold_of(members)
+        for threshold in (least, least - 1):
+            config = Config(
+                protocol="secagg",
+                participants=members,
+                group_size="all",
+                threshold=threshold,
+                max_dropout=0.3,
+            )
+            most = guarantees_of(config).max_colluders
+            assert (most >= members // 10) is (threshold == least)
 
 
 def test_the_benchmarks_page_says_on_which_processor_each_file_was_measured():

@@ -5,6 +5,7 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.baselines import paillier
+from ssddl_jax.baselines.phong import paillier_work
 from ssddl_jax.baselines.phong_bytes import paillier_bits
 
 KEYS = paillier.generate(512)
@@ -70,6 +71,30 @@ def test_bits_are_what_is_sent():
     assert all(c < KEYS.public.nsquare for c in sealed.ciphertexts)
     d = 109_386
     assert paillier_bits(d) / (32 * d) == pytest.approx(2 * (1 + 15 / 32), rel=0.01)
+
+
+def test_multiplications_are_those_of_square_and_multiply():
+    """For the key's own exponents: n of a ciphertext, and p - 1 and q - 1 of a plaintext."""
+
+    def steps(exponent):
+        return exponent.bit_length() - 1 + exponent.bit_count() - 1
+
+    assert paillier.multiplications(65) == 4608 == paillier.multiplications(1)
+    assert paillier.multiplications(109_386) == 1683 * 4608
+    encrypting = steps(KEYS.public.n)
+    decrypting = steps(KEYS.secret.p - 1) + steps(KEYS.secret.q - 1)
+    for found in (encrypting, decrypting):
+        assert paillier.multiplications(10, 512) == pytest.approx(found, rel=0.15)
+
+
+def test_work_counts_the_members_and_the_servers(monkeypatch):
+    """Both exponentiations of a member; one product for each member's ciphertexts."""
+    times = dict.fromkeys(
+        f"{part}_seconds_per_coordinate" for part in ("encrypt", "decrypt", "add")
+    )
+    monkeypatch.setattr(paillier, "measure", lambda width: dict.fromkeys(times, 1.0) | {"exact": 1})
+    work = paillier_work(sd.Config(group_size=25), 130, 0.0)
+    assert (work.participant.operations, work.server.operations) == (2 * 2 * 4608, 25 * 2)
 
 
 def test_measured_on_a_slice():

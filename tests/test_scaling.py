@@ -8,9 +8,10 @@ import pytest
 
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.measure import scaling
-from ssddl_jax.measure.scaling import CURVES, Sweep, check_sweep, fitted, scale
+from ssddl_jax.measure import bench, scaling
+from ssddl_jax.measure.scaling import CURVES, Sweep, Training, check_sweep, fitted, scale
 from ssddl_jax.measure.scaling_table import markdown
+from ssddl_jax.simulation import seeds
 
 
 def measured(curve, participants, seconds):
@@ -150,7 +151,7 @@ def test_one_row_that_is_refused_leaves_the_others(tmp_path, monkeypatch):
     """As one that needs more memory than there is."""
 
     def run(command, **_):
-        if "complete" in command:
+        if "pairwise" in command:
             return subprocess.CompletedProcess(
                 command, 2, "", "error: participants = 5: too many\n"
             )
@@ -163,3 +164,96 @@ def test_one_row_that_is_refused_leaves_the_others(tmp_path, monkeypatch):
         kept = json.loads((tmp_path / curves[0] / "scale.json").read_text(encoding="utf-8"))
         left = [row["left_out"] for row in kept["rows"] if "left_out" in row]
         assert left == ["error: participants = 5: too many"]
+
+
+@pytest.mark.parametrize("text", ['protocol = "plain"', 'protocol = "secagg+"', "neighbours = 2"])
+def test_a_curve_is_what_it_is_called_whatever_the_file_says(tmp_path, monkeypatch, text):
+    """With protocol plain in the file, the row called ideal was plain."""
+    made = []
+    monkeypatch.setattr(bench, "bench_round", lambda config, *_: made.append(config) or {})
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    for flags, _ in CURVES.values():
+        command = ["bench", "round", "--participants", "500", "--config", str(path), *flags]
+        assert main(command) == 0
+    found = [(config.protocol, config.engine, config.neighbours) for config in made]
+    assert dict(zip(CURVES, found, strict=True)) == {
+        "plain": ("plain", "pairwise", "complete"),
+        "ideal": ("ssddl", "ideal", "complete"),
+        "auto": ("ssddl", "pairwise", "auto"),
+        "complete": ("ssddl", "pairwise", "complete"),
+    }
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The configs that are trained: each to 0.5, unless `fails` names an error for its size."""
+    configs, fails = [], {}
+
+    def run(config, numbers):
+        configs.append(config)
+        if config.participants in fails:
+            raise fails[config.participants]
+        shape = (len(numbers), config.rounds)
+        return seeds.SeedsResult(
+            seeds=list(numbers),
+            learning_rates=[0.1] * len(numbers),
+            accuracy=np.full(shape, 0.5),
+            exact=np.ones(shape, bool),
+            void=np.zeros(shape, bool),
+            run_sha256=["0"] * len(numbers),
+            compile_seconds=1.0,
+        )
+
+    monkeypatch.setattr(seeds, "run_seeds", run)
+    return configs, fails
+
+
+def test_what_cannot_be_trained_is_said_first_and_left_out(table, trained, tmp_path, capsys):
+    """Only the smallest number was checked; a larger one ended the command after its sweep."""
+    command = ["scale", "--participants", "10,200", "--curves", "plain", "--fraction-bits", "24"]
+    command += ["--seeds", "1", "--out", str(tmp_path / "out"), "--json"]
+    trained[1][200] = sd.ConfigError("fraction_bits", 24, "does not fit")
+    assert main(command) == 0
+    told = capsys.readouterr()
+    line = "training of 200 participants is left out: fraction_bits = 24: "
+    assert told.err.index(line) < told.err.index("1 of 2: plain")
+    first, second = json.loads(told.out)["training"]
+    assert (first["accuracy"], second["participants"]) == (0.5, 200)
+    assert second["left_out"].startswith("error: fraction_bits = 24: ")
+    assert "| 200 | left out: " in (tmp_path / "out" / "scale.md").read_text("utf-8")
+    assert (tmp_path / "out" / "scale.png").exists()
+
+
+def test_nothing_is_swept_if_nothing_can_be_trained(table, tmp_path, capsys):
+    command = ["scale", "--participants", "200,300", "--fraction-bits", "24", "--seeds", "1"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert "error: fraction_bits = 24: " in capsys.readouterr().err
+    assert not table
+
+
+def test_a_training_that_fails_leaves_the_others(table, trained, tmp_path):
+    trained[1][10] = FloatingPointError("updates are not finite")
+    config = sd.Config(participants=10, group_size="all", engine="ideal", rounds=2)
+    result = scale(
+        Sweep([10, 20], ["plain"], [], 1e9), tmp_path, lambda at: None, Training(config, 2)
+    )
+    first, second = result["training"]
+    assert first == {"participants": 10, "left_out": "error: updates are not finite"}
+    assert second["accuracy"] == 0.5
+
+
+def test_what_is_trained_is_what_the_file_says(table, trained, tmp_path):
+    """But for what the sweep sets: it trained mlp-64 for 20 rounds on mnist-small, whatever stood
+    there."""
+    path = tmp_path / "c.toml"
+    text = 'model = "linear"\nrounds = 3\nbatch_size = 7\ndata = "mnist-small"\nclip = 0.5\n'
+    path.write_text(text + 'protocol = "plain"\nneighbours = 2\n')
+    command = ["scale", "--participants", "10", "--curves", "plain", "--seeds", "1"]
+    command += ["--config", str(path), "--overwrite", "--out", str(tmp_path / "out")]
+    for flags in ([], ["--model", "mlp", "--rounds", "4", "--batch-size", "8"]):
+        assert main([*command, *flags]) == 0
+    (first, second), _ = trained
+    assert (first.protocol, first.engine, first.neighbours) == ("ssddl", "ideal", "complete")
+    found = [(c.model, c.rounds, c.batch_size, c.clip) for c in (first, second)]
+    assert found == [("linear", 3, 7, 0.5), ("mlp", 4, 8, 0.5)]

@@ -156,6 +156,7 @@ def test_a_comparison_takes_names_literally():
     result = {
         "rows": [],
         "lens": [],
+        "rows_planned": 0,
         "participants": 5,
         "group_size": 3,
         "rounds": 1,

@@ -66,6 +66,16 @@ def ciphertexts(width: int, key_bits: int = PAILLIER_KEY_BITS) -> int:
     return -(-width // slots(key_bits))
 
 
+def multiplications(width: int, key_bits: int = PAILLIER_KEY_BITS) -> int:
+    """Multiplications of big numbers that encrypt a vector, and as many that decrypt it.
+
+    Square and multiply takes about 1.5 per bit of an exponent: a squaring for every bit, and a
+    product for every second one. A ciphertext has one exponent of `key_bits` modulo n^2; a
+    plaintext has two of half as many, modulo p^2 and q^2.
+    """
+    return ciphertexts(width, key_bits) * key_bits * 3 // 2
+
+
 def encrypt(keys: Keys, values: Sequence[int]) -> Sealed:
     """Encrypts signed 32-bit numbers. Raises `ConfigError` for a number that does not fit."""
     for value in values:

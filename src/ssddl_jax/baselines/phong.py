@@ -7,7 +7,10 @@ fixed point, added in the wide ring. `lwe` and `paillier` compute ciphertexts; t
 what they decrypt to.
 
 Our choices where the source leaves room: an update is a member's whole local training, not one
-gradient. Coordinates are clipped as in SSDDL. A member re-encrypts W once per round, so a plaintext
+gradient. The source's SGD is asynchronous: participants work at the same time, each from weights
+that others may have moved on since. Here they take turns and see no stale weights, so a round's
+seconds and messages are those of one member after another; a note gives the seconds if all worked
+at once. Coordinates are clipped as in SSDDL. A member re-encrypts W once per round, so a plaintext
 must hold only the additions of one round and weights up to 2^22.
 """
 
@@ -114,8 +117,9 @@ def paillier_work(config: Any, dimension: int, train_seconds: float) -> Work:
         dimension * found[f"{what}_seconds_per_coordinate"]
         for what in ("encrypt", "decrypt", "add")
     )
-    member = Cost(train_seconds, encrypt + decrypt, 0, 2 * paillier.ciphertexts(dimension))
-    server = Cost(0.0, config.group * add)
+    operations = 2 * paillier.multiplications(dimension)  # encryption, decryption
+    member = Cost(train_seconds, encrypt + decrypt, 0, operations)
+    server = Cost(0.0, config.group * add, 0, config.group * paillier.ciphertexts(dimension))
     return encrypted(member, server, dimension, width, encrypt, bool(found["exact"]))
 
 
@@ -126,9 +130,10 @@ def encrypted(
 
     `encrypt`: seconds to encrypt the model.
     """
+    at_once = member.seconds + encrypt + server.seconds
     note = (
-        f"encryption timed on {width:,} of {dimension:,} coordinates and scaled; once per round "
-        "a member re-encrypts the model, which counts in the round's seconds and messages, not in "
-        "the bytes of a member"
+        f"if all members worked at once, a round would take {at_once:.3g} s; encryption timed on "
+        f"{width:,} of {dimension:,} coordinates and scaled; once per round a member re-encrypts "
+        "the model, which counts in the round's seconds and messages, not in the bytes of a member"
     )
     return Work(member, server, note=note, exact=exact, renewal=encrypt)

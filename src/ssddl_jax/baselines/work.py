@@ -35,8 +35,9 @@ class Work(NamedTuple):
     """A round's work by role.
 
     `depth`: how many participants work one after another. `exchanges`: how many messages follow one
-    another. `exact`: whether the ciphertexts of a slice decrypted to the exact sum. `renewal`:
-    seconds for one participant to re-encrypt the whole model, once per round.
+    another, a mean over the rounds of the run. `exact`: whether the ciphertexts of a slice
+    decrypted to the exact sum. `renewal`: seconds for one participant to re-encrypt the whole
+    model, once per round.
 
     A rival does not set `depth` and `exchanges`: they follow from its record.
     """
@@ -44,7 +45,7 @@ class Work(NamedTuple):
     participant: Cost
     server: Cost
     depth: int = 1
-    exchanges: int = 0
+    exchanges: float = 0
     note: str = ""
     exact: bool | None = None
     renewal: float = 0.0

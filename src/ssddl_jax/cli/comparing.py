@@ -1,6 +1,9 @@
 """The command `ssddl compare`."""
 
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from ssddl_jax.cli.options import (
     Parser,
@@ -45,7 +48,7 @@ def compare(arguments: list[str]) -> int:
     out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite, options.seeds
     config = read_config(options, metrics=None)  # rows have their own columns
-    from ssddl_jax.common.outputs import output, write_results
+    from ssddl_jax.common.outputs import output
     from ssddl_jax.measure.compare.rows import read_rows
     from ssddl_jax.planning.checks import check
 
@@ -56,18 +59,32 @@ def compare(arguments: list[str]) -> int:
         from ssddl_jax.measure.compare import comparison as comparing
 
         comparing.check(rows)
-        result = comparing.compare(rows, seeds, say)
-        from ssddl_jax.measure.compare.figure import draw
-        from ssddl_jax.measure.compare.table import markdown
-
-        text = markdown(result)
-        write_results(directory, "compare", result, text, partial(draw, result))
-    if options.json:
-        print_json(result)
-    else:
-        _print(text)
-    say(f"written to {directory}: compare.png, compare.md, compare.json")
+        _write(directory, comparing.compare(rows, seeds, say), options.json)
     return 0
+
+
+def _write(directory: Path, results: Iterator[dict[str, Any]], as_json: bool) -> None:
+    """Writes the results after every row, then the picture; prints them.
+
+    If Ctrl-C or an error ends the comparison, that is done for the rows before it.
+    """
+    from ssddl_jax.common.outputs import write_results
+    from ssddl_jax.measure.compare.figure import draw
+    from ssddl_jax.measure.compare.table import markdown
+
+    result: dict[str, Any] = {}
+    try:
+        for result in results:
+            write_results(directory, "compare", result, markdown(result))
+    finally:
+        if result:
+            text = markdown(result)
+            write_results(directory, "compare", result, text, partial(draw, result))
+            if as_json:
+                print_json(result)
+            else:
+                _print(text)
+            say(f"written to {directory}: compare.png, compare.md, compare.json")
 
 
 def _print(text: str) -> None:

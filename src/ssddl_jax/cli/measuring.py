@@ -22,6 +22,8 @@ from ssddl_jax.cli.options import (
     whole,
 )
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.config.config import Config
+from ssddl_jax.config.toml_files import read_toml
 from ssddl_jax.planning.requests import (
     RoundBench,
     ShareBench,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 # Fields that the measurement sets.
 _SET = ["participants", "group_size", "data", "partition", "out", "rounds", "eval_every"]
 _SET += ["checkpoint_every", "local_epochs"]
+_TRAINED = ["seeds", "rounds", "data"]  # options of what `scale` trains after its sweep
 _SAMPLE = "print the SHA-256 of K members' uploads, drawn at random [0]"
 _ROUND_FLAGS = [
     ("--participants", "N", "participants, all in the group [1000]"),
@@ -70,7 +73,7 @@ def _share(arguments: list[str]) -> int:
         prog="ssddl bench share",
         description="Times ParaShare and the server's sum alone, on random updates.",
     )
-    parser.add_argument("--group-size", default="64", metavar="n", help="members of the group [64]")
+    parser.add_argument("--group-size", metavar="n", help="members of the group [64]")
     parser.add_argument("--dimension", default="50890", metavar="d", help="parameters [50890]")
     parser.add_argument("--repeats", default="5", metavar="R", help="timed repetitions [5]")
     parser.add_argument("--sample-uploads", default="0", metavar="K", help=_SAMPLE)
@@ -79,11 +82,14 @@ def _share(arguments: list[str]) -> int:
     add_config_flags(parser, hidden=[*_SET, "model", "batch_size"])
     options = parse(parser, arguments)
     profile = vars(options).pop("profile")
-    names = ("group_size", "dimension", "repeats", "sample_uploads")
+    fields = _from_file(options)
+    _default(options, fields, group_size="64")
+    given = vars(options).pop("group_size")
+    size = _group_in(fields) if given is None else whole("group_size", given)
+    names = ("dimension", "repeats", "sample_uploads")
     sizes = {name: whole(name, getattr(options, name)) for name in names}
-    del options.group_size
-    config = read_config(options, participants=sizes["group_size"], group_size="all")
-    measured = ShareBench(**sizes)
+    config = read_config(options, participants=size, group_size="all")
+    measured = ShareBench(size, **sizes)
     check_share_bench(config, measured)
     if profile is not None:
         check_profile(config, profile)
@@ -111,13 +117,13 @@ def _round(arguments: list[str]) -> int:
     options = parse(parser, arguments)
     profile = vars(options).pop("profile")
     cluster = read_cluster(options)
-    sizes = {}
+    fields = _from_file(options)
+    sizes: dict[str, Any] = {name: fields[name] for name in RoundBench._fields if name in fields}
     for name in RoundBench._fields:
         given = vars(options).pop(name)
         if given is not None:
             sizes[name] = whole(name, given)
-    if "model" not in options:
-        options.model = "mlp-64"
+    _default(options, fields, model="mlp-64")
     members = sizes.get("participants", 1000)
     config = read_config(options, participants=members, group_size="all")
     measured = RoundBench(**sizes)
@@ -134,6 +140,23 @@ def _round(arguments: list[str]) -> int:
     from ssddl_jax.measure.bench import bench_round
 
     return _show("bench round", bench_round(config, measured, profile, _say_once), options)
+
+
+def _from_file(options: Namespace) -> dict[str, Any]:
+    """The fields that --config names."""
+    return read_toml(options.config) if options.config is not None else {}
+
+
+def _group_in(fields: dict[str, Any]) -> int:
+    """The members of the group that a file's fields describe."""
+    return Config(**{k: v for k, v in fields.items() if k in ("participants", "group_size")}).group
+
+
+def _default(options: Namespace, fields: dict[str, Any], **defaults: str) -> None:
+    """Sets the options that neither a flag nor the file names."""
+    for name, text in defaults.items():
+        if name not in fields and vars(options).get(name) is None:
+            setattr(options, name, text)
 
 
 BENCHES: dict[str, Command] = {"share": _share, "round": _round}
@@ -173,8 +196,8 @@ def scale(arguments: list[str]) -> int:
     add("--out", metavar="DIR", help="folder for scale.json, .md, .png [a new one in runs/]")
     add("--overwrite", action="store_true", help="replace the sweep in an existing `out`")
     add("--seeds", metavar="S", help="also train from seeds 0..S-1, for accuracy and its interval")
-    add("--rounds", default="20", metavar="R", help="with --seeds: rounds to train [%(default)s]")
-    add("--data", default="mnist-small", metavar="TEXT", help="with --seeds: dataset [%(default)s]")
+    add("--rounds", metavar="R", help="with --seeds: rounds to train [20]")
+    add("--data", metavar="TEXT", help="with --seeds: dataset [mnist-small]")
     for flag, metavar, text in _ROUND_FLAGS[1:]:
         add(flag, metavar=metavar, help=text)
     json_flag(parser)
@@ -191,24 +214,14 @@ def scale(arguments: list[str]) -> int:
         number("budget", options.budget),
     )
     scaling.check_sweep(sweep)
-    own = (
-        "participants",
-        "curves",
-        "budget",
-        "out",
-        "overwrite",
-        "json",
-        "seeds",
-        "rounds",
-        "data",
-    )
+    own = ["participants", "curves", "budget", "out", "overwrite", "json", *_TRAINED]
     given = {k: v for k, v in vars(options).items() if k not in own and v is not None}
     flags = [text for name, value in given.items() for text in (flag_of(name), str(value))]
-    training = _training(options) if options.seeds is not None else None
-    if training:
-        from ssddl_jax.planning.checks import check
-
-        check(training.config)
+    training = None
+    if options.seeds is not None:
+        training = _training(options, sweep.participants)
+        for n, why in scaling.check_training(training, sweep.participants).items():
+            say(f"training of {n:,} participants is left out: {why}")
 
     def progress(at: scaling.SweepProgress) -> None:
         left = "" if at.seconds_left is None else f"; about {at.seconds_left:,.0f} s left"
@@ -227,7 +240,7 @@ def scale(arguments: list[str]) -> int:
     return 0
 
 
-def _training(options: Namespace) -> "Training":
+def _training(options: Namespace, participants: list[int]) -> "Training":
     """What `ssddl scale --seeds` trains: E examples each, batches of B, whole epochs."""
     from ssddl_jax.measure.scaling import Training
 
@@ -235,15 +248,16 @@ def _training(options: Namespace) -> "Training":
     if seeds < 1:
         raise ConfigError("seeds", seeds, "must be at least 1")
     examples = whole("examples", "20" if options.examples is None else options.examples)
+    fields = _from_file(options)
+    _default(options, fields, data="mnist-small", rounds="20", batch_size="20", model="mlp-64")
     config = read_config(
         options,
-        participants=min(whole("participants", p) for p in options.participants.split(",")),
+        participants=min(participants),
         group_size="all",
+        protocol="ssddl",
         engine="ideal",
+        neighbours="complete",
         partition=f"resample:{examples}",
-        batch_size=whole("batch_size", "20" if options.batch_size is None else options.batch_size),
-        rounds=whole("rounds", options.rounds),
-        model=vars(options).get("model", "mlp-64"),
     )
     return Training(config, seeds)
 

@@ -13,8 +13,9 @@ _VISITS = "the model after every visit"
 _LOST = "any; each loses its visit"
 _OWN_BYTES = "what a member sends and receives in its round"
 _DECRYPTED = (
-    "the round computes what decryption yields, in integers; ssddl compare makes, checks and times "
-    "real ciphertexts on a slice"
+    "members take turns (our choice), whereas in the source they work at the same time, by "
+    "asynchronous SGD; the round computes what decryption yields, in integers; ssddl compare "
+    "makes, checks and times real ciphertexts on a slice"
 )
 _SECAGG_BYTES = (
     "parameters down, packed masked words up; each member's two public keys up and its partners' "

@@ -49,7 +49,7 @@ class Rule:
     traffic: str = f"{_COSTS}:pair_traffic"  # (..., Sent) -> Traffic
     memory: str = f"{_COSTS}:pair_memory"  # bytes that a round's sharing takes
     least_memory: str = f"{_COSTS}:pair_least"  # fewest words that it can hold
-    work: str = f"{_WORK}:pair_work"  # (..., Scheme) -> Cost of a member, and of the server
+    work: str = f"{_WORK}:pair_work"  # (..., Scheme, Mean) -> a member's Cost, the server's
 
     # Texts
     tolerance: str  # for `plan`

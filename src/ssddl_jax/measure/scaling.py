@@ -17,17 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.common.errors import ConfigError, RunError, one_line
 from ssddl_jax.common.outputs import write_results
 from ssddl_jax.config.config import Config
 from ssddl_jax.measure.scaling_table import STEADY, markdown, plot
 
-# What a curve adds to the command, and how its time grows with participants.
+# What a curve adds to the command, and how its time grows with participants. It names everything
+# that it means, so that a --config file cannot make it another.
 CURVES: dict[str, tuple[list[str], int]] = {
-    "plain": (["--protocol", "plain"], 1),
-    "ideal": (["--engine", "ideal"], 1),
-    "auto": (["--engine", "pairwise", "--neighbours", "auto"], 1),
-    "complete": (["--engine", "pairwise", "--neighbours", "complete"], 2),
+    "plain": (["--protocol", "plain", "--neighbours", "complete"], 1),
+    "ideal": (["--protocol", "ssddl", "--engine", "ideal", "--neighbours", "complete"], 1),
+    "auto": (["--protocol", "ssddl", "--engine", "pairwise", "--neighbours", "auto"], 1),
+    "complete": (["--protocol", "ssddl", "--engine", "pairwise", "--neighbours", "complete"], 2),
 }
 _MACHINE = (
     "device",
@@ -71,6 +72,24 @@ def check_sweep(sweep: Sweep) -> None:
             raise ConfigError("curves", curve, f"must be some of {', '.join(CURVES)}")
     if not sweep.budget > 0:
         raise ConfigError("budget", sweep.budget, "must be a positive number of seconds")
+
+
+def check_training(training: Training, participants: Sequence[int]) -> dict[int, ConfigError]:
+    """The numbers of participants that cannot be trained, and why.
+
+    Raises `ConfigError` or `DataError` if nothing can be trained.
+    """
+    from ssddl_jax.planning.checks import check
+
+    refused: dict[int, ConfigError] = {}
+    for n in sorted(set(participants)):
+        try:
+            check(_config_of(training, n))
+        except ConfigError as error:
+            refused[n] = error
+    if len(refused) == len(set(participants)):
+        raise next(iter(refused.values()))
+    return refused
 
 
 def scale(
@@ -176,12 +195,20 @@ def _expected(rows: Sequence[dict[str, Any]], curve: str, participants: int) -> 
     return float(last["wall_seconds"] - rounds + rounds * times)
 
 
+def _config_of(training: Training, participants: int) -> Config:
+    """Everybody is in the group; engine ideal has the same aggregates."""
+    return replace(training.config, participants=participants, group_size="all", engine="ideal")
+
+
 def _accuracy(training: Training, participants: int) -> dict[str, Any]:
-    """Test accuracy over seeds with everybody in the group; engine ideal, the same aggregates."""
+    """Test accuracy over seeds, or `left_out` with the reason."""
     from ssddl_jax.simulation.seeds import run_seeds
 
-    config = replace(training.config, participants=participants, group_size="all", engine="ideal")
-    result = run_seeds(config, range(training.seeds))
+    config = _config_of(training, participants)
+    try:
+        result = run_seeds(config, range(training.seeds))
+    except (ConfigError, RunError, FloatingPointError) as error:
+        return {"participants": participants, "left_out": f"error: {one_line(error, 400)}"}
     mean, half = result.band()
     return {
         "participants": participants,

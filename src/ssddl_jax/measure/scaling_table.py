@@ -49,6 +49,11 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append("\n| participants | rounds | seeds | accuracy | +- (95 %) |")
         lines.append("|---:|---:|---:|---:|---:|")
     for row in result["training"]:
+        if "left_out" in row:
+            lines.append(
+                f"| {row['participants']:,} | left out: {literal(row['left_out'])} | | | |"
+            )
+            continue
         half, seeds = row["half_width_95"], len(row["of_each_seed"])
         lines.append(
             f"| {row['participants']:,} | {row['rounds']} | {seeds} | {row['accuracy']:.4f} "
@@ -75,7 +80,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
         ),
         ("peak memory, MB", lambda row: row["peak_memory_mb"]),
     ]
-    count = len(panels) + bool(result["training"])
+    trained = [row for row in result["training"] if "left_out" not in row]
+    count = len(panels) + bool(trained)
     figure, axes = pyplot.subplots(1, count, figsize=(4.4 * count, 4), layout="constrained")
     for (title, value), axis in zip(panels, axes, strict=False):
         for curve in dict.fromkeys(row["curve"] for row in result["rows"]):
@@ -91,7 +97,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axis.grid(alpha=0.3, which="both")
         if axis.lines:
             axis.legend()
-    if trained := result["training"]:
+    if trained:
         xs, ys = ([row[key] for row in trained] for key in ("participants", "accuracy"))
         axes[-1].semilogx(xs, ys, marker="o")
         if trained[0]["half_width_95"] is not None:

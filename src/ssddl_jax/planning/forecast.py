@@ -52,11 +52,11 @@ class Forecast(NamedTuple):
 
 def forecast(config: Config, plan: Plan) -> Forecast:
     """The counters of `run`; exact if every update is finite and all rounds were counted."""
-    outcomes, absent = _outcomes(config, plan)
-    known = sum(times for _, times in outcomes)
+    expected, absent = outcomes(config, plan)
+    known = sum(times for _, times in expected)
 
     def total(count: Callable[[Outcome], int]) -> int:
-        return sum(times * count(outcome) for outcome, times in outcomes) * config.rounds // known
+        return sum(times * count(outcome) for outcome, times in expected) * config.rounds // known
 
     return Forecast(
         rounds=config.rounds,
@@ -65,7 +65,7 @@ def forecast(config: Config, plan: Plan) -> Forecast:
         peers=total(lambda outcome: _traffic(config, plan, outcome).peers),
         messages=total(lambda outcome: _messages(config, outcome)),
         void=total(lambda outcome: outcome.void),
-        most_vanished=max(outcome.vanished for outcome, _ in outcomes),
+        most_vanished=max(outcome.vanished for outcome, _ in expected),
         attempts=total(lambda outcome: outcome.attempt + 1),
         absent=absent,
         replayed=known if known < config.rounds else None,
@@ -88,7 +88,7 @@ def _messages(config: Config, outcome: Outcome) -> int:
     return messages(config, lost=outcome.vanished > 0, void=outcome.void)
 
 
-def _outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], int]:
+def outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], int]:
     """The outcomes of the rounds, with the number of rounds of each; and `absent`."""
     sparse = plan.neighbours < plan.size - 1
     replays = config.sums_securely and bool(config.rule_in_force.opens)
@@ -103,10 +103,10 @@ def _outcomes(config: Config, plan: Plan) -> tuple[list[tuple[Outcome, int]], in
         gone = {r: _dropped(config, plan, public, r) for r in range(rounds)}
     else:  # the cost does not depend on who vanishes
         return [(_outcome(config, plan, public, 0, np.arange(plan.vanishing)), rounds)], 0
-    outcomes = [(_outcome(config, plan, public, r, slots), 1) for r, slots in gone.items()]
-    quiet = rounds - len(outcomes)
-    outcomes += [(_outcome(config, plan, public, 0, np.arange(0)), quiet)] * (quiet > 0)
-    return outcomes, absent
+    expected = [(_outcome(config, plan, public, r, slots), 1) for r, slots in gone.items()]
+    quiet = rounds - len(expected)
+    expected += [(_outcome(config, plan, public, 0, np.arange(0)), quiet)] * (quiet > 0)
+    return expected, absent
 
 
 def _outcome(

@@ -33,7 +33,11 @@ def read_rows(text: str, config: Config) -> list[Contender]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or len(set(names)) != len(names):
         raise ConfigError("protocols", text, "must be at least one row, each named once")
-    return [Contender(name, _row(name, config)) for name in names]
+    rows = [Contender(name, _row(name, config)) for name in names]
+    if any(row.config.in_python for row in rows):
+        remedy = "trains one seed at a time, and is not compiled; use pairwise or ideal"
+        raise ConfigError("engine", "reference", remedy)
+    return rows
 
 
 def left_out(row: Contender) -> str | None:

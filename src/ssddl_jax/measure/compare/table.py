@@ -40,10 +40,17 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         *_reading(made),
         *(_lens(found) for found in result["lens"]),
+        *_missing(result),
         f"- {literal(result['device'])}, jax {result['versions']['jax']}; "
         f"{result['seconds']:.0f} s.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _missing(result: dict[str, Any]) -> list[str]:
+    """A line if the comparison has not finished, or was interrupted."""
+    count, planned = len(result["rows"]), result["rows_planned"]
+    return [f"- {count} of {planned} rows: the others have not run."] if count < planned else []
 
 
 def _gives(row: dict[str, Any]) -> str:
@@ -60,7 +67,7 @@ def _gives(row: dict[str, Any]) -> str:
         f"{(row['bytes_down'] - inside * keys['down']) / 1e3:,.1f}",
         f"{(keys['up'] + keys['down']) / 1e3:,.1f}",
         f"{keys['bytes_a_round'] / 1e3:,.1f}",
-        f"{row['exchanges']:,}",
+        _mean(row["exchanges"]),
         row["survives"],
     ]
     return f"| {' | '.join(cells)} |"
@@ -103,7 +110,11 @@ def _reading(rows: list[dict[str, Any]]) -> list[str]:
         "- Seconds: measured computation of one round on this machine, for one member and for the "
         "server. `round s` = in sequence x member + server, without the network; Phong's protocols "
         "add one member's new encryption of the model. In central and standalone no participant "
-        "waits for another.",
+        "waits for another. Training is timed once, for one member alone, and is the same in all "
+        "rows. If members vanish, a row of a secure sum gives the mean over the run's rounds; "
+        "other rows count all members.",
+        "- `multiplications`: in a field for Shamir shares, modulo q for LWE, of big numbers for "
+        "Paillier, where one exponentiation takes 1.5 per bit of the exponent.",
         "- Bytes: per member and round, without keys. `keys kB`: per participant over the lifetime "
         "of its keys, which is one round for SecAgg and the whole run for others. `keys kB per "
         "round`: the same, spread over the rounds that a member takes part in. `messages`: how "
@@ -143,6 +154,11 @@ def _lens(found: dict[str, Any]) -> str:
         f"- Privacy lens, ssddl, {found['members']} members: the server colluding with "
         f"{found['colluders']} of them determines {whose}."
     )
+
+
+def _mean(value: float) -> str:
+    """A count, or its mean over rounds."""
+    return f"{value:,.2f}".removesuffix(".00")
 
 
 def seconds(value: float) -> str:
