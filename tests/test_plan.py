@@ -240,6 +240,7 @@ def test_tolerance_carries_the_numbers(config_of):
     shamir = told(dropout_rule="shamir", threshold=5)
     assert "at most 3 of the 9" in shamir
     assert "5 of 9 uploads" in shamir
+    assert "nothing new from a late upload, unless the round was void" in shamir
     sparse = {"participants": 2000, "group_size": 1000, "partition": "resample:4"}
     auto = told(**sparse, neighbours="auto", max_corrupt=0.1, max_dropout=0.05)
     for text in ("k = ", "t = ", "gamma = 0.1", "delta = 0.05", "sigma = 40", "eta = 30", "2^-"):

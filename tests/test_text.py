@@ -380,6 +380,16 @@ def test_what_was_left_out_is_counted(capsys):
     assert "void rounds" in capsys.readouterr().out
 
 
+def test_the_bound_on_colluders_of_a_sparse_graph_has_its_odds(capsys):
+    sparse = sd.Config(participants=400, group_size=200, neighbours=20)
+    for config, words in ((sparse, "fixed before the draw; fails with"), (sd.Config(), "server ")):
+        print_summary(config, RunResult({**SUMMARY, "notes": []}, [{"alive": 5}], None, Path("x")))
+        shown = capsys.readouterr().out
+        (line,) = [line for line in shown.splitlines() if "colluding members" in line]
+        assert words in line
+        assert ("at most 2^-" in line) == (config is sparse)
+
+
 def test_notes_say_what_was_left_out():
     good = {"nonfinite": 0, "void": False}
     assert _amiss(sd.Config(), [good, good]) == []
