@@ -250,6 +250,11 @@ def test_tolerance_carries_the_numbers(config_of):
     report = plan_report(config_of(**sparse, neighbours="auto", dropout_rule="reveal"))
     assert 0 < report["max_colluders_failure"] < 2**-39  # two rounds
     assert "for the run of 2 rounds (union bound)" in report["tolerance"][0]
+    report = plan_report(config_of(**sparse, protocol="secagg+", max_corrupt=0.1, max_dropout=0.05))
+    t, most = report["threshold"], report["max_colluders"]
+    assert (t, most) == (25, 96)
+    assert f"at most {most} members, fixed before the draw" in report["tolerance"][0]
+    assert f"or {t} of them are partners of one member; any t = {t}" in report["tolerance"][0]
     assert "for every draw" in told(neighbours=6, max_dropout=0.0, max_corrupt=0.3)
     assert "too few to guarantee" in told(**sparse, neighbours=2)
     assert "less than one member" in told(neighbours=4, max_corrupt=0.1)

@@ -390,6 +390,13 @@ def test_the_bound_on_colluders_of_a_sparse_graph_has_its_odds(capsys):
         assert ("at most 2^-" in line) == (config is sparse)
 
 
+def test_a_comparison_says_when_colluders_are_fixed():
+    row = {"name": "secagg+", "server_learns": "a", "participant_learns": "b", "max_colluders": 94}
+    assert _leak(row | {"max_colluders_failure": 0.0}).endswith("with up to 94 |")
+    told = _leak(row | {"max_colluders_failure": 1.8e-11})
+    assert "94, fixed before the graph is drawn; fails with probability 1.8e-11" in told
+
+
 def test_notes_say_what_was_left_out():
     good = {"nonfinite": 0, "void": False}
     assert _amiss(sd.Config(), [good, good]) == []
