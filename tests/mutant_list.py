@@ -875,7 +875,7 @@ PLANNING = (
         "test_plan.py::test_tolerance_carries_the_numbers",
     ),
     _mutant(
-        "an-automatic-threshold-opens-a-sum-of-one-honest-update",
+        "an-automatic-threshold-opens-any-sum",
         "planning",
         'return wanted if config.threshold == "auto" and wanted <= fewest else 0',
         "return 0",

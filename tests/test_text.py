@@ -23,7 +23,7 @@ from ssddl_jax.cli.plan_table import print_plan
 from ssddl_jax.common.atomic import write_whole
 from ssddl_jax.common.errors import one_line
 from ssddl_jax.common.text import escape_what_cannot_be_printed, literal, printable, shown
-from ssddl_jax.measure.compare.table import _reading, markdown
+from ssddl_jax.measure.compare.table import _leak, _reading, markdown
 from ssddl_jax.running.interrupts import go_on
 from ssddl_jax.running.metrics import _amiss
 from ssddl_jax.running.runner import RunResult
