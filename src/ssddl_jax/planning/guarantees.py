@@ -3,10 +3,10 @@
 A round is void, and nothing of it is opened, if its sum would hold too few updates; members that
 are excluded before they share count as vanished. In every valid round, the server and the colluders
 learn the sum of the honest members' updates and nothing else, provided that the sum holds at least
-two honest updates, that there are fewer colluders than shares that open a secret (in a
-sparse graph, among the holders of one member's), and that in a sparse graph the honest survivors
-are connected by masks that nobody opens. Imports no JAX; `plan`,
-the round, the forecast and the report use it.
+two honest updates, that there are fewer colluders than shares that open a secret (in a sparse
+graph, among the holders of one member's), and that in a sparse graph the honest survivors are
+connected by masks that nobody opens. Imports no JAX; `plan`, the round, the forecast and the report
+use it.
 """
 
 from dataclasses import dataclass
