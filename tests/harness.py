@@ -147,6 +147,7 @@ def settings_of(config, simulation):
         dropout_rule=config.rule_in_force.name,
         threshold=plan.threshold,
         max_dropout=repr(config.max_dropout),
+        least_summed=plan.guarantees.least_summed,
         engine=config.engine,
     )
 

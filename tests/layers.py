@@ -32,6 +32,7 @@ class Layer(NamedTuple):
     threshold: int = 3
     devices: int = 1
     schedule: str = "cpu"
+    least_summed: int = 3
 
     @property
     def name(self):
@@ -54,6 +55,7 @@ class Layer(NamedTuple):
             mesh=make_mesh(self.devices),
             schedule=self.schedule,
             opens=RULES[self.rule].opens,
+            least_summed=self.least_summed,
         )
 
     @property
@@ -70,6 +72,7 @@ class Layer(NamedTuple):
             dropout_rule=self.rule,
             threshold=self.threshold,
             max_dropout="1.0",
+            least_summed=self.least_summed,
             engine=self.engine,
         )
 
@@ -213,7 +216,9 @@ def transcript_of(layer, one, void=None):
         "dropout_rule": layer.rule,
         "shares": layer.shares,
         "threshold": layer.threshold,
-        "least_summed": max(3, layer.threshold if RULES[layer.rule].needs_threshold else 0),
+        "least_summed": max(
+            layer.least_summed, layer.threshold if RULES[layer.rule].needs_threshold else 0
+        ),
         "ring_bits": layer.bits,
         "engine": "pairwise",
         "transport": "seeded",

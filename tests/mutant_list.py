@@ -875,6 +875,20 @@ PLANNING = (
         "test_plan.py::test_tolerance_carries_the_numbers",
     ),
     _mutant(
+        "an-automatic-threshold-opens-any-sum",
+        "planning",
+        'return wanted if config.threshold == "auto" and wanted <= fewest else 0',
+        "return 0",
+        "test_colluders.py::test_an_automatic_threshold_withstands_as_many_as_are_corrupt",
+    ),
+    _mutant(
+        "holders-of-a-ring-in-which-everybody-shares",
+        "planning",
+        "k - _greatest_below(least, least - c, k, sigma + 1) < t",
+        "k - _greatest_below(n, n - c, k, sigma + 1) < t",
+        "test_graph_search.py::test_secagg_plus_withstands_nearly_as_many_as_it_was_made_for",
+    ),
+    _mutant(
         "one-attempt-for-the-whole-run",
         "planning",
         "tries = config.rounds * rule.attempts",
@@ -1635,7 +1649,7 @@ FOUND = (
     _mutant(
         "a-sum-of-two-sharers-stands",
         "sharing",
-        "valid = enough & (sharers >= max(3, threshold))",
+        "valid = enough & (sharers >= max(scheme.least_summed, threshold))",
         "valid = enough",
         "test_colluders.py::test_a_sum_of_two_sharers_never_stands",
     ),

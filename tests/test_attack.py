@@ -2,19 +2,24 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 import ssddl_jax as sd
-from ssddl_jax.cli import main
+from ssddl_jax.cli import attacking, main
 from ssddl_jax.common.errors import ConfigError
+from ssddl_jax.core.learning.population import Data
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.planning.requests import attack_config
-from ssddl_jax.privacy.across_rounds import differencing, late_upload
-from ssddl_jax.privacy.attack_inputs import play, surfaces_of
+from ssddl_jax.privacy import results
+from ssddl_jax.privacy.across_rounds import Recovered, differencing, late_upload
+from ssddl_jax.privacy.attack_inputs import check_images, play, surfaces_of
+from ssddl_jax.privacy.attack_memory import check_memory
 from ssddl_jax.privacy.attacks import images, linear_layer
+from ssddl_jax.privacy.exposure import determined_by_round, groups, rounds_that_determine
 from ssddl_jax.privacy.scoring import interval, leak_of
 from ssddl_jax.privacy.study import study
 
@@ -168,10 +173,14 @@ REFUSED = {
     "a sum of too many": ("--sizes 5,101", ["sizes = 101", "2..100"]),
     "nothing in sizes": ("--sizes ,", ["sizes", "whole number"]),
     "empty batch": ("--batch 0", ["batch = 0", "at least 1"]),
-    "groups that never change": ("--participants 5 --targets 3 --sizes 2", ["group_size = 5"]),
+    "groups that never change": (
+        "--participants 5 --group-size 5 --targets 3 --sizes 2",
+        ["group_size = 5", "below participants = 5"],
+    ),
+    "no group of three that changes": ("--participants 3", ["participants = 3", "at least 4"]),
     "a field that is fixed": ("--model cnn", ["--model is not an option"]),
     "everybody": ("--participants 1000000", ["participants = 1000000", "at most 500"]),
-    "no room": ("--clip 1e9", ["fraction_bits", "smaller clip"]),
+    "no room": ("--clip 1e9", ["clip = 1000000000.0", "at most 2.14e+07", "100 participants"]),
     "no generator": ("--prg chacha9", ["prg = chacha9"]),
     "no such data": ("--data nowhere.npz", ["nowhere.npz"]),
 }
@@ -187,6 +196,114 @@ def test_refused_in_one_line(name, tmp_path, monkeypatch, capsys):
     assert len(shown.err.strip().splitlines()) == 1
     assert all(part in shown.err for part in wanted)
     assert list(tmp_path.iterdir()) == []
+
+
+def config_of_command(arguments, monkeypatch):
+    """What `ssddl attack` hands on to the study; plays nothing."""
+
+    def told(config, *_):
+        raise ConfigError("study", config, "stops here")
+
+    monkeypatch.setattr("ssddl_jax.cli.attacking.check_study", told)
+    with pytest.raises(ConfigError) as refused:
+        attacking.attack(arguments)
+    return refused.value.value
+
+
+def test_fields_of_a_file_that_a_study_does_not_use(tmp_path, monkeypatch):
+    """The threshold is above the study's own group size, and is not used."""
+    file = tmp_path / "mine.toml"
+    file.write_text('dropout_rule = "shamir"\nthreshold = 10\nmax_dropout = 0.5\nseed = 7\n')
+    config = config_of_command(["--config", str(file)], monkeypatch)
+    assert (config.dropout_rule, config.group, config.seed) == ("retry", 5, 7)
+
+
+def test_the_default_group_is_below_the_participants(tmp_path, monkeypatch):
+    assert config_of_command(["--participants", "4"], monkeypatch).group == 3
+    file = tmp_path / "mine.toml"
+    file.write_text("participants = 5\n")
+    assert config_of_command(["--config", str(file)], monkeypatch).group == 4
+    file.write_text("participants = 9\ngroup-size = 7\n")
+    assert config_of_command(["--config", str(file)], monkeypatch).group == 7
+
+
+def test_a_study_rounds_to_nearest():
+    """Stochastic rounding would draw a participant's update anew in every round, and differencing
+    would find nothing.
+    """
+    for participants, clip in ((100, 1000.0), (500, 100.0)):
+        config = attack_config(sd.Config(participants=participants, clip=clip))
+        assert config.fraction_bits < 16
+        assert config.rounding == "nearest"
+
+
+def test_the_largest_clip_that_is_proposed_has_room():
+    for participants in range(3, 501):
+        with pytest.raises(ConfigError, match="at most") as refused:
+            attack_config(sd.Config(participants=participants, group_size="all", clip=1e9))
+        most = float(str(refused.value).split("at most ")[1].split(":")[0])
+        fits = sd.Config(participants=participants, group_size="all", clip=most)
+        assert attack_config(fits).fraction_bits == 0
+
+
+@pytest.mark.parametrize(("people", "size"), [(8, 7), (12, 5), (9, 8)])
+def test_rounds_are_played_until_their_sums_determine_the_targets(people, size):
+    config = attack_config(sd.Config(participants=people, group_size=size, seed=4))
+    least = int(1.3 * people)
+    count = rounds_that_determine(config, [0, 1, 2], least)
+    chosen = groups(people, size, "random", count, 4)
+    found = list(determined_by_round(chosen, people))
+    assert {0, 1, 2} <= set(found[-1])
+    assert count == least or not {0, 1, 2} <= set(found[-2])  # a tenth of so few is one
+    assert rounds_that_determine(replace(config, rounds=3), [0, 1, 2], least) == 3
+
+
+def test_a_report_says_how_many_targets_the_sums_determine():
+    none = np.zeros((0, 28, 28), np.float32)
+    some = Recovered("differencing", 80, 1, 8, 3, none, none)
+    assert results.recovered_line(some) == (
+        "- differencing: 1 of 8 updates recovered exactly, from the sums of 80 rounds; these "
+        "determine 3 of the 8"
+    )
+    assert "determine" not in results.recovered_line(some._replace(determined=8))
+
+
+SIZES_THAT_DO_NOT_FIT = {
+    "group": ({"group_size": 90}, 1, "group_size = 90", "84 fits"),
+    "paired group": ({"group_size": 130, "shares": "paired"}, 1, "group_size = 130", "119 fits"),
+    "batch": ({"group_size": 5}, 100_000, "batch = 100000", "fits"),
+    "rounds": ({"group_size": 5, "participants": 400}, 1, "participants = 400", "use fewer"),
+}
+
+
+@pytest.mark.parametrize("name", SIZES_THAT_DO_NOT_FIT)
+def test_a_study_that_exceeds_the_memory_is_refused(name, monkeypatch):
+    fields, batch, named, fits = SIZES_THAT_DO_NOT_FIT[name]
+    gib = 0.5 if name == "rounds" else 6
+    monkeypatch.setattr("ssddl_jax.privacy.attack_memory.available_bytes", lambda: gib * 2**30)
+    config = attack_config(sd.Config(**{"participants": 140, **fields}), batch)
+    plan = SimpleNamespace(width=109_387, size=config.group, participants=config.participants)
+    with pytest.raises(ConfigError) as refused:
+        check_memory(config, plan, 100)
+    assert str(refused.value).startswith(f"{named}: ")
+    assert str(refused.value).endswith(fits)
+    assert "6.0 GiB" in str(refused.value) or "0.5 GiB" in str(refused.value)
+    if "group" in name:
+        most = int(fits.split()[0])
+        check_memory(config, SimpleNamespace(**{**vars(plan), "size": most}), 100)
+
+
+@pytest.mark.parametrize("pixels", [(0.0, 255.0), (-1.0, 1.0), (0.0, float("nan"))])
+def test_float_images_outside_0_to_1_are_refused(pixels):
+    config = attack_config(sd.Config(participants=8, group_size=3))
+    images = np.zeros((10, 28, 28), np.float32)
+    images[0, 0, :2] = pixels
+    labels = np.arange(10, dtype=np.int32)
+    data = Data(images, labels, None, None, images, labels)
+    with pytest.raises(ConfigError, match="has pixels from"):
+        check_images(config, data)
+    check_images(config, data._replace(images=np.clip(np.nan_to_num(images), 0, 1)))
+    check_images(config, data._replace(images=np.full((10, 28, 28), 255, np.uint8)))
 
 
 def test_images_of_another_shape_are_refused(tiny_file):

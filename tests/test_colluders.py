@@ -79,6 +79,37 @@ def test_complete_graphs_by_every_round(n, rule):
         assert not stands(rule, n, t, dropout, 0, n - found.least_alive + 1)
 
 
+def test_an_automatic_threshold_withstands_as_many_as_are_corrupt():
+    """A round of shamir is void if its sum leaves fewer than two honest updates, where max_dropout
+    leaves so many; t itself does not change.
+    """
+    found = guarantees(25, "shamir")  # two corrupt: a sum of three would show the third update
+    assert (found.threshold, found.least_summed, found.max_colluders) == (3, 4, 2)
+    assert guarantees(25, "shamir", threshold=3).max_colluders == 1
+    for n, gamma, dropout in itertools.product((5, 8, 10, 25, 64), (0.0, 0.1, 0.3), DROPOUTS[:4]):
+        fields = {"max_corrupt": gamma, "max_dropout": dropout}
+        try:
+            found = guarantees(n, "shamir", **fields)
+        except sd.ConfigError:
+            continue  # no threshold for both
+        corrupt = floor(Fraction(str(gamma)) * n)
+        by_hand = guarantees(n, "shamir", threshold=found.threshold, **fields)
+        if left_of(n, dropout) >= corrupt + 2:
+            assert found.max_colluders >= corrupt
+            assert found.least_summed <= left_of(n, dropout)
+        else:
+            assert found == by_hand
+        assert found.least_alive == by_hand.least_alive
+
+
+@pytest.mark.parametrize("excluded", [1, 2])
+def test_a_round_of_shamir_whose_sum_would_hold_too_few_is_void(excluded):
+    """By the compiled layer and the oracle: five of six share, or four; five must."""
+    layer = Layer("pairwise", "shamir", threshold=2, least_summed=5)
+    one = layers.played(layer, gone=[5], broken=range(excluded))
+    assert layers.check(layer, "rolled", one) == (excluded == 2)
+
+
 def header_of_round(rule, n, t, least, excluded, vanished, void):
     """On the complete graph, slots 0..n-1: the first are excluded, the next vanish."""
     slots = np.arange(n)
@@ -260,6 +291,23 @@ def test_the_chance_is_of_the_whole_run():
     many = fields | {"rounds": 2**31 - 1, "sigma": 1, "max_corrupt": 0.5}
     many = guarantees(200, "reveal", **many)
     assert many.failure == 1.0
+
+
+def test_the_chance_that_colluders_hold_t_shares_counts_too():
+    """SecAgg+ of a thousand: more than t - 1 may collude, if they are fixed before the draw. With
+    fewer, no draw gives them t shares of one secret, and only cuts count.
+    """
+    ring = {"neighbours": 52, "max_corrupt": 0.1, "max_dropout": 0.1, "rounds": 40}
+    found = guarantees(1000, "secagg", **ring)
+    cut = 2.0 ** log2_cut(1000, 52, found.max_colluders + 100)
+    assert (found.threshold, found.max_colluders) == (28, 94)
+    assert found.failure == pytest.approx(40 * (cut + 2.0**-41), rel=1e-9)
+    by_hand = guarantees(1000, "secagg", threshold=20, **ring)
+    assert by_hand.max_colluders == 41  # certain of 19
+    assert guarantees(1000, "secagg", threshold=2, **ring).max_colluders == 1
+    few = guarantees(1000, "secagg", **ring | {"max_corrupt": 0.02}, threshold=28)
+    assert few.max_colluders == 20
+    assert few.failure == pytest.approx(40 * 2.0 ** log2_cut(1000, 52, 120), rel=1e-9)
 
 
 def test_a_sum_of_two_sharers_never_stands():

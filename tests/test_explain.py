@@ -5,6 +5,7 @@ code that is not the package's.
 import json
 import re
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import optax
@@ -13,7 +14,10 @@ import pytest
 import independent
 import ssddl_jax as sd
 from ssddl_jax.cli import main
-from ssddl_jax.cli.explain.screen import explain
+from ssddl_jax.cli.explain.screen import _who_sees, explain
+from ssddl_jax.core.devices import make_mesh
+from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.planning.plan import make_plan
 
 D = 52 + 1  # linear on 3 x 4 images of 4 classes, and the weight word
 MODULES = ("1 Init", "2 SelectGroup", "3 LocalTrain", "4 ParaShare", "5 ParaUpdate")
@@ -122,6 +126,8 @@ def test_shamir_polynomials(tiny_file):
     rows, ids = read(text)
     p, f = independent.PRIME, int(re.search(r"\* 2\^(\d+)", text)[1])
     assert "t = 2 of 3 here [t = 4 of 5]" in text
+    assert "points of a random polynomial: any t give the others, and the sum" in text
+    assert "uniform" not in text.split("The server sees")[1]
     check_encoding(rows, ids, f, 32, [1, 1, 1])
     held = [0, 0, 0]
     for i in ids:
@@ -140,6 +146,25 @@ def test_shamir_polynomials(tiny_file):
     assert rows["f(0) from points 1, 2"] == signed
     assert rows["A"] == [z % 2**32 for z in signed]
     check_update(text, rows, f, 2**32)
+
+
+def test_colluders_of_a_sparse_graph_are_fixed_before_the_draw():
+    """With the odds; nothing is compiled."""
+
+    def seen(**fields):
+        config = sd.Config(participants=400, group_size=200, max_corrupt=0.1, **fields)
+        plan = make_plan(config, load_model("linear", (3,), 2), (3,), np.ones(400), make_mesh(1))
+        shown = SimpleNamespace(config=config, own=plan)
+        lines = _who_sees(shown)
+        assert max(map(len, lines)) <= 100
+        return plan.guarantees, " ".join(lines)
+
+    found, text = seen(neighbours=20)
+    assert found.odds(40) in text
+    assert "may collude with it,   if they are fixed before the graphs are drawn" in text
+    _, text = seen()
+    assert "fixed" not in text
+    assert "up to 178 of 200 members may collude with it." in text
 
 
 def test_plain_has_no_shares(tiny_file):

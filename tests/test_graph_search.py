@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from ssddl_jax.planning import graph_search
-from ssddl_jax.planning.graph_search import max_colluders, smallest_graph, threshold_for
+from ssddl_jax.planning.graph_search import (
+    max_colluders,
+    most_below_threshold,
+    smallest_graph,
+    threshold_for,
+)
 
 TABLE = json.loads((Path(__file__).parent / "vectors" / "secagg_plus.json").read_text())
 
@@ -194,3 +199,37 @@ def test_max_colluders():
         most = max_colluders(n, k, "0.5", decimal(dropped, n), 10)
         held = [c for c in range(n // 2 + 1) if brute_connected(n, k, c + dropped, 10)]
         assert most == max(held, default=0) < n // 2
+
+
+def brute_caught(m, k, t, c):
+    """The union bound over the m - c honest members that t or more of their k partners collude."""
+    k = min(k, m - 1)
+    ways = sum(comb(c, h) * comb(m - 1 - c, k - h) for h in range(t, min(k, c) + 1))
+    return (m - c) * Fraction(ways, comb(m - 1, k))
+
+
+@pytest.mark.parametrize("sigma", [1, 5, 10, 20])
+@pytest.mark.parametrize(("n", "k"), [(8, 4), (12, 6), (25, 6), (60, 12), (200, 20)])
+def test_colluders_that_are_few_among_everybody_s_partners(n, k, sigma):
+    """As many as the formula allows in the smallest ring; it holds in every ring that stands."""
+    safe = Fraction(1, 2 ** (sigma + 1))
+    for t in range(2, k + 1):
+        for least in {n, n - n // 10, n - n // 4, max(3, n // 3)}:
+            near, limit = min(k, least - 1), min(n // 2, least - 1)
+            works = [
+                c < t or least * (1 - brute_below(least, c, near, t)) <= safe
+                for c in range(limit + 1)
+            ]
+            most = most_below_threshold(n, least, k, t, "0.5", sigma)
+            assert most == [*works, False].index(False) - 1
+            for ring in range(least, n + 1, max(1, (n - least) // 7)):
+                assert brute_caught(ring, k, t, most) <= safe
+
+
+def test_secagg_plus_withstands_nearly_as_many_as_it_was_made_for():
+    """k = 52, t = 28: of a thousand, 100 corrupt; a tenth may be excluded before the draw."""
+    plan = smallest_graph(1000, "0.1", "0.1")
+    args = plan.neighbours, plan.threshold, "0.1"
+    assert most_below_threshold(1000, 1000, *args) == 100
+    assert most_below_threshold(1000, 900, *args) == 94
+    assert most_below_threshold(1000, 900, 52, 2, "0.1") == 1

@@ -241,6 +241,7 @@ def test_tolerance_carries_the_numbers(config_of):
     shamir = told(dropout_rule="shamir", threshold=5)
     assert "at most 3 of the 9" in shamir
     assert "5 of 9 uploads" in shamir
+    assert "nothing new from a late upload, unless the round was void" in shamir
     sparse = {"participants": 2000, "group_size": 1000, "partition": "resample:4"}
     auto = told(**sparse, neighbours="auto", max_corrupt=0.1, max_dropout=0.05)
     for text in ("k = ", "t = ", "gamma = 0.1", "delta = 0.05", "sigma = 40", "eta = 30", "2^-"):
@@ -250,6 +251,11 @@ def test_tolerance_carries_the_numbers(config_of):
     report = plan_report(config_of(**sparse, neighbours="auto", dropout_rule="reveal"))
     assert 0 < report["max_colluders_failure"] < 2**-39  # two rounds
     assert "for the run of 2 rounds (union bound)" in report["tolerance"][0]
+    report = plan_report(config_of(**sparse, protocol="secagg+", max_corrupt=0.1, max_dropout=0.05))
+    t, most = report["threshold"], report["max_colluders"]
+    assert (t, most) == (25, 96)
+    assert f"at most {most} members, fixed before the draw" in report["tolerance"][0]
+    assert f"or {t} of them are partners of one member; any t = {t}" in report["tolerance"][0]
     assert "for every draw" in told(neighbours=6, max_dropout=0.0, max_corrupt=0.3)
     assert "too few to guarantee" in told(**sparse, neighbours=2)
     assert "less than one member" in told(neighbours=4, max_corrupt=0.1)

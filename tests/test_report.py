@@ -241,6 +241,9 @@ def test_late_uploads_by_rule(tmp_path, rule):
     said = {"retry": "differ by exactly", "reveal": "opened pads", "shamir": "Nothing more"}
     assert [kind for kind, words in said.items() if words in page.text] == [rule]
     assert ("The server and 3 or more members" in page.text) == (rule == "shamir")
+    assert ("any t give the others" in page.text) == (rule == "shamir")
+    assert ("uniform words, except for their sum" in page.text) == (rule != "shamir")
+    assert ("opens that round's sum" in page.text) == (rule == "shamir")
 
 
 def test_a_sparse_graph_claims_no_more_colluders_than_it_carries(tmp_path):

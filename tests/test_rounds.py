@@ -6,6 +6,8 @@ slow; `test_sharing` covers sharing alone, without training.
 """
 
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ from harness import Case, built, check_round, distinct, every_case, meaningful, 
 from ssddl_jax import reference
 from ssddl_jax.core.accumulate import ring_sums
 from ssddl_jax.core.round import LocalTrain, SelectGroup
-from ssddl_jax.simulation.transcript import partner_table
+from ssddl_jax.simulation.transcript import partner_table, transcript_bytes
 
 
 def chosen(case):
@@ -52,6 +54,24 @@ def params_of(cases):
         pytest.param(case, id=case.name, marks=() if case in WHOLE else pytest.mark.slow)
         for case in cases
     ]
+
+
+def test_partners_come_first_in_a_transcript_s_table():
+    """In the order of their slots; the places of those who do not share follow."""
+    scheme = layers.Layer("pairwise", "reveal", n=4).scheme
+    state = SimpleNamespace(chain=jnp.zeros(8, jnp.uint32), public=None, round=jnp.uint32(0))
+    ids, members = np.array([10, 20, 30, 40]), np.array([False, True, True, True])
+    table = partner_table(scheme, state, ids, members, 0)
+    assert table.tolist() == [[-1] * 3, [30, 40, -1], [20, 40, -1], [20, 30, -1]]
+
+
+def test_a_transcript_s_bytes_count_who_shares_with_whom():
+    """The complete graph of 20,000 has more partners than a small message has words."""
+    config = sd.Config(participants=20_000, group_size="all")
+    plan = SimpleNamespace(size=20_000, width=100, neighbours=19_999)
+    rows, table = 12 * 20_000 * 100, 4 * 20_000 * 19_999
+    assert transcript_bytes(config, plan) == rows + 4 * table  # two attempts, each copied once
+    assert transcript_bytes(replace(config, dropout_rule="reveal"), plan) == rows + 2 * table
 
 
 @pytest.mark.parametrize("case", params_of(CASES))

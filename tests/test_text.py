@@ -23,7 +23,7 @@ from ssddl_jax.cli.plan_table import print_plan
 from ssddl_jax.common.atomic import write_whole
 from ssddl_jax.common.errors import one_line
 from ssddl_jax.common.text import escape_what_cannot_be_printed, literal, printable, shown
-from ssddl_jax.measure.compare.table import _reading, markdown
+from ssddl_jax.measure.compare.table import _leak, _reading, markdown
 from ssddl_jax.running.interrupts import go_on
 from ssddl_jax.running.metrics import _amiss
 from ssddl_jax.running.runner import RunResult
@@ -379,6 +379,23 @@ def test_what_was_left_out_is_counted(capsys):
         RunResult(plain, [{"alive": 5}], None, Path("x")),
     )
     assert "void rounds" in capsys.readouterr().out
+
+
+def test_the_bound_on_colluders_of_a_sparse_graph_has_its_odds(capsys):
+    sparse = sd.Config(participants=400, group_size=200, neighbours=20)
+    for config, words in ((sparse, "fixed before the draw; fails with"), (sd.Config(), "server ")):
+        print_summary(config, RunResult({**SUMMARY, "notes": []}, [{"alive": 5}], None, Path("x")))
+        shown = capsys.readouterr().out
+        (line,) = [line for line in shown.splitlines() if "colluding members" in line]
+        assert words in line
+        assert ("at most 2^-" in line) == (config is sparse)
+
+
+def test_a_comparison_says_when_colluders_are_fixed():
+    row = {"name": "secagg+", "server_learns": "a", "participant_learns": "b", "max_colluders": 94}
+    assert _leak(row | {"max_colluders_failure": 0.0}).endswith("with up to 94 |")
+    told = _leak(row | {"max_colluders_failure": 1.8e-11})
+    assert "94, fixed before the graph is drawn; fails with probability 1.8e-11" in told
 
 
 def test_notes_say_what_was_left_out():

@@ -276,6 +276,18 @@ def test_late_is_of_the_vanished_and_of_the_server():
             visible(header, adversary)
 
 
+def test_late_uploads_open_the_sum_of_a_void_round():
+    """Shamir, three shares needed: the server has two of six, then one more. It learns the sum of
+    all who shared, and nobody's update.
+    """
+    alive = np.arange(6) < 2
+    void = full_header(6, 5, 0)._replace(dropout_rule="shamir", threshold=3, alive=alive, void=True)
+    assert certificate(void, Adversary(server=True)).rank == 0
+    found = certificate(void, Adversary(server=True, late=frozenset({4})))
+    assert found.known.tolist() == [[1] * 6]
+    assert found.determined == []
+
+
 def test_shamir_has_no_late_upload_to_fear(transcript_of):
     shown = transcript_of("shamir")
     header = header_of(shown)

@@ -36,7 +36,7 @@ def attack(arguments: list[str]) -> int:
     add("--sizes", metavar="N,N,...", help="numbers of members in the sums to attack "
         "[2,3,5,10,25,50,100, up to participants]")  # fmt: skip
     add("--group-size", metavar="N", default=argparse.SUPPRESS, help="members of a round; in the "
-        f"last surfaces, all but one or two collude [{_GROUP}]")  # fmt: skip
+        f"last surfaces, all but one or two collude [{_GROUP}, or N - 1 if fewer]")  # fmt: skip
     add("--out", metavar="DIR", help="folder for attack.json, .md, .png [a new one in runs/]")
     add("--overwrite", action="store_true", help="replace the results in an existing `out`")
     json_flag(parser)
@@ -57,12 +57,13 @@ def attack(arguments: list[str]) -> int:
     out, overwrite = options.out, options.overwrite
     del options.out, options.overwrite
     from_file = read_toml(options.config) if options.config is not None else {}
-    if "group_size" not in {**from_file, **vars(options)}:
-        options.group_size = str(_GROUP)
     ignored = sorted(set(from_file) - {*_TAKEN, "out"})
-    given = read_config(options)
-    kept = {name: getattr(given, name) for name in _TAKEN}
-    config = attack_config(Config(**kept), batch)
+    asked = "group_size" in {**from_file, **vars(options)}
+    # Everybody's group, until the participants are known.
+    given = read_config(options, only=_TAKEN, **({} if asked else {"group_size": "all"}))
+    if not asked:
+        given = dataclasses.replace(given, group_size=max(3, min(_GROUP, given.participants - 1)))
+    config = attack_config(given, batch)
     targets = min(_TARGETS, config.participants) if targets is None else targets
     sizes = sizes or [size for size in SIZES if size <= config.participants]
     check_study(config, targets, sizes)

@@ -167,7 +167,7 @@ def print_summary(config: Config, result: "RunResult") -> None:
         least, most = (pick(row["alive"] for row in result.metrics) for pick in (min, max))
         each = f"{most}" if least == most else f"{least} to {most}"
         table.add_row("the server saw", f"{each} masked uploads per round, and their sum")
-        colluders = f"up to {summary['max_colluders']} with the server"
+        colluders = f"up to {summary['max_colluders']} with the server{_odds(config)}"
         table.add_row("colluding members tolerated", colluders)
         error = f"at most {summary['error_bound']:.2g} per coordinate"
         table.add_row("encoding error of the mean", error)
@@ -197,6 +197,16 @@ def print_summary(config: Config, result: "RunResult") -> None:
     table.add_row("run_sha256", summary["run_sha256"])
     table.add_row("written to", printable(result.directory))
     show(table, *(f"note: {note}" for note in summary["notes"]))
+
+
+def _odds(config: Config) -> str:
+    """What a sparse graph adds to the bound on colluders."""
+    from ssddl_jax.planning.guarantees import guarantees_of
+
+    found = guarantees_of(config)
+    if not found.failure:
+        return ""
+    return f", fixed before the draw; fails with probability {found.odds(config.rounds)}"
 
 
 def print_table(title: str, values: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import difflib
 import json
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from ssddl_jax.common.errors import ConfigError
@@ -140,12 +140,17 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def read_config(arguments: argparse.Namespace, **fixed: Any) -> Config:
-    """A checked `Config` from --config, then flags, then `fixed`."""
+def read_config(
+    arguments: argparse.Namespace, only: Collection[str] | None = None, **fixed: Any
+) -> Config:
+    """A checked `Config` from --config, then flags, then `fixed`. With `only`, the file's other
+    fields are passed over.
+    """
     names = {field.name for field in dataclasses.fields(Config)}
     given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
     hints = typing.get_type_hints(Config)
     fields = read_config_file(arguments.config) if arguments.config is not None else {}
+    fields = {name: value for name, value in fields.items() if only is None or name in only}
     fields.update({name: from_text(text, hints[name]) for name, text in given.items()})
     config = Config(**{**fields, **fixed})
     start_pool(config, fill=True)

@@ -58,6 +58,7 @@ class Rule:
     vanished: str = ""  # what happens to members that vanish, for the report
     explained: str = ""  # the same, for `explain`
     made_of: str = ""  # what its shares are, for the report
+    uploads: str = "uniform words, except for their sum"  # what the server sees of them
 
     @property
     def attempts(self) -> int:
@@ -106,13 +107,16 @@ SHAMIR = Rule(
     least_memory=f"{_COSTS}:field_least",
     work=f"{_WORK}:field_work",
     tolerance="A member that vanishes after sharing stays in the sum: the others hold its shares. "
-    "The server learns nothing new from a late upload.",
-    late="Nothing more: a late upload is one more point of a polynomial that the server already "
-    "knows.",
+    "The server learns nothing new from a late upload, unless the round was void: then the upload "
+    "can be the t-th point, and opens that round's sum.",
+    late="Nothing more, unless the round was void: a late upload is one more point of a polynomial "
+    "that the server already knows. In a void round it can be the t-th point, and then it opens "
+    "that round's sum, and nothing else.",
     late_covered=True,
     vanished="their updates are in the sum.",
     explained="any t uploads give the sum, its own update included.",
     made_of="Shares are Shamir's, t-of-n over 2^31 - 1.",
+    uploads="points of a random polynomial: any t give the others, and the sum",
 )
 SECAGG = Rule(  # of protocols secagg and secagg+
     name="secagg",

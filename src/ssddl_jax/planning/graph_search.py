@@ -74,6 +74,29 @@ def max_colluders(n: int, k: int, max_corrupt: Number, max_dropout: Number, sigm
     return max(held, 0)
 
 
+def most_below_threshold(
+    n: int, least: int, k: int, t: int, max_corrupt: Number, sigma: int = 40
+) -> int:
+    """The most colluders c <= floor(gamma n), fixed before a ring with k neighbours is drawn among
+    m of the group, least <= m <= n, of whom t or more are partners of some honest member with
+    probability at most 2^-(sigma + 1). At least t - 1, if floor(gamma n) is.
+
+    With H corrupt among k of m members, c of them corrupt, the union bound (m - c) Pr[H' >= t], for
+    the k partners of an honest one, is at most m Pr[H >= t]. Its terms m Pr[H = h] do not grow with
+    m if (h - 1) m >= (c - 1) (k - 1), so the smallest m decides.
+    """
+    corrupt, _ = _counts(n, max_corrupt, 0)
+    k = min(k, least - 1)
+
+    def holds(c: int) -> bool:
+        if c < t:
+            return True
+        falls = (t - 1) * least >= (c - 1) * (k - 1)
+        return falls and k - _greatest_below(least, least - c, k, sigma + 1) < t
+
+    return _greatest(min(corrupt, least - 1), holds)
+
+
 def _counts(n: int, max_corrupt: Number, max_dropout: Number) -> tuple[int, int]:
     """(floor(gamma n), floor(delta n)) in exact decimals; ceil((1 - delta) n) is n - the latter."""
     if n < 3:

@@ -3,14 +3,17 @@
 A round is void, and nothing of it is opened, if its sum would hold too few updates; members that
 are excluded before they share count as vanished. In every valid round, the server and the colluders
 learn the sum of the honest members' updates and nothing else, provided that the sum holds at least
-two honest updates, that there are fewer colluders than shares that open a secret, and that in a
-sparse graph the honest survivors are connected by masks that nobody opens. Imports no JAX; `plan`,
-the round, the forecast and the report use it.
+two honest updates, that there are fewer colluders than shares that open a secret (in a sparse
+graph, among the holders of one member's), and that in a sparse graph the honest survivors are
+connected by masks that nobody opens. Imports no JAX; `plan`, the round, the forecast and the report
+use it.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, inf, log2
+
+import numpy as np
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.config.config import Config
@@ -58,10 +61,12 @@ def guarantees_of(config: Config) -> Guarantees:
         least = max(least, fewest)
     if rule.needs_threshold:
         least = max(least, threshold)
+    if rule.needs_threshold and rule.holds_sharers:  # nothing but t bounds a sum of all sharers
+        least = max(least, _corrupt_and_two(config, fewest))
     most = min(least - 2, threshold - 1) if rule.needs_threshold else least - 2
     chance = -inf
     if sparse:
-        most, chance = _connected(config, neighbours, most)
+        most, chance = _on_a_ring(config, neighbours, threshold, least, most)
     tries = config.rounds * rule.attempts
     return Guarantees(
         neighbours=neighbours,
@@ -77,6 +82,14 @@ def guarantees_of(config: Config) -> Guarantees:
 def fewest_survivors(config: Config) -> int:
     """Members that survive if as many vanish as max_dropout allows."""
     return config.group - floor(Fraction(repr(config.max_dropout)) * config.group)
+
+
+def _corrupt_and_two(config: Config, fewest: int) -> int:
+    """floor(gamma n) + 2, the updates among which that many colluders leave two, if the threshold
+    is automatic, and so must withstand them; 0 if max_dropout may leave fewer.
+    """
+    wanted = floor(Fraction(repr(config.max_corrupt)) * config.group) + 2
+    return wanted if config.threshold == "auto" and wanted <= fewest else 0
 
 
 def _graph(config: Config) -> tuple[int, int]:
@@ -111,6 +124,23 @@ def _graph(config: Config) -> tuple[int, int]:
     if rule.opens == "secrets" and threshold > neighbours:
         raise ConfigError("threshold", threshold, f"must be at most the {neighbours} partners")
     return neighbours, threshold
+
+
+def _on_a_ring(
+    config: Config, neighbours: int, threshold: int, least: int, sure: int
+) -> tuple[int, float]:
+    """(how many colluders a sparse graph tolerates, log2 of the probability that they learn more in
+    one attempt). Of `sure` no draw gives a member t partners, if t shares open a secret; more may
+    collude if that is unlikely enough.
+    """
+    most, rates = sure, (repr(config.max_corrupt), config.sigma)
+    if config.rule_in_force.opens == "secrets" and config.max_corrupt < 1:
+        held = graph_search.most_below_threshold(config.group, least, neighbours, threshold, *rates)
+        most = max(sure, min(least - 2, held))
+    most, chance = _connected(config, neighbours, most)
+    if most > sure:
+        chance = float(np.logaddexp2(chance, -config.sigma - 1))
+    return most, chance
 
 
 def _connected(config: Config, neighbours: int, most: int) -> tuple[int, float]:

@@ -143,6 +143,7 @@ def make_plan(
         neighbours=guarantees.neighbours,
         threshold=guarantees.threshold,
         least_alive=guarantees.least_alive,
+        least_summed=guarantees.least_summed,
         vanishing=_vanishing(config),
         shares="paired" if config.paired else "directed",
         encoding=encoding,

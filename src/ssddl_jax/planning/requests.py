@@ -18,7 +18,7 @@ from ssddl_jax.common.paths import check_path, user_path
 from ssddl_jax.config.config import MOST, Config
 from ssddl_jax.config.protocols import PROTOCOLS, protocol_of
 from ssddl_jax.config.rules import RULES
-from ssddl_jax.core.arithmetic.headroom import headroom
+from ssddl_jax.core.arithmetic.headroom import CAPACITIES, headroom
 
 # Transcripts and explanations of a round
 
@@ -200,6 +200,9 @@ def check_study(config: Config, targets: int, sizes: list[int]) -> None:
     if config.participants > _MOST_STUDIED:
         remedy = f"must be at most {_MOST_STUDIED}: a study keeps every participant's update"
         raise ConfigError("participants", config.participants, remedy)
+    if config.participants < 4:
+        remedy = "must be at least 4: groups of three that change from round to round"
+        raise ConfigError("participants", config.participants, remedy)
     if not 2 <= targets <= config.participants:
         remedy = f"must be 2..{config.participants} (participants): intervals need two or more"
         raise ConfigError("targets", targets, remedy)
@@ -214,8 +217,16 @@ def check_study(config: Config, targets: int, sizes: list[int]) -> None:
 
 def attack_config(config: Config, batch: int = 1) -> Config:
     """The config of a study's rounds: E = `batch` examples each, one local step, and the most
-    binary places with which a sum of all participants fits the ring.
+    binary places with which a sum of all participants fits the ring. Rounds to nearest, so that a
+    participant's update is the same in every round. Raises `ConfigError` for a clip without room.
     """
+    most = CAPACITIES["ring"] // config.participants
+    if config.clip > most:
+        remedy = (
+            f"must be at most {_rounded_down(most):.3g}: the ring holds a sum of "
+            f"{config.participants} participants, in whole numbers, only up to there"
+        )
+        raise ConfigError("clip", config.clip, remedy)
     room = headroom(
         clip=config.clip,
         fraction_bits="auto",
@@ -226,9 +237,16 @@ def attack_config(config: Config, batch: int = 1) -> Config:
     return replace(
         config,
         fraction_bits=room.fraction_bits,
+        rounding="nearest",
         model="mlp",
         partition=f"resample:{batch}",
         batch_size=batch,
         local_epochs=1,
         rounds=max(100, 10 * config.participants),
     )
+
+
+def _rounded_down(count: int) -> int:
+    """A number, cut to three digits."""
+    unit = 10 ** max(0, len(str(count)) - 3)
+    return count // unit * unit

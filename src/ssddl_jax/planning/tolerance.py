@@ -50,9 +50,11 @@ def _collusion(config: Config, plan: Plan) -> str:
     fixed, odds = "", "for every draw of the graph"
     if plan.guarantees.failure:
         fixed = ", fixed before the draw,"
+        held = config.rule_in_force.opens == "secrets" and most >= t
+        caught = f", or {t} of them are partners of one member" if held else ""
         odds = (
             f"except with probability {plan.guarantees.odds(config.rounds)}, when the graph of "
-            "the honest survivors falls apart"
+            f"the honest survivors falls apart{caught}"
         )
     opens = f"; {_opens(config, plan)}" if config.rule_in_force.needs_threshold else ""
     return (

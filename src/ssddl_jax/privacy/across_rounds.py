@@ -25,6 +25,7 @@ class Recovered(NamedTuple):
     rounds: int  # whose messages were used
     exact: int  # updates equal to what was encoded, word for word
     targets: int  # updates that were attacked
+    determined: int  # updates that the messages determine
     images: Float32[np.ndarray, "T 28 28"]  # the linear-layer leak of each recovered update
     truths: Float32[np.ndarray, "T 28 28"]
 
@@ -58,7 +59,9 @@ def differencing(played: Played, targets: list[int]) -> Recovered:
     kernel, bias = first_layer(words[:, :-1].astype(np.float32), played.params)
     images = np.asarray(input_of(kernel, bias)).reshape(-1, 28, 28)
     truth = played.images[solved, 0]
-    return Recovered("differencing", len(played.groups), exact, len(targets), images, truth)
+    return Recovered(
+        "differencing", len(played.groups), exact, len(targets), len(solved), images, truth
+    )
 
 
 def late_upload(config: Config, data: Data, rule: str) -> Recovered:
@@ -91,4 +94,6 @@ def late_upload(config: Config, data: Data, rule: str) -> Recovered:
         bias, kernel = vectors[:, :classes], vectors[:, classes:].reshape(-1, classes, size)
         images = np.asarray(input_of(kernel, bias)).reshape(-1, 28, 28)
         truths = examples_of(config, data)[0][gone, 0]
-    return Recovered(f"late upload, {rule}", 1, exact, len(header.vanished), images, truths)
+    return Recovered(
+        f"late upload, {rule}", 1, exact, len(header.vanished), len(gone), images, truths
+    )

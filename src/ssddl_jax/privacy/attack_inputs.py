@@ -63,7 +63,7 @@ def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
     """Plays rounds of a config with partition resample:E until everybody has been in a group.
 
     The parameters never change. Plays at least `least` rounds and at most `config.rounds`. Raises
-    `ConfigError` if the data are not images of 28 x 28 in ten classes, or an update is not finite.
+    `ConfigError` if `check_images` does, or if an update is not finite.
     """
     check_images(config, data)
     model = load_model(model, SHAPE, data.classes) if isinstance(model, str) else model
@@ -86,13 +86,20 @@ def play(config: Config, model: Any, data: Data, least: int = 1) -> Played:
 
 
 def check_images(config: Config, data: Data) -> None:
-    """Raises `ConfigError` unless the data are images of 28 x 28 in ten classes."""
+    """Raises `ConfigError` unless the data are images of 28 x 28 in ten classes, whose pixels are
+    bytes or lie in [0, 1], where scores look for them.
+    """
     if tuple(data.shape) != SHAPE:
         remedy = "attacks need images of 28 x 28; use mnist-small, mnist or fashion-mnist"
         raise ConfigError("data", config.data, remedy)
     if data.classes != CLASSES:
         remedy = f"has {data.classes} classes; the attacked models have {CLASSES}"
         raise ConfigError("data", config.data, remedy)
+    if data.images.dtype != np.uint8:
+        least, most = float(np.min(data.images)), float(np.max(data.images))
+        if not (least >= 0 and most <= 1):
+            remedy = f"has pixels from {least:g} to {most:g}; attacks need bytes, or floats in 0..1"
+            raise ConfigError("data", config.data, remedy)
 
 
 def examples_of(config: Config, data: Data) -> tuple[np.ndarray, np.ndarray]:

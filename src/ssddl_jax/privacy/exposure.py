@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssddl_jax.config.config import Config
 from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.core.sharing import graphs
@@ -109,6 +110,26 @@ def determined_by_round(chosen: list[np.ndarray], participants: int) -> Iterator
         known = reduce_rows(np.concatenate([known, row]), P).rows
         single = np.count_nonzero(known, axis=1) == 1
         yield sorted(int(np.flatnonzero(row)[0]) for row in known[single])
+
+
+def rounds_that_determine(config: Config, targets: list[int], least: int) -> int:
+    """How many of a run's rounds to play until their sums determine the targets' updates: at least
+    `least`, at most all. Looks at a tenth of N rounds at a time.
+    """
+    people, last = config.participants, config.rounds
+    chosen = groups(people, config.group, config.selection, last, config.seed)
+    known = np.zeros((0, people), np.uint64)
+    played, step = 0, min(least, last)
+    while step:
+        rows = np.zeros((step, people), np.uint64)
+        for row, group in zip(rows, chosen[played : played + step], strict=True):
+            row[group] = 1
+        known = reduce_rows(np.concatenate([known, rows]), P).rows
+        single = known[np.count_nonzero(known, axis=1) == 1]
+        played += step
+        done = set(targets) <= set(np.nonzero(single)[1].tolist())
+        step = 0 if done else min(max(1, people // 10), last - played)
+    return played
 
 
 def _exposure(at: list[int], found: list[list[float]]) -> Exposure:

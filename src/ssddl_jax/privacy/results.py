@@ -6,6 +6,7 @@ from typing import Any
 
 from ssddl_jax.common.outputs import write_results
 from ssddl_jax.common.text import shown
+from ssddl_jax.privacy.across_rounds import Recovered
 from ssddl_jax.privacy.attacks import images
 from ssddl_jax.privacy.scoring import Leak, Score
 from ssddl_jax.privacy.study import Study
@@ -51,6 +52,7 @@ def as_json(study: Study) -> dict[str, Any]:
                 "what": found.name,
                 "rounds": found.rounds,
                 "targets": found.targets,
+                "determined": found.determined,
                 "exact": found.exact,
                 "psnr": [float(x) for x in images.psnr(found.images, found.truths)],
             }
@@ -102,16 +104,22 @@ def markdown(study: Study) -> str:
             f"| {'YES' if s.beats_mean_image else 'no'} |"
         )
     lines += ["", NEAREST_NOTE, MATCHING_NOTE, "", *leak_table(study.leaks), ""]
-    for found in study.recovered:
-        lines.append(
-            f"- {found.name}: {found.exact} of {found.targets} updates recovered exactly"
-            + (f", from the sums of {found.rounds} rounds" if found.rounds > 1 else "")
-        )
+    lines += [recovered_line(found) for found in study.recovered]
     if study.config.batch_size > 1:
         lines.append(
             "- differencing: not run; with batches a participant's updates differ in the last bit"
         )
     return "\n".join([*lines, "", ROUNDS_NOTE, ""])
+
+
+def recovered_line(found: Recovered) -> str:
+    """What came of an attack outside the assumptions, and what its messages left open."""
+    line = f"- {found.name}: {found.exact} of {found.targets} updates recovered exactly"
+    if found.rounds > 1:
+        line += f", from the sums of {found.rounds} rounds"
+    if found.determined < found.targets:
+        line += f"; these determine {found.determined} of the {found.targets}"
+    return line
 
 
 def leak_table(leaks: list[Leak]) -> list[str]:

@@ -22,13 +22,14 @@ from ssddl_jax.data.loading import load_data
 from ssddl_jax.planning.requests import check_study
 from ssddl_jax.privacy import across_rounds, exposure
 from ssddl_jax.privacy.attack_inputs import Played, Surface, check_images, play, surfaces_of
+from ssddl_jax.privacy.attack_memory import check_memory
 from ssddl_jax.privacy.attacks import labels, linear_layer, matching
 from ssddl_jax.privacy.attacks.lenet import LENET
 from ssddl_jax.privacy.scoring import Guess, Leak, Score, leak_of, nearest, score_of
 from ssddl_jax.simulation.build import build_simulation
 
 DLG_STEPS, DLG_RESTARTS, INVERSION_STEPS = 150, 2, 500
-_DIFFERENCING = 1.3  # rounds per participant, at least: their sums determine everybody
+_DIFFERENCING = 1.3  # rounds per participant, at least: the sums of small groups determine all
 
 
 class Study(NamedTuple):
@@ -58,10 +59,15 @@ def study(
     begin = time.perf_counter()
     data = load_data(config)
     check_images(config, data)
-    build_simulation(config, None, data)  # refuses what cannot be played
-    ids = list(range(targets))
+    plan = build_simulation(config, None, data).plan  # refuses what cannot be played
+    ids, least = list(range(targets)), 1
+    if config.batch_size == 1:  # the study differences
+        least = exposure.rounds_that_determine(
+            config, ids, int(_DIFFERENCING * config.participants)
+        )
+    check_memory(config, plan, least)
     progress(f"rounds of {config.group} of {config.participants} participants, mlp")
-    played = play(config, "mlp", data, least=int(_DIFFERENCING * config.participants))
+    played = play(config, "mlp", data, least)
     dense = surfaces_of(played, ids, sizes, config.seed)
     truths, average = played.images[ids, 0], _mean_image(data)
     middle = Surface("mean image", 0, "", np.zeros((targets, 0), np.float32), [])

@@ -50,9 +50,9 @@ def _enough(settings: Settings, sharers: Sharers) -> bool:
 
 
 def _t_uploads(settings: Settings, sharers: Sharers) -> bool:
-    """At least t uploads, and a sum of at least three updates."""
+    """At least t uploads, and a sum of at least so many updates."""
     t = settings.threshold
-    return len(sharers.survivors) >= t and len(sharers.members) >= max(3, t)
+    return len(sharers.survivors) >= t and len(sharers.members) >= max(settings.least_summed, t)
 
 
 def _t_holders(settings: Settings, sharers: Sharers) -> bool:

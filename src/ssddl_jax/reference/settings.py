@@ -24,4 +24,5 @@ class Settings:
     dropout_rule: str = "retry"  # a name in `rules.RULES`
     threshold: int = 2  # t: the shares needed, for some rules
     max_dropout: str = "0.1"  # exact decimal
+    least_summed: int = 3  # shamir: members that must share
     engine: str = "pairwise"  # pairwise, ideal

@@ -118,8 +118,8 @@ def _ssddl(run: Run) -> list[Observer]:
     return [
         Observer(
             "The server",
-            "In every round: the parameters, who vanished, the masked uploads and their sum. Apart "
-            "from the sum, the uploads are random words." + weights,
+            "In every round: the parameters, who vanished, the masked uploads "
+            f"({run.config.rule_in_force.uploads}), and the sum." + weights,
             YES,
         ),
         *_coalitions(run),

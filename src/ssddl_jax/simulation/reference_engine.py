@@ -36,6 +36,7 @@ def settings_of(config: Config, recipe: Recipe) -> reference.Settings:
         dropout_rule=config.dropout_rule,
         threshold=scheme.threshold,
         max_dropout=repr(config.max_dropout),
+        least_summed=scheme.least_summed,
         engine="ideal" if config.engine == "ideal" else "pairwise",
     )
 

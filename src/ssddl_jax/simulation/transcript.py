@@ -18,7 +18,7 @@ from ssddl_jax.core.records import Info, MemberRows, Recipe, State
 from ssddl_jax.core.sharing.base import Attempt, Scheme
 from ssddl_jax.core.sharing.partners import attempt_graph, partners_of
 from ssddl_jax.data.loading import load_data
-from ssddl_jax.planning.plan import Plan
+from ssddl_jax.planning.plan import WORD, Plan
 from ssddl_jax.planning.requests import check_shown
 from ssddl_jax.simulation.build import build_simulation, compile_step, place
 from ssddl_jax.simulation.compiling import compile_once
@@ -44,9 +44,9 @@ def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterat
     host_data = parts.pop("data", None) or load_data(config)
     simulation = build_simulation(config, parts.pop("model", None), host_data, **parts)
     plan, recipe = simulation.plan, simulation.recipe
-    size = 12 * plan.size * plan.width
-    if size > _MOST_BYTES:
-        remedy = f"a transcript would take {size >> 20} MiB; use a smaller group or model"
+    if (size := transcript_bytes(config, plan)) > _MOST_BYTES:
+        fewer = "" if config.rule_in_force.complete else ", or fewer neighbours"
+        remedy = f"a transcript would take {size >> 20} MiB; use a smaller group or model{fewer}"
         raise ConfigError("group_size", plan.size, remedy)
     data = place(host_data, recipe)
     state: State = place(simulation.init(), recipe)
@@ -63,6 +63,14 @@ def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterat
             state = after
         else:
             state, *_ = step(state, data)
+
+
+def transcript_bytes(config: Config, plan: Plan) -> int:
+    """What a transcript holds: three rows of each member, and each attempt's partners, which are
+    copied once.
+    """
+    tables = 2 * plan.size * plan.neighbours * config.rule_in_force.attempts
+    return WORD * (3 * plan.size * plan.width + tables)
 
 
 def _arrays(
@@ -133,9 +141,11 @@ def partner_table(
         ids = attempt.ids.astype(jnp.int32)[partners]
         return jnp.where(valid, ids, -1)
 
-    unpadded = np.asarray(table(attempt))
-    order = np.argsort(unpadded < 0, axis=1, kind="stable")  # padding last
-    return np.take_along_axis(unpadded, order, axis=1)
+    found = np.array(table(attempt))
+    for row in found:  # padding last
+        kept = row[row >= 0]
+        row[: len(kept)], row[len(kept) :] = kept, -1
+    return found
 
 
 def write_transcript(arrays: Arrays, path: str | os.PathLike[str]) -> None:

@@ -216,6 +216,17 @@ def _void(shown: Shown) -> Lines:
     ]
 
 
+def _odds(shown: Shown) -> Lines:
+    """What a sparse graph adds to the bound on colluders."""
+    found = shown.own.guarantees
+    if not found.failure:
+        return []
+    return [
+        "  if they are fixed before the graphs are drawn, except with probability",
+        f"  {found.odds(shown.config.rounds)}.",
+    ]
+
+
 def _who_sees(shown: Shown) -> Lines:
     config, own = shown.config, shown.own
     moved = traffic(config, own, members=own.size, alive=own.size, attempt=0)
@@ -224,9 +235,12 @@ def _who_sees(shown: Shown) -> Lines:
     if not config.sums_securely:
         return ["The server sees every clipped update u_i; nothing is hidden from it.", costs]
     lines = [
-        "The server sees: params, every a_i (uniform except for their sum), A, who vanished.",
-        "  It does not see any u_i, x_i or share. In your run, up to "
-        f"{own.max_colluders:,} of {own.size:,} members may collude with it.",
+        "The server sees: params, A, who vanished, and every a_i:",
+        f"  {config.rule_in_force.uploads}.",
+        "  It does not see any u_i, x_i or share.",
+        f"  In your run, up to {own.max_colluders:,} of {own.size:,} members may collude with it"
+        + ("," if own.guarantees.failure else "."),
+        *_odds(shown),
         costs,
     ]
     if config.engine == "ideal":

@@ -35,6 +35,7 @@ class Scheme(NamedTuple):
     mesh: Mesh
     schedule: str = "cpu"  # cpu, gpu or tpu: the order of steps
     retries: bool = False  # if members vanish, the rest share again in attempt 1
+    least_summed: int = 3  # if fewer members share, shamir opens nothing
     opens: str = (
         ""  # what the server is shown: pair "keys" with the vanished, or shares of "secrets"
     )

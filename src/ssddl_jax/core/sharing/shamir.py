@@ -105,7 +105,7 @@ def shamir(scheme: Scheme) -> Sharing:
         if sents is not None:
             each = jnp.where(attempt.alive[:, None], whole(sents), jnp.uint32(0))
         aggregate = field.to_signed(whole(totals))
-        valid = enough & (sharers >= max(3, threshold))
+        valid = enough & (sharers >= max(scheme.least_summed, threshold))
         return Uploads(aggregate, whole(digests), each, jnp.uint32(0), valid)
 
     return Sharing(share, holds_sharers=True)

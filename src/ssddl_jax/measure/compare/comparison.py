@@ -160,6 +160,7 @@ def as_json(trained: Curve) -> dict[str, Any]:
         "neighbours": plan.neighbours if secure else None,
         "threshold": plan.threshold if config.rule_in_force.needs_threshold and secure else None,
         "max_colluders": plan.max_colluders if secure else None,
+        "max_colluders_failure": plan.guarantees.failure if secure else None,
         "share_words": share_words(config, plan),
         "participant": {**work.participant._asdict(), "seconds": work.participant.seconds},
         "server": {**work.server._asdict(), "seconds": work.server.seconds},

@@ -102,6 +102,8 @@ def _exact(row: dict[str, Any]) -> str:
 def _leak(row: dict[str, Any]) -> str:
     most = row["max_colluders"]
     colluders = "" if most is None else f"the same with up to {most}"
+    if failure := row.get("max_colluders_failure"):
+        colluders += f", fixed before the graph is drawn; fails with probability {failure:.1e}"
     return f"| {row['name']} | {row['server_learns']} | {row['participant_learns']} | {colluders} |"
 
 
