@@ -1,13 +1,12 @@
 """What do too few fraction bits cost: coordinates below half a step, which nearest makes zero?
 
-With N members of clip 1 the ring leaves about 31 - log2(N) fraction bits f. Five parts:
+With N members of clip 1 the ring leaves about 31 - log2(N) fraction bits f. Four parts:
 
 - updates: members' updates at several stages of training: the share of nonzero coordinates that
   nearest makes zero, and the relative error of the mean, for every f (NumPy);
 - rounds: whole rounds of N members, from a trained model: the relative error of the mean against
   the ring of 64 bits;
 - training: accuracy with the f of larger groups, set by hand (the same dead zone, fewer members);
-- million: accuracy with a million members, half as many rounds, one seed;
 - cost: CPU seconds of a round with stochastic rounding over those with nearest, in turns.
 
 Members take one step on 20 examples, learning rate 0.1 unless a curve says 0.01. What `--out` holds
@@ -49,11 +48,6 @@ CURVES: dict[str, dict[str, Any]] = {
     "linear, stochastic, f = 11, rate 0.01": KINDS["stochastic, f = 11"] | SLOW,
     "mlp-64, nearest, f = 17": {"rounding": "nearest", "fraction_bits": 17},
     "mlp-64, nearest, f = 11": KINDS["nearest, f = 11"],
-}
-MILLION = {  # trained with a million members, one seed
-    "linear, ring 64, f = 24": {"ring_bits": 64},
-    "linear, nearest, f = 11": {"rounding": "nearest"},
-    "linear, stochastic, f = 11": {"rounding": "stochastic"},
 }
 ONE_STEP = {"partition": "resample:20", "batch_size": 20, "group_size": "all", "engine": "ideal"}
 
@@ -187,13 +181,11 @@ def whole_rounds(model: str, members: int, stage: int, kinds: list[str]) -> dict
     return made
 
 
-def training(
-    kind: str, fields: dict[str, Any], members: int, rounds: int, seeds: int
-) -> dict[str, Any]:
+def training(kind: str, members: int, rounds: int, seeds: int) -> dict[str, Any]:
     """Accuracy by round, the mean over seeds."""
     import ssddl_jax as sd
 
-    config = config_of(kind.split(",")[0], members, rounds=rounds, **fields)
+    config = config_of(kind.split(",")[0], members, rounds=rounds, **CURVES[kind])
     found = sd.run_seeds(config, list(range(seeds)))
     assert found.exact.all()
     return {
@@ -227,11 +219,11 @@ def main() -> None:
     options = parser.parse_args()
     cores = measure.pin(options.cores)
     stages, models, cases, curves, kinds = STAGES, MODELS, CASES, list(CURVES), list(KINDS)
-    million, sample = list(MILLION), 128  # sample: members' updates
+    sample = 128  # members' updates
     costs = [("ideal", "mlp-64", 2000), ("pairwise", "mlp-64", 200)]
     if options.tiny:
         stages, models, cases = (0,), ("linear",), (("linear", 40, 0),)
-        curves, kinds, million, sample = curves[3:4], kinds[:2], [], 8
+        curves, kinds, sample = curves[3:4], kinds[:2], 8
         costs, options.members = [("ideal", "linear", 8)], 12
         options.rounds, options.seeds = 2, 1
     jobs: dict[str, Any] = {}
@@ -242,10 +234,7 @@ def main() -> None:
         jobs[f"rounds: {', '.join(map(str, case))}"] = lambda c=case: whole_rounds(*c, kinds)
     repeats = options.members, options.rounds, options.seeds
     for kind in curves:
-        jobs[f"training: {kind}"] = lambda k=kind: training(k, CURVES[k], *repeats)
-    for kind in million:
-        of_it = 10**6, options.rounds // 2, 1
-        jobs[f"million: {kind}"] = lambda k=kind, o=of_it: training(k, MILLION[k], *o)
+        jobs[f"training: {kind}"] = lambda k=kind: training(k, *repeats)
     for each in costs:
         jobs[f"cost: {', '.join(map(str, each))}"] = lambda e=each: cost(*e)
     done: dict[str, Any] = {}

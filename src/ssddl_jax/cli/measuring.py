@@ -248,8 +248,7 @@ def _training(options: Namespace, participants: list[int]) -> "Training":
     if seeds < 1:
         raise ConfigError("seeds", seeds, "must be at least 1")
     examples = whole("examples", "20" if options.examples is None else options.examples)
-    fields = _from_file(options)
-    _default(options, fields, data="mnist-small", rounds="20", batch_size="20", model="mlp-64")
+    _default(options, _from_file(options), data="mnist-small", rounds="20", batch_size="20", model="mlp-64")
     config = read_config(
         options,
         participants=min(participants),
@@ -274,8 +273,7 @@ def compile_(arguments: list[str]) -> int:
     json_flag(parser)
     add_config_flags(parser, hidden=["out", "devices"])
     options = parse(parser, arguments)
-    config = read_config(options)
-    target = parse_target(options.target)
+    config, target = read_config(options), parse_target(options.target)
     check_compiled(config, target)
     from ssddl_jax.planning.checks import check
 
