@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ssddl_jax.cli import (
     attacking,
     comparing,
+    compiling,
     measuring,
     planning,
     run_directories,
@@ -45,7 +46,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "scale": (measuring.scale, "times rounds at growing numbers of participants; table and plot"),
     "compare": (comparing.compare, "compares SSDDL with its rivals: accuracy, cost, leakage"),
     "attack": (attacking.attack, "attacks what each adversary really sees; table and pictures"),
-    "compile": (measuring.compile_, "compiles the round for devices that this machine lacks"),
+    "compile": (compiling.compile_, "compiles the round for devices that this machine lacks"),
     "data": (training.data, "lists the datasets found here, and how to get the others"),
 }
 

@@ -1,7 +1,5 @@
-"""Commands that measure: bench, scale, compile."""
+"""Commands that measure: bench, scale."""
 
-import os
-import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +25,9 @@ from ssddl_jax.config.toml_files import read_toml
 from ssddl_jax.planning.requests import (
     RoundBench,
     ShareBench,
-    check_compiled,
     check_profile,
     check_round_bench,
     check_share_bench,
-    parse_target,
 )
 from ssddl_jax.running import processes
 
@@ -98,7 +94,7 @@ def _share(arguments: list[str]) -> int:
     check(config)
     from ssddl_jax.measure.bench import bench_share
 
-    return _show("bench share", bench_share(config, measured, profile, say), options)
+    return show("bench share", bench_share(config, measured, profile, say), options)
 
 
 def _round(arguments: list[str]) -> int:
@@ -139,7 +135,7 @@ def _round(arguments: list[str]) -> int:
         return processes.supervise(cluster, ["bench", "round", *arguments], None)
     from ssddl_jax.measure.bench import bench_round
 
-    return _show("bench round", bench_round(config, measured, profile, _say_once), options)
+    return show("bench round", bench_round(config, measured, profile, _say_once), options)
 
 
 def _from_file(options: Namespace) -> dict[str, Any]:
@@ -168,7 +164,7 @@ def _say_once(text: str) -> None:
         say(text)
 
 
-def _show(title: str, result: dict[str, Any], options: Namespace) -> int:
+def show(title: str, result: dict[str, Any], options: Namespace) -> int:
     """Prints a flat record as JSON or as a table, in process 0 only."""
     from ssddl_jax.cli.console import print_table
 
@@ -244,11 +240,17 @@ def _training(options: Namespace, participants: list[int]) -> "Training":
     """What `ssddl scale --seeds` trains: E examples each, batches of B, whole epochs."""
     from ssddl_jax.measure.scaling import Training
 
-    seeds = whole("seeds", options.seeds)
-    if seeds < 1:
+    if (seeds := whole("seeds", options.seeds)) < 1:
         raise ConfigError("seeds", seeds, "must be at least 1")
     examples = whole("examples", "20" if options.examples is None else options.examples)
-    _default(options, _from_file(options), data="mnist-small", rounds="20", batch_size="20", model="mlp-64")
+    _default(
+        options,
+        _from_file(options),
+        data="mnist-small",
+        rounds="20",
+        batch_size="20",
+        model="mlp-64",
+    )
     config = read_config(
         options,
         participants=min(participants),
@@ -259,41 +261,3 @@ def _training(options: Namespace, participants: list[int]) -> "Training":
         partition=f"resample:{examples}",
     )
     return Training(config, seeds)
-
-
-def compile_(arguments: list[str]) -> int:
-    """`ssddl compile`."""
-    parser = Parser(
-        prog="ssddl compile",
-        description="Compiles the round ahead of time for devices that this machine lacks, and "
-        "reports memory,\ncollectives and operations. Nothing runs; no time is measured.",
-    )
-    text = "tpu:VERSION:SHAPE, such as tpu:v5e:16x16 (extra tpu), or cuda (StableHLO only)"
-    parser.add_argument("--target", default="tpu:v5e:2x2", metavar="NAME", help=text)
-    json_flag(parser)
-    add_config_flags(parser, hidden=["out", "devices"])
-    options = parse(parser, arguments)
-    config, target = read_config(options), parse_target(options.target)
-    check_compiled(config, target)
-    from ssddl_jax.planning.checks import check
-
-    check(config)
-    _on_cpu()
-    from ssddl_jax.measure.compile_ahead import compile_report
-
-    return _show(f"compiled for {options.target}", compile_report(config, target), options)
-
-
-def _on_cpu() -> None:
-    """Restricts JAX to the CPU unless the user chose a platform: the TPU compiler needs no TPU.
-
-    JAX reads JAX_PLATFORMS at import. Where a Python program that has imported it calls `main`, the
-    setting in `jax.config` counts instead, until JAX first looks for devices.
-    """
-    if "jax" not in sys.modules:
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        return
-    import jax
-
-    if not getattr(jax.config, "jax_platforms", None):
-        jax.config.update("jax_platforms", "cpu")
