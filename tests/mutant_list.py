@@ -209,6 +209,27 @@ SHARING = (
         "test_independent_uploads.py::test_rare_carries_of_the_wide_ring",
     ),
     _mutant(
+        "the-farthest-of-a-circle-share-twice",
+        "sharing",
+        "once = (2 * ahead < members) | ((2 * ahead == members) & first_half)",
+        "once = 2 * ahead <= members",
+        "test_geometries.py::test_every_pair_of_partners_shares_once",
+    ),
+    _mutant(
+        "the-end-of-a-circle-is-lost",
+        "sharing",
+        "return _add_at(mask[..., :size, :], jnp.int32(0), beyond) if beyond.shape[-2] else mask",
+        "return mask[..., :size, :]",
+        "test_sharing.py::test_layer_equals_the_oracle",
+    ),
+    _mutant(
+        "a-lane-s-padding-stays",
+        "sharing",
+        "at = (jnp.int32(0), lane * blocks + device * count)",
+        "at = (jnp.int32(0), lane * devices * count + device * count)",
+        "test_sharing.py::test_layer_equals_the_oracle",
+    ),
+    _mutant(
         "a-stretch-begins-a-step-early",
         "sharing",
         "starts = start + length * jnp.arange(",

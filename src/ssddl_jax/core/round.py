@@ -93,7 +93,7 @@ def LocalTrain(
         slots = tile_slots(start, tile, scheme.size)
         inside = jnp.minimum(slots, scheme.size - 1)
         updates, losses, weights, (words, finite, clipped) = train_slots(
-            recipe, shared, inside, in_rows, drawn
+            recipe, shared, inside, drawn, in_rows
         )
         with jax.named_scope("measure"):
             diagnostics = measured(recipe.measures, updates, scheme.encoding.clip)
@@ -106,15 +106,15 @@ def LocalTrain(
             kept = MemberRows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
         return carry, (pack(Outcomes(finite, clipped, losses, diagnostics)), kept)
 
-    def start(shared: tuple[State, Data, Group]) -> Any:
-        slots = jnp.zeros(tile, jnp.int32)
-        updates, *_ = jax.eval_shape(partial(train_slots, recipe, in_rows=in_rows), shared, slots)
+    def start(shared: tuple[State, Data, Group], drawn: Any) -> Any:
+        trained, slots = partial(train_slots, recipe, in_rows=in_rows), jnp.zeros(tile, jnp.int32)
+        updates, *_ = jax.eval_shape(trained, shared, slots, drawn)
         return adder.start(tuple(piece.shape[1:] for piece in updates))
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:
-        shared, before = (state, data, group), Before(prepare, scheme.size)
+        shared, before = (state, data, group), Before(prepare, start, scheme.size)
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
-        carry, rows = scan_tiles(scheme.mesh, body, adder.join, shared, start, tiles, before)
+        carry, rows = scan_tiles(scheme.mesh, body, adder.join, shared, None, tiles, before)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: scheme.size], rows)
         return adder.finish(carry), unpack(flat[0], recipe.measures), flat[1]
 
@@ -125,18 +125,16 @@ def train_slots(
     recipe: Recipe,
     shared: tuple[State, Data, Group],
     slots: Int32[Array, " T"],
+    drawn: Any,
     in_rows: bool,
-    drawn: Any = None,
 ) -> tuple[tuple[Array, ...], Float32[Array, " T"], UInt32[Array, " T"], EncodedPieces]:
     """Trains one tile of slots and encodes it: (updates in pieces, losses, weights, encoded).
 
-    `drawn`: the tile's batches, if they are drawn already.
+    `drawn`: the tile's batches.
     """
     (state, data, group), scheme = shared, recipe.scheme
     ids = group.ids[slots]
     with jax.named_scope("train"):
-        if drawn is None:
-            drawn = recipe.train.draw(data, state.public, state.round, ids)
         updates, losses = recipe.train.train(state.params, data, drawn)
         updates = flattened(updates) if in_rows else updates
     counts = data.counts[ids].astype(jnp.uint32)
@@ -153,11 +151,12 @@ def train_again(
     recipe: Recipe, shared: tuple[State, Data, Group], slots: Int32[Array, " M"]
 ) -> UInt32[Array, "M W"]:
     """The messages of some slots, trained once more, in tiles as before."""
-    tile, count = recipe.tile_size, len(slots)
+    (state, data, group), tile, count = shared, recipe.tile_size, len(slots)
     tiles = jnp.pad(slots, (0, -count % tile)).reshape(-1, tile)
 
     def messages(slots: Array) -> UInt32[Array, "T W"]:
-        *_, encoded = train_slots(recipe, shared, slots, in_rows=True)
+        drawn = recipe.train.draw(data, state.public, state.round, group.ids[slots])
+        *_, encoded = train_slots(recipe, shared, slots, drawn, in_rows=True)
         return joined(encoded.words, recipe.scheme.encoding)
 
     rows: Array = lax.map(messages, tiles)

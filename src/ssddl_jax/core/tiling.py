@@ -25,6 +25,7 @@ class Before(NamedTuple):
     """What is computed for many tiles together, before each is processed by itself."""
 
     prepare: Callable[[Tree, Array], Tree]  # (shared, starts [b]) -> arrays [b, ...]
+    start: Callable[[Tree, Tree], Tree]  # (shared, shapes of a tile's arrays) -> the first carry
     empty: int  # the start of a tile without slots
 
 
@@ -60,25 +61,29 @@ def scan_tiles(
 ) -> tuple[Tree, Tree]:
     """Scans `body(shared, carry, tile) -> (carry, rows)` over tiles that the devices divide up.
 
-    `shared` is the same on every device. The first carry is `start(shared)`, or `start` if that is
-    not a function. `join` adds the carries of all devices, inside `shard_map` over `AXIS`. Rows are
-    returned stacked, [tiles, ...], in the order of the tiles and in full on every device. Each
-    array of rows costs one exchange, so there should be few.
+    `shared` is the same on every device, `start` is the first carry. `join` adds the carries of all
+    devices, inside `shard_map` over `AXIS`. Rows are returned stacked, [tiles, ...], in the order
+    of the tiles and in full on every device. Each array of rows costs one exchange, so there should
+    be few.
 
-    With `before`, `body` gets `(tile, prepared)`.
+    With `before`, `body` gets `(tile, prepared)`, and the first carry is that of `before`.
     """
 
     def local(shared: Tree, begin: Tree, tiles: Tree) -> tuple[Tree, Tree]:
-        first = start(shared) if callable(start) else begin
         if before is None:
-            return lax.scan(partial(body, shared), first, tiles)
+            return lax.scan(partial(body, shared), begin, tiles)
+        prepare = jax.jit(
+            before.prepare
+        )  # traced once for its shapes and, if in one block, its use
+        found = jax.eval_shape(prepare, shared, tiles)
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), found)
+        first = before.start(shared, one)
 
         def block(carry: Tree, tiles: Array) -> tuple[Tree, Tree]:
-            prepared = before.prepare(shared, tiles)
+            prepared = prepare(shared, tiles)
             return lax.scan(partial(body, shared), carry, (tiles, prepared))
 
-        of_one = jax.eval_shape(before.prepare, shared, tiles[:1])
-        at_once = max(1, _PREPARED // sum(leaf.size for leaf in jax.tree.leaves(of_one)))
+        at_once = max(1, _PREPARED // sum(leaf.size for leaf in jax.tree.leaves(one)))
         blocks = -(-len(tiles) // at_once)
         if blocks == 1:  # a loop of one step would only take longer to compile
             return block(first, tiles)
@@ -87,9 +92,8 @@ def scan_tiles(
         carry, rows = lax.scan(block, first, whole.reshape(blocks, -1))
         return carry, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(tiles)], rows)
 
-    begin = None if callable(start) else start
     if mesh.size == 1:
-        return local(shared, begin, tiles)
+        return local(shared, start, tiles)
 
     def per_device(shared: Tree, begin: Tree, tiles: Tree) -> tuple[Tree, Tree]:
         carry, rows = local(shared, begin, tiles)
@@ -102,4 +106,4 @@ def scan_tiles(
         out_specs=(P(), P()),
         check_vma=False,
     )
-    return split(shared, begin, tiles)
+    return split(shared, start, tiles)

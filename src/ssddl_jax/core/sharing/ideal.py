@@ -23,6 +23,7 @@ from ssddl_jax.core.sharing.base import (
     weighted_sum,
 )
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
+from ssddl_jax.core.sharing.schedules.mask_sums import in_order
 from ssddl_jax.core.tiling import scan_tiles, tile_count, tile_slots, tile_starts
 
 
@@ -89,8 +90,7 @@ def ideal(scheme: Scheme) -> Sharing:
             _, lanes = scan_tiles(
                 scheme.mesh, lanes_of_blocks, lambda carry: carry, shared, None, firsts
             )
-            whole = jnp.moveaxis(lanes, 0, 2).reshape(2, 16, -1)[..., : scheme.num_blocks]
-            total, digest = whole.reshape(2, -1)[:, : scheme.width]
+            total, digest = in_order(lanes, scheme.width)
             return total, digest
 
         def join(carry: tuple[Array, Array]) -> tuple[Array, Array]:

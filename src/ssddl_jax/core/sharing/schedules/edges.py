@@ -9,7 +9,8 @@ from jaxtyping import Bool, Int32
 from ssddl_jax.core.sharing import graphs
 from ssddl_jax.core.sharing.base import Attempt, Scheme
 from ssddl_jax.core.sharing.partners import KeysOf
-from ssddl_jax.core.sharing.schedules.pair_tiles import Edges, Geometry, positions
+from ssddl_jax.core.sharing.schedules.geometries import Geometry, positions
+from ssddl_jax.core.sharing.schedules.pair_tiles import Edges
 
 
 class Sharers(NamedTuple):

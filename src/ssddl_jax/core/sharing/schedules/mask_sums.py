@@ -33,8 +33,7 @@ class Leaving(NamedTuple):
 class Added(NamedTuple):
     """Running sums of one chunk, by lane and block."""
 
-    total: UInt32[Array, "16 count"]
-    digest: UInt32[Array, "16 count"]
+    sums: UInt32[Array, "2 16 count"]  # total and digest: one array, so one exchange of devices
     sampled: UInt32[Array, "K 16 count"]
 
 
@@ -43,41 +42,45 @@ Running = tuple[Added, ...]  # of words; in the wide ring also of what they carr
 
 def begin(scheme: Scheme, count: int) -> Running:
     """Zeros."""
-    zeros = jnp.zeros((16, count), jnp.uint32)
+    zeros = jnp.zeros((2, 16, count), jnp.uint32)
     each = jnp.zeros((len(scheme.sampled), 16, count), jnp.uint32)
-    return (Added(zeros, zeros, each),) * scheme.ring.limbs
+    return (Added(zeros, each),) * scheme.ring.limbs
 
 
 def add_rows(scheme: Scheme, running: Running, leaving: Leaving, rows: Pieces) -> Running:
     """Adds the masks of some slots: 16 arrays u32 [T, count] for each piece, or [16, T, count]."""
     if scheme.ring.limbs == 1:
         (words,) = running
-        total, digest = _weighted(rows, jnp.stack([leaving.alive, leaving.factors]))
-        sampled = _chosen(scheme, words.sampled, leaving, rows)
-        return (Added(words.total + total, words.digest + digest, sampled),)
+        both = _weighted(rows, jnp.stack([leaving.alive, leaving.factors]))
+        return (Added(words.sums + both, _chosen(scheme, words.sampled, leaving, rows)),)
     words, carried = running
     assert leaving.messages is not None
     whole, upper = _split(scheme, rows)
     out = carries(whole, upper)  # of the mask alone
     own = jnp.swapaxes(leaving.messages, 0, 1)
     into = out + (own + whole < own).astype(jnp.uint32)  # of the upload
-    total, over = words.total, carried.total
+    total, over = words.sums[0], carried.sums[0]
     for t in range(whole.shape[1]):
         before = total
         total = total + leaving.alive[t] * whole[:, t]
         over = over + leaving.alive[t] * out[:, t] + (total < before).astype(jnp.uint32)
     factors = leaving.factors[None, :, None]
-    digest = words.digest + jnp.sum(factors * whole, axis=1, dtype=jnp.uint32)
-    carried_digest = carried.digest + jnp.sum(factors * into, axis=1, dtype=jnp.uint32)
+    digest = words.sums[1] + jnp.sum(factors * whole, axis=1, dtype=jnp.uint32)
+    carried_digest = carried.sums[1] + jnp.sum(factors * into, axis=1, dtype=jnp.uint32)
     return (
-        Added(total, digest, _chosen(scheme, words.sampled, leaving, (whole,))),
-        Added(over, carried_digest, _chosen(scheme, carried.sampled, leaving, (into,))),
+        Added(jnp.stack([total, digest]), _chosen(scheme, words.sampled, leaving, (whole,))),
+        Added(
+            jnp.stack([over, carried_digest]), _chosen(scheme, carried.sampled, leaving, (into,))
+        ),
     )
 
 
 def joined(scheme: Scheme, running: Running) -> MaskSums:
-    """The sums of all chunks, [chunks, ...], as messages u32 [W]."""
-    sums = [MaskSums(*(message(scheme, lanes) for lanes in added)) for added in running]
+    """The sums of all chunks, [devices, ...], as messages u32 [W]."""
+    sums = []
+    for added in running:
+        total, digest = in_order(added.sums, scheme.width)
+        sums.append(MaskSums(total, digest, message(scheme, added.sampled)))
     return sums[0] if len(sums) == 1 else MaskSums(*map(carried_up, *sums))
 
 
@@ -87,6 +90,35 @@ def message(scheme: Scheme, lanes: UInt32[Array, "c *lead 16 count"]) -> UInt32[
     row = jnp.moveaxis(lanes, 0, -2).reshape(*lead, 16, chunks * count)
     blocks = scheme.num_blocks
     return row[..., :blocks].reshape(*lead, 16 * blocks)[..., : scheme.width]
+
+
+def in_order(
+    lanes: UInt32[Array, "devices sums 16 count"], width: int
+) -> tuple[UInt32[Array, " width"], ...]:
+    """Messages from the lanes of their blocks; those of the last device may be padded.
+
+    XLA's CPU compiler makes one loop over the words of it, with a division for each. So runs of
+    words are copied. The padding of a lane's last run is overwritten by the next lane.
+    """
+    devices, sums, _, count = lanes.shape
+    blocks = -(-width // 16)
+
+    def reshaped() -> Array:
+        rows = jnp.moveaxis(lanes, 0, 2).reshape(sums, 16, -1)
+        return rows[..., :blocks].reshape(sums, -1)[:, :width]
+
+    def copied() -> Array:
+        def copy(words: Array, lane: Array) -> tuple[Array, None]:
+            for device in range(devices):
+                run = lax.dynamic_index_in_dim(lanes[device], lane, 1, keepdims=False)
+                at = (jnp.int32(0), lane * blocks + device * count)
+                words = lax.dynamic_update_slice(words, run, at)
+            return words, None
+
+        words = jnp.zeros((sums, 16 * blocks + devices * count), jnp.uint32)
+        return lax.scan(copy, words, jnp.arange(16, dtype=jnp.int32))[0][:, :width]
+
+    return tuple(lax.platform_dependent(cpu=copied, default=reshaped))
 
 
 def lanes(scheme: Scheme, rows: UInt32[Array, "L W"], padded: int) -> UInt32[Array, "L 16 padded"]:

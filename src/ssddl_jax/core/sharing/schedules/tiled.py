@@ -1,6 +1,7 @@
 """Masks on a CPU: every share is computed once, in tiles that stay in a core's cache.
 
-The devices divide up the chunks of the message. `pair_tiles` defines the tiles and adds them.
+The devices divide up the chunks of the message. `geometries` defines the tiles, and `pair_tiles`
+adds them.
 
 A band may be too long to hold all its keys. Then it is cut into *stretches* of steps: keys exist
 for one stretch at a time, and each chunk's window of masks is kept from one stretch to the next.
@@ -19,7 +20,7 @@ from ssddl_jax.core.devices import AXIS
 from ssddl_jax.core.sharing import graphs
 from ssddl_jax.core.sharing.base import Again, Attempt, Scheme, slot_factors
 from ssddl_jax.core.sharing.partners import KeysOf
-from ssddl_jax.core.sharing.schedules import mask_sums, pair_tiles
+from ssddl_jax.core.sharing.schedules import geometries, mask_sums, pair_tiles
 from ssddl_jax.core.sharing.schedules.edges import Sharers, edges_at, slots_at
 from ssddl_jax.core.sharing.schedules.kernels import lanes_of
 from ssddl_jax.core.sharing.schedules.mask_sums import Leaving
@@ -38,12 +39,12 @@ HELD = 1 << 27  # bytes of keys, and in the wide ring of messages, of a stretch
 _PER_EDGE = 190  # bytes of a share's key and sign and what they are made from; measured
 
 
-def geometry_of(scheme: Scheme) -> pair_tiles.Geometry:
+def geometry_of(scheme: Scheme) -> geometries.Geometry:
     """The cheapest geometry for this graph and size."""
     rolling = _band(scheme)
     if rolling is not None:
         return rolling
-    return pair_tiles.circle(scheme.size) if _paired(scheme) else pair_tiles.dense(scheme.size)
+    return geometries.circle(scheme.size) if _paired(scheme) else geometries.dense(scheme.size)
 
 
 def _paired(scheme: Scheme) -> bool:
@@ -51,14 +52,14 @@ def _paired(scheme: Scheme) -> bool:
 
 
 def _whole_shares(scheme: Scheme) -> int:
-    return pair_tiles.whole_shares(scheme.size, both=not _paired(scheme))
+    return geometries.whole_shares(scheme.size, both=not _paired(scheme))
 
 
-def _band(scheme: Scheme) -> pair_tiles.Geometry | None:
+def _band(scheme: Scheme) -> geometries.Geometry | None:
     """The band, if it is the cheaper geometry."""
     if scheme.complete or scheme.size <= _FEW:
         return None
-    rolling = pair_tiles.band(scheme.size, scheme.neighbours // 2, both=not _paired(scheme))
+    rolling = geometries.band(scheme.size, scheme.neighbours // 2, both=not _paired(scheme))
     return rolling if rolling.shares < _whole_shares(scheme) else None
 
 
@@ -79,7 +80,7 @@ def mask_bytes(scheme: Scheme) -> float:
     return float(scheme.mesh.size * (edges + rows) + 2 * kept)
 
 
-def _window_bytes(scheme: Scheme, geometry: pair_tiles.Geometry) -> int:
+def _window_bytes(scheme: Scheme, geometry: geometries.Geometry) -> int:
     return 4 * geometry.window * scheme.width * pieces_of(scheme)
 
 
@@ -112,7 +113,7 @@ def chunking(scheme: Scheme) -> tuple[int, int]:
 class Stream(NamedTuple):
     """The stretches of a geometry."""
 
-    geometry: pair_tiles.Geometry  # of each stretch
+    geometry: geometries.Geometry  # of each stretch
     stretches: int
     start: int  # the first position, <= 0
 
@@ -172,7 +173,10 @@ def _over_chunks(
     begin: Any,
     add: Callable[[Any, Leaving, pair_tiles.Pieces], Any],
 ) -> Any:
-    """Starts every chunk of blocks with `begin` and adds all masks to it; [chunks, ...]."""
+    """Starts every chunk of blocks with `begin` and adds all masks to it.
+
+    The chunks of a device are side by side: [devices, ..., chunks / devices * count].
+    """
     geometry, stretches, start = stream
     chunks, count = chunking(scheme)
     pieces, prg = pieces_of(scheme), scheme.prg
@@ -198,11 +202,11 @@ def _over_chunks(
                     own = own._replace(messages=rows.reshape(*own.slots.shape, 16, count))
                 return pair_tiles.roll(geometry, prg, edges, first, masks, running, own, add)
 
-            def dense(first: Array, masks: pair_tiles.Pieces, running: Any) -> Any:
-                masks = pair_tiles.dense_masks(geometry, prg, edges, first, masks)
+            def whole(first: Array, masks: pair_tiles.Pieces, running: Any) -> Any:
+                masks = pair_tiles.whole_masks(geometry, prg, edges, first, masks)
                 return masks, add(running, jax.tree.map(lambda x: x[0], leaving), masks)
 
-            return rolled if geometry.rolls else dense
+            return rolled if geometry.rolls else whole
 
         def last(masks: pair_tiles.Pieces, running: Any) -> Any:
             """The sums with the rows that remain in the window."""
@@ -215,7 +219,8 @@ def _over_chunks(
         blank = (pair_tiles.no_masks(geometry, prg, pieces, count), begin)
         if stretches == 1:
             only = stretch_at(start)
-            return carry, lax.map(lambda first: last(*only(first, *blank)), firsts)
+            sums = _side_by_side(lambda first: last(*only(first, *blank)), firsts, begin)
+            return carry, sums
 
         def next_stretch(kept: Any, start: Array) -> tuple[Any, None]:
             stretch = stretch_at(start)
@@ -224,14 +229,33 @@ def _over_chunks(
         kept = jax.tree.map(lambda x: jnp.zeros((len(firsts), *x.shape), x.dtype), blank)
         starts = start + length * jnp.arange(stretches, dtype=jnp.int32)
         kept, _ = lax.scan(next_stretch, kept, starts)
-        return carry, lax.map(lambda item: last(*item), kept)
+        return carry, _side_by_side(lambda item: last(*item), kept, begin)
 
     each = chunks // scheme.mesh.size
     firsts = jnp.arange(chunks, dtype=jnp.uint32).reshape(-1, each) * jnp.uint32(count)
     sharers = jax.tree.map(jnp.asarray, sharers)  # a caller's may be NumPy's
     shared = (sharers, None if again is None else again.shared)
     _, sums = scan_tiles(scheme.mesh, body, lambda carry: carry, shared, None, firsts)
-    return jax.tree.map(lambda x: x.reshape(chunks, *x.shape[2:]), sums)
+    return sums
+
+
+def _side_by_side(sums_of: Callable[[Any], Any], chunks: Any, like: Any) -> Any:
+    """`sums_of` every chunk, shaped like `like`, one beside the other along the last axis.
+
+    Stacked, they would have to be transposed before they are a message.
+    """
+    number = jax.tree.leaves(chunks)[0].shape[0]
+    begin = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], number * x.shape[-1]), x.dtype), like)
+
+    def step(so_far: Any, item: tuple[Array, Any]) -> tuple[Any, None]:
+        at, chunk = item
+
+        def put(whole: Array, sums: Array) -> Array:
+            return lax.dynamic_update_slice_in_dim(whole, sums, at * sums.shape[-1], -1)
+
+        return jax.tree.map(put, so_far, sums_of(chunk)), None
+
+    return lax.scan(step, begin, (jnp.arange(number, dtype=jnp.int32), chunks))[0]
 
 
 def _leaving(stream: Stream, sharers: Sharers, start: Array | int, length: int) -> Leaving:
