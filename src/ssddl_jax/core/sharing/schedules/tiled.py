@@ -148,7 +148,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         begin = jnp.zeros((scheme.size, 16 * pieces, count), jnp.uint32)
         whole, sharers = stream_of(scheme, whole=True), Sharers(attempt, graph, source)
         rows = _over_chunks(scheme, keys_of, whole, sharers, None, begin, add)
-        rows = rows.reshape(*rows.shape[:2], pieces, 16, count)
+        rows = rows.reshape(*rows.shape[:2], pieces, 16, -1)
         parts = mask_sums.message(scheme, rows)
         return parts[:, 0] if pieces == 1 else settle(parts)
 
