@@ -124,9 +124,10 @@ def test_cores_and_devices_change_nothing_at_the_same_threads(tmp_path):
     ]
     assert hashes[0] == hashes[1]
     one = ssddl(f"{run} --rounds 2 --out one", 1)["run_sha256"]
-    assert one != hashes[0]  # the control: these products are cut
     assert ssddl("verify one", 4)["run_sha256"] == one
     path = tmp_path / "one" / "config.toml"
     path.write_text(path.read_text().replace("rounds = 2", "rounds = 3"))
     gone_on = ssddl("resume one", 4)["run_sha256"]
     assert gone_on == ssddl(f"{run} --rounds 3 --threads 1 --out three", 2)["run_sha256"]
+    if one == hashes[0]:  # the control: elsewhere XLA cuts these products by its threads
+        pytest.skip("on this processor the bits of products do not depend on the threads")
