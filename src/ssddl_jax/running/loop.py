@@ -1,8 +1,10 @@
 """The loop around the compiled round, which `run`, `resume` and `verify` share."""
 
+import gc
 import time
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -156,13 +158,27 @@ def begin(
         step = compile_step(simulation, state, placed, traceable, keep)
     else:
         like = placed_like(jax.eval_shape(simulation.init), simulation.recipe)
-        with ThreadPoolExecutor(1) as beside:
+        with _uncollected(), ThreadPoolExecutor(1) as beside:
             first = beside.submit(first_state, simulation, checkpoint, keep)
             tested = beside.submit(evaluate.compile, like, placed)
             step = compile_step(simulation, like, placed, traceable, keep)
         state, _ = first.result(), tested.result()
     loop = Loop(config, simulation, placed, step, evaluate, pace_of(config, simulation))
     return state, loop
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through all modules again and again: traces
+    make many objects that stay.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def first_state(simulation: Simulation, checkpoint: Checkpoint | None, keep: Keep = anew) -> State:
