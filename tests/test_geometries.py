@@ -72,11 +72,13 @@ def test_every_pair_of_partners_shares_once(size, neighbours, shares):
         assert set(counts.values()) <= {1}
 
 
-@pytest.mark.parametrize(
-    ("size", "neighbours", "most"),
-    [(10, 9, 1.12), (64, 63, 1.02), (1000, 52, 1.01), (10**6, 70, 1)],
-)
+SIZES = [(10, 9, 1.12), (64, 63, 1.02), (1000, 52, 1.01), (10**6, 70, 1), (10**6, 10**6 - 1, 1.01)]
+
+
+@pytest.mark.parametrize(("size", "neighbours", "most"), SIZES)
 def test_few_shares_are_padding(size, neighbours, most):
-    """Of what is evaluated, if everybody shares."""
+    """Of what is evaluated, if everybody shares. Tiles are counted without being listed."""
     made = stream_of(scheme_of(size, neighbours, "paired"), whole=True).geometry.shares
     assert size * neighbours // 2 <= made <= most * size * neighbours / 2
+    made = stream_of(scheme_of(size, neighbours, "directed"), whole=True).geometry.shares
+    assert size * neighbours <= made <= most * size * neighbours

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
 _ROW = 1 / 8  # adding a row to the buffer of masks costs so much of a share
 
@@ -29,27 +29,60 @@ class Geometry(NamedTuple):
     across: int  # O, the columns of a row
     skewed: bool  # the columns move along with the rows
     steps: int  # alike; after each, a band's window rolls by T positions
-    rows_at: np.ndarray  # i32 [tiles]: the position of the first row
-    columns_at: np.ndarray  # i32 [tiles]: the position of its first column
-    backward: np.ndarray  # bool [tiles]: the column deals to the row
+    down: int  # tiles one below another
+    blocks: int  # tiles side by side
     window: int  # rows of the buffer
     size: int  # positions whose masks it holds; a circle's last rows are added to its first
+    both: bool = False  # all tiles twice: the second time, the column deals to the row
     rolls: bool = False
+
+    @property
+    def tiles(self) -> int:
+        """The tiles of a step."""
+        return self.down * self.blocks * (2 if self.both else 1)
 
     @property
     def shares(self) -> int:
         """The number of shares evaluated, padding included."""
-        return self.steps * len(self.rows_at) * self.side * self.across
+        return self.steps * self.tiles * self.side * self.across
+
+    @property
+    def backward(self) -> Bool[np.ndarray, " tiles"]:
+        """Whether the column deals to the row."""
+        return np.arange(self.tiles) >= self.down * self.blocks
+
+    @property
+    def rows_at(self) -> Int32[np.ndarray, " tiles"]:
+        """The position of the first row."""
+        tile = np.arange(self.tiles, dtype=np.int32) % (self.down * self.blocks)
+        return self.side * (tile // self.blocks)
+
+    @property
+    def columns_at(self) -> Int32[np.ndarray, " tiles"]:
+        """The position of its first column."""
+        column = self.across * (np.arange(self.tiles, dtype=np.int32) % self.blocks)
+        return self.rows_at + 1 + column if self.skewed else column
 
 
-def _dense_side(size: int) -> int:
-    """T of `dense`."""
+def dense(size: int) -> Geometry:
+    """Squares that cover size x size positions: the shares of every pair, in both directions."""
 
     def cost(side: int) -> float:
         return (-(-size // side)) ** 2 * (side * side + _ROW * 2 * side)
 
     # A loop over one tile is none, and what the compiler then fuses takes half as long again.
-    return min(range(2, max(3, min(11, size))), key=cost)
+    side = min(range(2, max(3, min(11, size))), key=cost)
+    tiles = -(-size // side)
+    return Geometry(
+        side=side,
+        across=side,
+        skewed=False,
+        steps=1,
+        down=tiles,
+        blocks=tiles,
+        window=tiles * side,
+        size=tiles * side,
+    )
 
 
 def _skewed_tile(size: int, reach: int, sides: range) -> tuple[int, int]:
@@ -63,53 +96,19 @@ def _skewed_tile(size: int, reach: int, sides: range) -> tuple[int, int]:
     return min(itertools.product(sides, range(1, 17)), key=cost)
 
 
-def _circle_tile(size: int) -> tuple[int, int, int]:
-    """T, O and the columns of a row of `circle`."""
-    reach = size // 2
-    return *_skewed_tile(size, reach, range(2, max(3, min(11, size)))), reach
-
-
-def whole_shares(size: int, both: bool) -> int:
-    """The shares of `dense` (if `both`) or of `circle`, whose tiles may be too many to list."""
-    if both:
-        side = _dense_side(size)
-        return (-(-size // side) * side) ** 2
-    side, across, reach = _circle_tile(size)
-    return -(-size // side) * side * -(-reach // across) * across
-
-
-def dense(size: int) -> Geometry:
-    """Squares that cover size x size positions: the shares of every pair, in both directions."""
-    side = _dense_side(size)
-    tiles = -(-size // side)
-    rows, columns = np.divmod(np.arange(tiles**2, dtype=np.int32), tiles)
-    return Geometry(
-        side=side,
-        across=side,
-        skewed=False,
-        steps=1,
-        rows_at=side * rows,
-        columns_at=side * columns,
-        backward=np.zeros(len(rows), bool),
-        window=tiles * side,
-        size=tiles * side,
-    )
-
-
 def circle(size: int) -> Geometry:
     """Every pair once: a row's columns are the next floor(n / 2) positions."""
-    side, across, reach = _circle_tile(size)
-    tiles, blocks = -(-size // side), -(-reach // across)
-    rows, ahead = np.divmod(np.arange(tiles * blocks, dtype=np.int32), blocks)
+    reach = size // 2
+    side, across = _skewed_tile(size, reach, range(2, max(3, min(11, size))))  # two tiles or more
+    down, blocks = -(-size // side), -(-reach // across)
     return Geometry(
         side=side,
         across=across,
         skewed=True,
         steps=1,
-        rows_at=side * rows,
-        columns_at=side * rows + across * ahead + 1,
-        backward=np.zeros(len(rows), bool),
-        window=tiles * side + blocks * across,
+        down=down,
+        blocks=blocks,
+        window=down * side + blocks * across,
         size=size,
     )
 
@@ -121,18 +120,17 @@ def band(size: int, reach: int, both: bool) -> Geometry:
     """
     side, across = _skewed_tile(size, reach, range(4, 9))
     blocks = -(-reach // across)
-    ahead = 1 + across * np.tile(np.arange(blocks, dtype=np.int32), 2 if both else 1)
     window = -(-(side + blocks * across) // side) * side
     return Geometry(
         side=side,
         across=across,
         skewed=True,
         steps=-(-size // side),
-        rows_at=np.zeros_like(ahead),
-        columns_at=ahead,
-        backward=np.repeat([False, True] if both else [False], blocks),
+        down=1,
+        blocks=blocks,
         window=window,
         size=window,
+        both=both,
         rolls=True,
     )
 

@@ -41,18 +41,16 @@ _PER_EDGE = 190  # bytes of a share's key and sign and what they are made from; 
 
 def geometry_of(scheme: Scheme) -> geometries.Geometry:
     """The cheapest geometry for this graph and size."""
-    rolling = _band(scheme)
-    if rolling is not None:
-        return rolling
-    return geometries.circle(scheme.size) if _paired(scheme) else geometries.dense(scheme.size)
+    return _band(scheme) or _whole(scheme)
 
 
 def _paired(scheme: Scheme) -> bool:
     return scheme.shares == "paired"
 
 
-def _whole_shares(scheme: Scheme) -> int:
-    return geometries.whole_shares(scheme.size, both=not _paired(scheme))
+def _whole(scheme: Scheme) -> geometries.Geometry:
+    """The geometry of all pairs."""
+    return geometries.circle(scheme.size) if _paired(scheme) else geometries.dense(scheme.size)
 
 
 def _band(scheme: Scheme) -> geometries.Geometry | None:
@@ -60,7 +58,7 @@ def _band(scheme: Scheme) -> geometries.Geometry | None:
     if scheme.complete or scheme.size <= _FEW:
         return None
     rolling = geometries.band(scheme.size, scheme.neighbours // 2, both=not _paired(scheme))
-    return rolling if rolling.shares < _whole_shares(scheme) else None
+    return rolling if rolling.shares < _whole(scheme).shares else None
 
 
 def keeps_rows(scheme: Scheme) -> bool:
@@ -70,8 +68,6 @@ def keeps_rows(scheme: Scheme) -> bool:
 
 def mask_bytes(scheme: Scheme) -> float:
     """Bytes of a stretch's edges and messages on all devices, and of the masks that are kept."""
-    if _band(scheme) is None:  # its tiles may be too many to list
-        return float(scheme.mesh.size * _PER_EDGE * _whole_shares(scheme))
     stream = stream_of(scheme, whole=keeps_rows(scheme))
     geometry, again = stream.geometry, scheme.ring.limbs == 2 and not keeps_rows(scheme)
     edges = _PER_EDGE * geometry.shares
@@ -131,7 +127,7 @@ def stream_of(scheme: Scheme, whole: bool = False) -> Stream:
     side = geometry.side
     early = geometry.window // side - 1 if wide else 0
     steps = geometry.steps + early
-    each = _PER_EDGE * len(geometry.rows_at) * geometry.across + (8 * scheme.width if wide else 0)
+    each = _PER_EDGE * geometry.tiles * geometry.across + (8 * scheme.width if wide else 0)
     held = max(HELD, _window_bytes(scheme, geometry)) // devices
     stretches = -(-steps * side // max(geometry.window, held // each))
     return Stream(geometry._replace(steps=-(-steps // stretches)), stretches, -early * side)
