@@ -17,9 +17,9 @@ from ssddl_jax.core.sharing.schedules import masks, tiled
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.simulation.schemes import sharing_of
 
-SIZE = 24  # a whole number of stretches, so that what is left in the window counts
+SIZE = 28  # a whole number of stretches, so that what is left in the window counts
 SAMPLED = (23, 0, 7, 12)
-PATTERNS = [((), ()), ((0,), ()), ((3, 23), (7,)), (range(4, 21), ()), ((), range(0, 24, 2))]
+PATTERNS = [((), ()), ((0,), ()), ((3, 23), (7,)), (range(4, 21), ()), ((), range(0, 28, 2))]
 
 
 def stream(rule="retry", **fields):
@@ -57,7 +57,10 @@ def test_streamed_sums_and_samples_are_the_oracle_s(monkeypatch, layer):
     monkeypatch.setattr(masks, "ROWS", 0)
     monkeypatch.setattr(tiled, "HELD", 0)
     if layer.schedule == "cpu":
-        assert tiled.stream_of(layer.scheme).stretches > 1
+        stream = tiled.stream_of(layer.scheme)
+        assert stream.stretches > 1
+        if layer.bits == 32:
+            assert stream.stretches * stream.geometry.steps * stream.geometry.side == SIZE
         assert schedule_of(layer.scheme).blocks_made(layer.scheme) > 0
     call = program_of(layer)
     voids = 0
