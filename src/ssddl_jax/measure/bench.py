@@ -198,7 +198,7 @@ def sampled_slots(config: Config, count: int) -> tuple[int, ...]:
 
 
 def _sample(config: Config, simulation: Simulation, timed: Timed) -> dict[str, Any]:
-    """What `benchmarks/sampled_uploads.py` needs to check uploads, and the pace of a long round."""
+    """What `benchmarks/million.py` needs to check uploads, and the pace of a long round."""
     found: dict[str, Any] = {}
     if timed.pace is not None:
         found = {

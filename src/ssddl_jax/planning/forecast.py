@@ -63,7 +63,7 @@ def forecast(config: Config, plan: Plan) -> Forecast:
         up=total(lambda outcome: _traffic(config, plan, outcome).up),
         down=total(lambda outcome: _traffic(config, plan, outcome).down),
         peers=total(lambda outcome: _traffic(config, plan, outcome).peers),
-        messages=total(lambda outcome: _messages(config, outcome)),
+        messages=total(lambda outcome: messages_of(config, outcome)),
         void=total(lambda outcome: outcome.void),
         most_vanished=max(outcome.vanished for outcome, _ in expected),
         attempts=total(lambda outcome: outcome.attempt + 1),
@@ -84,7 +84,8 @@ def _traffic(config: Config, plan: Plan, outcome: Outcome) -> Traffic:
     )
 
 
-def _messages(config: Config, outcome: Outcome) -> int:
+def messages_of(config: Config, outcome: Outcome) -> int:
+    """Sequential messages of a member's round."""
     return messages(config, lost=outcome.vanished > 0, void=outcome.void)
 
 

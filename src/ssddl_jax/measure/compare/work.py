@@ -27,7 +27,7 @@ from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.sharing.base import Attempt, Scheme
 from ssddl_jax.core.sharing.schedules.kernels import key_sums, lanes_of, written
 from ssddl_jax.core.sharing.secagg import interpolate, open_shares
-from ssddl_jax.planning.forecast import Outcome, outcomes
+from ssddl_jax.planning.forecast import Outcome, messages_of, outcomes
 from ssddl_jax.planning.network import messages
 from ssddl_jax.planning.plan import Plan, share_words
 from ssddl_jax.simulation.build import Simulation, place
@@ -106,7 +106,7 @@ def _secure(config: Config, simulation: Simulation, train: float) -> Work:
     member, server = resolve(config.rule_in_force.work)(config, plan, scheme, mean)
     protect = member.protect_seconds + _encoding(scheme)
     member = member._replace(train_seconds=train, protect_seconds=protect)
-    waits = mean(lambda one: messages(config, lost=one.vanished > 0, void=one.void))
+    waits = mean(lambda one: messages_of(config, one))
     return Work(member, server, 1, waits)
 
 
