@@ -29,8 +29,8 @@ class Evaluation:
     def compile(self, state: State, data: Data) -> jax.stages.Compiled:
         """Compiles it for states like this one: placed arrays, or shapes with a sharding."""
         given = state, data.test_images, data.test_labels
-        make = partial(self._jitted.lower, *given)
-        self._program = self._keep("evaluation", given, lambda: make().compile())
+        make = self._jitted.lower
+        self._program = self._keep("evaluation", given, lambda: make(*given).compile())
         return self._program
 
     def __call__(self, state: State, data: Data) -> float:

@@ -90,7 +90,7 @@ def ideal(scheme: Scheme) -> Sharing:
             _, lanes = scan_tiles(
                 scheme.mesh, lanes_of_blocks, lambda carry: carry, shared, None, firsts
             )
-            total, digest = in_order(lanes, scheme.width)
+            total, digest = in_order(scheme, lanes)
             return total, digest
 
         def join(carry: tuple[Array, Array]) -> tuple[Array, Array]:

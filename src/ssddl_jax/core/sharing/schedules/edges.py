@@ -49,12 +49,14 @@ def edges_at(
     column_slot, column_valid = slots_at(geometry, sharers, columns)
     exists = row_valid & column_valid
     if geometry.skewed:
-        members = graph.members if geometry.rolls and graph else jnp.int32(scheme.size)
-        ahead, reach = columns - rows, scheme.neighbours // 2
+        members, reach = jnp.int32(scheme.size), scheme.size
+        if geometry.rolls:
+            assert graph is not None
+            members, reach = graph.members, scheme.neighbours // 2
+        ahead = columns - rows
         first_half = 2 * (rows % jnp.maximum(members, 1)) < members
         once = (2 * ahead < members) | ((2 * ahead == members) & first_half)
-        exists &= once & (rows < members)
-        exists &= (ahead <= reach) | (not geometry.rolls)
+        exists &= once & (rows < members) & (ahead <= reach)
     else:
         exists &= rows != columns
     if graph is not None and not geometry.rolls:

@@ -79,7 +79,7 @@ def joined(scheme: Scheme, running: Running) -> MaskSums:
     """The sums of all chunks, [devices, ...], as messages u32 [W]."""
     sums = []
     for added in running:
-        total, digest = in_order(added.sums, scheme.width)
+        total, digest = in_order(scheme, added.sums)
         sums.append(MaskSums(total, digest, message(scheme, added.sampled)))
     return sums[0] if len(sums) == 1 else MaskSums(*map(carried_up, *sums))
 
@@ -93,19 +93,15 @@ def message(scheme: Scheme, lanes: UInt32[Array, "c *lead 16 count"]) -> UInt32[
 
 
 def in_order(
-    lanes: UInt32[Array, "devices sums 16 count"], width: int
-) -> tuple[UInt32[Array, " width"], ...]:
+    scheme: Scheme, lanes: UInt32[Array, "devices sums 16 count"]
+) -> tuple[UInt32[Array, " W"], ...]:
     """Messages from the lanes of their blocks; those of the last device may be padded.
 
     XLA's CPU compiler makes one loop over the words of it, with a division for each. So runs of
     words are copied. The padding of a lane's last run is overwritten by the next lane.
     """
     devices, sums, _, count = lanes.shape
-    blocks = -(-width // 16)
-
-    def reshaped() -> Array:
-        rows = jnp.moveaxis(lanes, 0, 2).reshape(sums, 16, -1)
-        return rows[..., :blocks].reshape(sums, -1)[:, :width]
+    blocks = scheme.num_blocks
 
     def copied() -> Array:
         def copy(words: Array, lane: Array) -> tuple[Array, None]:
@@ -116,9 +112,9 @@ def in_order(
             return words, None
 
         words = jnp.zeros((sums, 16 * blocks + devices * count), jnp.uint32)
-        return lax.scan(copy, words, jnp.arange(16, dtype=jnp.int32))[0][:, :width]
+        return lax.scan(copy, words, jnp.arange(16, dtype=jnp.int32))[0][:, : scheme.width]
 
-    return tuple(lax.platform_dependent(cpu=copied, default=reshaped))
+    return tuple(lax.platform_dependent(cpu=copied, default=lambda: message(scheme, lanes)))
 
 
 def lanes(scheme: Scheme, rows: UInt32[Array, "L W"], padded: int) -> UInt32[Array, "L 16 padded"]:
