@@ -106,9 +106,11 @@ def LocalTrain(
             kept = MemberRows(jnp.concatenate(updates, axis=1), joined(words, scheme.encoding))
         return carry, (pack(Outcomes(finite, clipped, losses, diagnostics)), kept)
 
-    def start(shared: tuple[State, Data, Group], drawn: Any) -> Any:
-        trained, slots = partial(train_slots, recipe, in_rows=in_rows), jnp.zeros(tile, jnp.int32)
-        updates, *_ = jax.eval_shape(trained, shared, slots, drawn)
+    def start(shared: tuple[State, Data, Group], drawn: Callable[[], Any]) -> Any:
+        def trained() -> Any:
+            return train_slots(recipe, shared, jnp.zeros(tile, jnp.int32), drawn(), in_rows)
+
+        updates, *_ = jax.eval_shape(trained)
         return adder.start(tuple(piece.shape[1:] for piece in updates))
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:

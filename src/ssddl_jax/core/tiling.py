@@ -25,7 +25,8 @@ class Before(NamedTuple):
     """What is computed for many tiles together, before each is processed by itself."""
 
     prepare: Callable[[Tree, Array], Tree]  # (shared, starts [b]) -> arrays [b, ...]
-    start: Callable[[Tree, Tree], Tree]  # (shared, shapes of a tile's arrays) -> the first carry
+    # (shared, what computes a tile's arrays, for their shapes) -> the first carry
+    start: Callable[[Tree, Callable[[], Tree]], Tree]
     empty: int  # the start of a tile without slots
 
 
@@ -75,9 +76,11 @@ def scan_tiles(
         prepare = jax.jit(
             before.prepare
         )  # traced once for its shapes and, if in one block, its use
-        found = jax.eval_shape(prepare, shared, tiles)
-        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), found)
-        first = before.start(shared, one)
+
+        def of_first_tile() -> Tree:
+            return jax.tree.map(lambda x: x[0], prepare(shared, tiles))
+
+        one, first = jax.eval_shape(of_first_tile), before.start(shared, of_first_tile)
 
         def block(carry: Tree, tiles: Array) -> tuple[Tree, Tree]:
             prepared = prepare(shared, tiles)

@@ -1,6 +1,7 @@
 """The loop around the compiled round, which `run`, `resume` and `verify` share."""
 
 import gc
+import threading
 import time
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from ssddl_jax.running.environment import conditions, versions
 from ssddl_jax.running.host_devices import pool, start_pool
 from ssddl_jax.running.metrics import metrics_row
 from ssddl_jax.running.processes import agree
-from ssddl_jax.running.program_cache import kept_programs
+from ssddl_jax.running.program_cache import Later, at_once, kept_programs
 from ssddl_jax.running.waiting import Pace, Tell, pace_of, wait_for
 from ssddl_jax.simulation.build import (
     Simulation,
@@ -33,7 +34,7 @@ from ssddl_jax.simulation.build import (
     place,
     placed_like,
 )
-from ssddl_jax.simulation.compiling import Compiled, Keep, anew
+from ssddl_jax.simulation.compiling import QUICK, Compiled, Keep, anew
 from ssddl_jax.simulation.digests import arrays_sha256
 from ssddl_jax.simulation.evaluate import Evaluation
 
@@ -129,14 +130,15 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def keeper(prepared: Prepared) -> Keep:
+def keeper(prepared: Prepared, later: Later = at_once) -> Keep:
     """Gives the run's programs from earlier runs, if all parts are the package's own: what others
-    compute cannot be told without tracing them. Many processes share no cache.
+    compute cannot be told without tracing them. Many processes share no cache. `later` is given
+    what writes a new program.
     """
     simulation = prepared.simulation
     if prepared.sources or not simulation.compiled or jax.process_count() > 1:
         return anew
-    return kept_programs(prepared.config, simulation, prepared.data)
+    return kept_programs(prepared.config, simulation, prepared.data, later)
 
 
 def begin(
@@ -148,21 +150,31 @@ def begin(
     """The state before the next round, and the run compiled for it.
 
     A run has three programs: its first state, its round and its evaluation. XLA needs no Python to
-    compile them, so the round is compiled here, and the others by another thread meanwhile. Parts
-    that are not the package's own are only called in this thread, one program after another.
+    compile the round, so the others are traced and compiled by another thread meanwhile; not
+    before, as two threads that trace slow each other. Parts that are not the package's own are only
+    called in this thread, one program after another.
     """
     config, simulation, data, *_ = prepared
     placed, evaluate = place(data, simulation.recipe), Evaluation(simulation, keep)
-    if not simulation.compiled or prepared.given or prepared.sources or jax.process_count() > 1:
+    if not simulation.compiled or prepared.sources or jax.process_count() > 1:
         state = first_state(simulation, checkpoint, keep)
         step = compile_step(simulation, state, placed, traceable, keep)
     else:
         like = placed_like(jax.eval_shape(simulation.init), simulation.recipe)
+        lowered = threading.Event()
+
+        def others() -> State:
+            lowered.wait()
+            evaluate.compile(like, placed)
+            return first_state(simulation, checkpoint, keep)
+
         with _uncollected(), ThreadPoolExecutor(1) as beside:
-            first = beside.submit(first_state, simulation, checkpoint, keep)
-            tested = beside.submit(evaluate.compile, like, placed)
-            step = compile_step(simulation, like, placed, traceable, keep)
-        state, _ = first.result(), tested.result()
+            first = beside.submit(others)
+            try:
+                step = compile_step(simulation, like, placed, traceable, keep, lowered.set)
+            finally:
+                lowered.set()
+        state = first.result()
     loop = Loop(config, simulation, placed, step, evaluate, pace_of(config, simulation))
     return state, loop
 
@@ -187,7 +199,8 @@ def first_state(simulation: Simulation, checkpoint: Checkpoint | None, keep: Kee
         state = simulation.init()
     else:  # one program; its words, and the parameters of our own models, have the same bits
         words = jax.device_put(randomness.seed_words(simulation.seed))
-        whole = jax.jit(simulation.init_at, compiler_options=INIT_OPTIONS)
+        options = INIT_OPTIONS | QUICK.get(jax.default_backend(), {})
+        whole = jax.jit(simulation.init_at, compiler_options=options)
         state = keep("init", (words,), lambda: whole.lower(words).compile())(words)
     if checkpoint is not None:
         params, server = checkpoint.tree

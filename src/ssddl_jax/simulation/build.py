@@ -190,16 +190,22 @@ def _shared_rounds(
 
 
 def compile_step(
-    simulation: Simulation, state: State, data: Data, traceable: bool = False, keep: Keep = anew
+    simulation: Simulation,
+    state: State,
+    data: Data,
+    traceable: bool = False,
+    keep: Keep = anew,
+    lowered: Callable[[], None] = lambda: None,
 ) -> Compiled:
     """Compiles the step once, for placed arguments with these shapes.
 
     A step that runs in Python is returned as is. `traceable`: a trace shows every operation. `keep`
-    may give a kept program instead.
+    may give a kept program instead. `lowered` is called before XLA compiles.
     """
     if not simulation.compiled:
         return Compiled(simulation.step, 0.0, 1)
-    return compile_once(named(simulation.step), state, data, traceable=traceable, keep=keep)
+    step = named(simulation.step)
+    return compile_once(step, state, data, traceable=traceable, keep=keep, lowered=lowered)
 
 
 def local_steps(config: Config, counts: np.ndarray, most_rows: int) -> LocalSteps:

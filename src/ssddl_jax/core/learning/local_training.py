@@ -4,7 +4,7 @@ Every member starts from the round's parameters and runs E epochs of minibatch s
 rows. Its update is params_after - params_before (optax's sign).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ TrainTile = Callable[
     tuple[tuple[Float32[Array, "T ..."], ...], Float32[Array, " T"]],
 ]
 Tree = Any
-_SMALL = 4096  # neighbouring leaves are joined into pieces of at most so many coordinates
+_SMALL = 4096  # coordinates of a piece that joins neighbouring leaves, or an eighth of all
 
 
 @dataclass(frozen=True)
@@ -182,27 +182,36 @@ def train_tile(
         updates, losses = jax.vmap(train_one, in_axes=(None, None, 0))(params, data, drawn)
         if traits.pieces_joined:
             return lax.optimization_barrier((pieces_of(updates), losses))
-        leaves = jax.tree.leaves(updates)  # not flattened, which would copy them
-        return tuple(x if x.ndim > 1 else x[:, None] for x in leaves), losses
+        return tuple(_wide(leaf) for leaf in jax.tree.leaves(updates)), losses
 
     return DrawnFirst(jax.vmap(draw_one, in_axes=(None, None, None, 0)), train)
 
 
-def flattened(updates: tuple[Float32[Array, "T ..."], ...]) -> tuple[Float32[Array, "T _"], ...]:
+def flattened(updates: Sequence[Float32[Array, "T ..."]]) -> tuple[Float32[Array, "T _"], ...]:
     """Every piece [T, ...] as [T, d_p]."""
     return tuple(piece.reshape(piece.shape[0], -1) for piece in updates)
 
 
-def pieces_of(updates: Params) -> tuple[Float32[Array, "T _"], ...]:
-    """Leaves [T, ...] as pieces [T, d_p]: large leaves alone, runs of small ones joined."""
-    runs: list[list[Array]] = []
-    for leaf in jax.tree.leaves(updates):
-        flat = leaf.reshape(leaf.shape[0], -1)
-        if runs and flat.shape[1] + sum(part.shape[1] for part in runs[-1]) <= _SMALL:
-            runs[-1].append(flat)
+def pieces_of(updates: Params) -> tuple[Float32[Array, "T ..."], ...]:
+    """Leaves [T, ...] as pieces: large leaves alone, runs of small ones joined to [T, d_p]."""
+    leaves = jax.tree.leaves(updates)
+    flat = flattened(leaves)
+    most = max(_SMALL, sum(row.shape[1] for row in flat) // 8)
+    runs: list[list[int]] = []
+    for i, row in enumerate(flat):
+        if runs and row.shape[1] + sum(flat[j].shape[1] for j in runs[-1]) <= most:
+            runs[-1].append(i)
         else:
-            runs.append([flat])
-    return tuple(jnp.concatenate(run, axis=1) if len(run) > 1 else run[0] for run in runs)
+            runs.append([i])
+    return tuple(
+        jnp.concatenate([flat[i] for i in run], axis=1) if len(run) > 1 else _wide(leaves[run[0]])
+        for run in runs
+    )
+
+
+def _wide(leaf: Float32[Array, "T ..."]) -> Float32[Array, "T ..."]:
+    """A leaf as a piece: as it is, for to flatten it would copy it or divide indices."""
+    return leaf if leaf.ndim > 1 else leaf[:, None]
 
 
 def tree_of(pieces: tuple[Float32[Array, " _"], ...], like: Params) -> Params:
