@@ -25,7 +25,7 @@ from ssddl_jax.running.environment import conditions, versions
 from ssddl_jax.running.host_devices import pool, start_pool
 from ssddl_jax.running.metrics import metrics_row
 from ssddl_jax.running.processes import agree
-from ssddl_jax.running.program_cache import Later, at_once, kept_programs
+from ssddl_jax.running.program_cache import kept_programs
 from ssddl_jax.running.waiting import Pace, Tell, pace_of, wait_for
 from ssddl_jax.simulation.build import (
     Simulation,
@@ -130,15 +130,14 @@ def recipe_of(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def keeper(prepared: Prepared, later: Later = at_once) -> Keep:
+def keeper(prepared: Prepared) -> Keep:
     """Gives the run's programs from earlier runs, if all parts are the package's own: what others
-    compute cannot be told without tracing them. Many processes share no cache. `later` is given
-    what writes a new program.
+    compute cannot be told without tracing them. Many processes share no cache.
     """
     simulation = prepared.simulation
     if prepared.sources or not simulation.compiled or jax.process_count() > 1:
         return anew
-    return kept_programs(prepared.config, simulation, prepared.data, later)
+    return kept_programs(prepared.config, simulation, prepared.data)
 
 
 def begin(

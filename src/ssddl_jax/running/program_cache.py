@@ -47,21 +47,10 @@ _NO_PROGRAM_DEPENDS_ON = (
 )
 
 
-Later = Callable[[Callable[[], None]], None]
-
-
-def at_once(write: Callable[[], None]) -> None:
-    """Writes a program as soon as it is compiled."""
-    write()
-
-
-def kept_programs(
-    config: Config, simulation: Simulation, data: Data, later: Later = at_once
-) -> Keep:
+def kept_programs(config: Config, simulation: Simulation, data: Data) -> Keep:
     """Gives the programs of a run, all of whose parts are the package's own, and keeps new ones.
 
-    `data`: on the host. `later` is given a function for each new program, which writes it. Where
-    the folder cannot be used, it says so and keeps nothing.
+    `data`: on the host. Where the folder cannot be used, it says so and keeps nothing.
     """
     folder, source = _folder(), _source_sha256()
     if folder is None or source is None:
@@ -79,7 +68,7 @@ def kept_programs(
         "source": source,
         **_surroundings(),
     }
-    return partial(_program, folder, later, re.sub(r" at 0x[0-9a-f]+", "", repr(known)))
+    return partial(_program, folder, re.sub(r" at 0x[0-9a-f]+", "", repr(known)))
 
 
 def _surroundings() -> dict[str, Any]:
@@ -153,7 +142,6 @@ def _say(text: str) -> None:
 
 def _program(
     folder: Path,
-    later: Later,
     known: str,
     name: str,
     arguments: tuple[Any, ...],
@@ -171,23 +159,18 @@ def _program(
         made = make()
     if hits:  # from JAX's own cache: such a program loses its functions when it is kept again
         return made
-    later(partial(_write, path, made))
-    return made
-
-
-def _write(path: Path, made: jax.stages.Compiled) -> None:
-    """Keeps a new program."""
     try:
         payload, _, out_tree = serialize(made)
         content = pickle.dumps((payload, out_tree))
         with beside(path, shared=True) as part:
             write_through(part, _seal(path, content) + content)
             part.chmod(0o600)
-        _trim(path.parent)
+        _trim(folder)
     except Exception as error:  # a full disk, or a platform that cannot
         if is_interrupt(error):
             raise
         _say(f"{path}: {one_line(error, 200)}; the program is not kept")
+    return made
 
 
 def _load(path: Path, tree: Any, devices: list[jax.Device]) -> jax.stages.Compiled | None:

@@ -248,9 +248,7 @@ def _train(
     watch.start(simulation, done)
     started = time.perf_counter() - before
     profile = profile if _writes() else None
-    programs: list[Callable[[], None]] = []  # new ones, to be written after the first round
-    # A trace is read with the text of its program.
-    keep = anew if profile else keeper(prepared, programs.append)
+    keep = anew if profile else keeper(prepared)  # a trace is read with the text of its program
     first, loop = begin(prepared, checkpoint, profile is not None, keep)
     state = first
     if profile is not None:
@@ -273,8 +271,6 @@ def _train(
                         if due:
                             writer.save(done, state, time.perf_counter() - started)
                     watch.round(row)
-                    while programs:
-                        programs.pop()()
                     if stop:
                         raise Interrupted(directory, done, config.rounds)
             except WrongSumError as wrong:
