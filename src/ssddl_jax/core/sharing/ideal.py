@@ -4,6 +4,11 @@ If the sharing graph is connected, the server sees uploads that are uniform over
 the right sum. So every upload is drawn at random, except that of the last alive slot, which makes
 the sum right. No shares exist, so none can be opened, and only the server's view can be shown. A
 million participants fit this way: n W words instead of n k W.
+
+In the 32-bit ring sums of uploads are linear in each word. The last upload is the messages' sum T
+minus the drawn uploads u_i, so the digest, the sum of f_i u_i + f_last (T - sum of u_i), is that of
+(f_i - f_last) u_i, plus f_last T: one sum over the keys, and nothing else of the drawn uploads is
+needed.
 """
 
 import jax.numpy as jnp
@@ -64,7 +69,16 @@ def ideal(scheme: Scheme) -> Sharing:
         keys = ideal_keys(attempt.chain, attempt.number, attempt.ids[inside])
         return keys, drawn, slot_factors(slots, drawn)
 
-    def add_tile(
+    def over_last(shared: tuple[Attempt, Array], start: Array) -> tuple[Array, Array]:
+        """The keys of a tile's slots, and by how much their factors exceed the last upload's."""
+        keys, drawn, factors = keys_of(shared, start)
+        last = shared[1]
+        return keys, jnp.where(drawn, factors - slot_factors(last, last >= 0), jnp.uint32(0))
+
+    def add_tile(shared: tuple[Attempt, Array], carry: Array, start: Array) -> tuple[Array, None]:
+        return carry + schedule.key_sums(scheme, *over_last(shared, start)), None
+
+    def add_wide_tile(
         shared: tuple[Attempt, Array], carry: tuple[Array, Array], start: Array
     ) -> tuple[tuple[Array, Array], None]:
         total, digest = schedule.drawn_sums(scheme, *keys_of(shared, start))
@@ -80,32 +94,42 @@ def ideal(scheme: Scheme) -> Sharing:
     def lanes_of_blocks(
         shared: tuple[Attempt, Array], carry: None, first: Array
     ) -> tuple[None, Array]:
-        drawn = keys_of(shared, jnp.int32(0))
-        return None, schedule.drawn_lanes(scheme, *drawn, first, blocks)
+        keys, weights = over_last(shared, jnp.int32(0))
+        return None, schedule.key_lanes(scheme, keys, weights, first, blocks)[None]
 
-    def sums(shared: tuple[Attempt, Array]) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
-        """The ring sum of the drawn uploads, and their part of the digest."""
+    def digest_over_last(shared: tuple[Attempt, Array]) -> UInt32[Array, " W"]:
+        """Sum of (f_i - f_last) u_i over the drawn uploads."""
         if _blocks_divided(scheme):
             firsts = jnp.arange(devices, dtype=jnp.uint32) * jnp.uint32(blocks)
             _, lanes = scan_tiles(
                 scheme.mesh, lanes_of_blocks, lambda carry: carry, shared, None, firsts
             )
-            total, digest = in_order(scheme, lanes)
-            return total, digest
+            return in_order(scheme, lanes)[0]
+
+        def join(carry: Array) -> Array:
+            summed: Array = lax.psum(carry, AXIS)
+            return summed
+
+        return scan_tiles(scheme.mesh, add_tile, join, shared, zeros, starts)[0]
+
+    def wide_sums(shared: tuple[Attempt, Array]) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
+        """The ring sum of the drawn uploads, and their part of the digest."""
 
         def join(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             return join_devices(scheme.ring, carry[0], AXIS), lax.psum(carry[1], AXIS)
 
-        summed, _ = scan_tiles(scheme.mesh, add_tile, join, shared, (zeros, zeros), starts)
-        return summed
+        return scan_tiles(scheme.mesh, add_wide_tile, join, shared, (zeros, zeros), starts)[0]
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         everybody = jnp.arange(scheme.size, dtype=jnp.int32)
         last = jnp.max(jnp.where(attempt.alive, everybody, -1))
         enough = jnp.sum(attempt.alive, dtype=jnp.int32) >= scheme.least_alive
-        rows = None
+        last_factor, rows = slot_factors(last, last >= 0), None
+        if messages.each is None and scheme.ring.limbs == 1:
+            digest = digest_over_last((attempt, last)) + last_factor * messages.total
+            return Uploads(messages.total, digest, None, jnp.uint32(0), enough)
         if messages.each is None:
-            total, digest = sums((attempt, last))
+            total, digest = wide_sums((attempt, last))
         else:
             total, rows = scan_tiles(
                 scheme.mesh,
@@ -117,7 +141,7 @@ def ideal(scheme: Scheme) -> Sharing:
             )
         closing = scheme.ring.add(messages.total, scheme.ring.negate(total))
         if rows is None:
-            digest = digest + slot_factors(last, last >= 0) * closing
+            digest = digest + last_factor * closing
         else:
             rows = rows.reshape(-1, scheme.width)[: scheme.size]
             rows = jnp.where((everybody == last)[:, None], closing[None, :], rows)

@@ -254,7 +254,7 @@ def self_sums(
         if ring.limbs == 1:
             total, digest = schedule.drawn_sums(scheme, keys, counted, factors)
         else:  # the wide ring keeps its rows and takes the digest from them
-            total = schedule.key_sums(scheme, keys, counted)
+            total = schedule.key_sums(scheme, keys, counted.astype(jnp.uint32))
             digest = jnp.zeros_like(total)
         return (ring.add(carry[0], total), carry[1] + digest), None
 

@@ -52,7 +52,7 @@ def sum_shares(
     def body(source: Any, total: Array, item: tuple[Array, ...]) -> tuple[Array, None]:
         dealers, holders, counted = item
         keys = keys_of(source, dealers, holders)
-        words = schedule.key_sums(scheme, keys, counted)
+        words = schedule.key_sums(scheme, keys, counted.astype(jnp.uint32))
         return scheme.ring.add(total, words), None
 
     def join(total: Array) -> Array:

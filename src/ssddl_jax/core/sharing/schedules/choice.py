@@ -50,11 +50,12 @@ class Schedule(NamedTuple):
     mask_bytes: Callable[[Scheme], float]  # of masks and keys: all of a CPU, or one accelerator
     blocks_made: Callable[[Scheme], int]  # PRG blocks of a round's masks, with padding
     keys_at_once: Callable[[Scheme, int], int]  # (scheme, length of the list) -> K
-    key_sums: Callable[[Scheme, Array, Array], Array]  # (keys, counted) -> ring sum u32 [W]
+    # (keys, weights u32 [K]) -> ring sum of weight * word, u32 [W]; in the wide ring 0 or 1 each
+    key_sums: Callable[[Scheme, Array, Array], Array]
+    # (keys, weights, first block, count) -> the same in Z_2^32 by lanes, u32 [16, count]
+    key_lanes: Callable[[Scheme, Array, Array, Array, int], Array]
     # (keys, counted, factors u32 [K]) -> ring sum, and sum of factor * word, word by word
     drawn_sums: Callable[[Scheme, Array, Array, Array], tuple[Array, Array]]
-    # (keys, counted, factors, first block, count) -> both in Z_2^32 by lanes, u32 [2, 16, count]
-    drawn_lanes: Callable[[Scheme, Array, Array, Array, Array, int], Array]
     rows: Callable[[Scheme, Array, Array], Array]  # (keys, factor) -> factor * words, u32 [K, W]
     # (keys, members, first block) -> sums of uniform field elements, u32 [16, count]
     coefficients: Callable[[Scheme, Array, Array, Array, int], Array]
@@ -67,9 +68,15 @@ def schedule_of(scheme: Scheme) -> Schedule:
 
 
 def _cpu_key_sums(
-    scheme: Scheme, keys: UInt32[Array, "K 8"], counted: Bool[Array, " K"]
+    scheme: Scheme, keys: UInt32[Array, "K 8"], weights: UInt32[Array, " K"]
 ) -> UInt32[Array, " W"]:
-    return kernels.key_sums(scheme.prg, scheme.ring, scheme.width, keys, counted)
+    return kernels.key_sums(scheme.prg, scheme.ring, scheme.width, keys, weights)
+
+
+def _cpu_key_lanes(
+    scheme: Scheme, keys: Array, weights: Array, first: Array, count: int
+) -> UInt32[Array, "16 count"]:
+    return kernels.key_lanes(scheme.prg, keys, weights, first, count)
 
 
 def _cpu_drawn_sums(
@@ -79,12 +86,6 @@ def _cpu_drawn_sums(
     factors: UInt32[Array, " K"],
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
     return kernels.drawn_sums(scheme.prg, scheme.ring, scheme.width, keys, counted, factors)
-
-
-def _cpu_drawn_lanes(
-    scheme: Scheme, keys: Array, counted: Array, factors: Array, first: Array, count: int
-) -> UInt32[Array, "2 16 count"]:
-    return kernels.drawn_lanes(scheme.prg, keys, counted, factors, first, count)
 
 
 def _cpu_rows(
@@ -128,12 +129,17 @@ def _over_keys(
 
 
 def _key_sums(
-    scheme: Scheme, keys: UInt32[Array, "K 8"], counted: Bool[Array, " K"]
+    scheme: Scheme, keys: UInt32[Array, "K 8"], weights: UInt32[Array, " K"]
 ) -> UInt32[Array, " W"]:
-    one = counted.astype(jnp.uint32)
     if scheme.ring.limbs == 1:
-        return _summed(scheme, WEIGHTED, keys, one)[0]
-    return from_halves(*_summed(scheme, HALVES, keys, one))
+        return _summed(scheme, WEIGHTED, keys, weights)[0]
+    return from_halves(*_summed(scheme, HALVES, keys, weights))
+
+
+def _key_lanes(
+    scheme: Scheme, keys: Array, weights: Array, first: Array, count: int
+) -> UInt32[Array, "16 count"]:
+    return _over_keys(scheme, WEIGHTED, keys, (weights,), first, count)[0]
 
 
 def _drawn_sums(
@@ -148,13 +154,6 @@ def _drawn_sums(
         return total, digest
     low, high, digest = _summed(scheme, DRAWN_HALVES, keys, one, factors)
     return from_halves(low, high), digest
-
-
-def _drawn_lanes(
-    scheme: Scheme, keys: Array, counted: Array, factors: Array, first: Array, count: int
-) -> UInt32[Array, "2 16 count"]:
-    weights = (counted.astype(jnp.uint32), factors)
-    return _over_keys(scheme, WEIGHTED_TWICE, keys, weights, first, count)
 
 
 def _rows(
@@ -226,8 +225,8 @@ CPU = Schedule(
     blocks_made=tiled.blocks_made,
     keys_at_once=lambda scheme, items: min(64, items + -items % kernels.LANES),
     key_sums=_cpu_key_sums,
+    key_lanes=_cpu_key_lanes,
     drawn_sums=_cpu_drawn_sums,
-    drawn_lanes=_cpu_drawn_lanes,
     rows=_cpu_rows,
     coefficients=_cpu_coefficients,
     coefficient_blocks=lambda scheme: 256,
@@ -239,8 +238,8 @@ _LONG = Schedule(
     blocks_made=by_holder.blocks_made,
     keys_at_once=_keys_at_once,
     key_sums=_key_sums,
+    key_lanes=_key_lanes,
     drawn_sums=_drawn_sums,
-    drawn_lanes=_drawn_lanes,
     rows=_rows,
     coefficients=_coefficients,
     coefficient_blocks=lambda scheme: max(256, _HELD // (256 * scheme.size)),

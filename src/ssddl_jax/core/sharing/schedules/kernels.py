@@ -28,7 +28,7 @@ from ssddl_jax.core.arithmetic.chacha import PRG
 from ssddl_jax.core.arithmetic.field import MERSENNE31, P
 from ssddl_jax.core.arithmetic.field import from_halves as from_field_halves
 from ssddl_jax.core.arithmetic.reductions import sum_together
-from ssddl_jax.core.arithmetic.rings import MOST, RINGS, Ring, from_halves
+from ssddl_jax.core.arithmetic.rings import MOST, Ring, from_halves
 
 LANES = 16  # the vector width of uint32 words; keys are padded to a multiple
 
@@ -128,12 +128,24 @@ def key_sums(
     ring: Ring,
     width: int,
     keys: UInt32[Array, "K 8"],
-    counted: Bool[Array, " K"],
+    weights: UInt32[Array, " K"],
 ) -> UInt32[Array, " W"]:
-    """Ring sum of the counted keys' words; K <= 2^16."""
-    blocks = _blocks(prg, _padded(keys), -(-width // 16))
-    one = _across(counted.astype(jnp.uint32), blocks[0])
-    return _settled(ring, _key_sums(_halves(ring, [word * one for word in blocks])), width)
+    """Ring sum of weight * word over K <= 2^16 keys; in the wide ring, weights are 0 or 1."""
+    blocks = _weighted(prg, keys, weights, 0, -(-width // 16))
+    return _settled(ring, _key_sums(_halves(ring, blocks)), width)
+
+
+def key_lanes(
+    prg: PRG, keys: UInt32[Array, "K 8"], weights: UInt32[Array, " K"], first: Array, count: int
+) -> UInt32[Array, "16 count"]:
+    """The same sums in Z_2^32, for blocks first..first+count-1 and by lanes."""
+    return lanes_of(_key_sums(_weighted(prg, keys, weights, first, count))).reshape(16, count)
+
+
+def _weighted(prg: PRG, keys: Array, weights: Array, first: Array | int, count: int) -> list[Array]:
+    blocks = _blocks(prg, _padded(keys), count, first)
+    weight = _across(weights, blocks[0])
+    return [word * weight for word in blocks]
 
 
 def drawn_sums(
@@ -145,37 +157,12 @@ def drawn_sums(
     factors: UInt32[Array, " K"],
 ) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
     """Ring sum of the counted keys' words, and sum of factor * word, word by word; K <= 2^16."""
-    sums = _drawn(prg, ring, keys, counted, factors, 0, -(-width // 16))
-    split = len(sums) * ring.limbs // (ring.limbs + 1)
-    return _settled(ring, sums[:split], width), _message(sums[split:], width)
-
-
-def drawn_lanes(
-    prg: PRG,
-    keys: UInt32[Array, "K 8"],
-    counted: Bool[Array, " K"],
-    factors: UInt32[Array, " K"],
-    first: Array,
-    count: int,
-) -> UInt32[Array, "2 16 count"]:
-    """The same sums in Z_2^32, for blocks first..first+count-1 and by lanes."""
-    sums = _drawn(prg, RINGS[32], keys, counted, factors, first, count)
-    return lanes_of(sums).reshape(2, 16, count)
-
-
-def _drawn(
-    prg: PRG,
-    ring: Ring,
-    keys: Array,
-    counted: Array,
-    factors: Array,
-    first: Array | int,
-    count: int,
-) -> list[Array]:
-    blocks = _blocks(prg, _padded(keys), count, first)
+    blocks = _blocks(prg, _padded(keys), -(-width // 16))
     one, weight = (_across(x, blocks[0]) for x in (counted.astype(jnp.uint32), factors))
     halves = _halves(ring, [word * one for word in blocks])
-    return _key_sums([*halves, *(word * weight for word in blocks)])
+    sums = _key_sums([*halves, *(word * weight for word in blocks)])
+    split = len(sums) * ring.limbs // (ring.limbs + 1)
+    return _settled(ring, sums[:split], width), _message(sums[split:], width)
 
 
 def _across(values: UInt32[Array, " K"], part: Array) -> Array:
