@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 from ssddl_jax.core.arithmetic.encoding import along, joined
 from ssddl_jax.core.arithmetic.reductions import sum_together
 from ssddl_jax.core.devices import AXIS
-from ssddl_jax.core.sharing.base import Scheme, join_devices, slot_factors, weighted_sum
+from ssddl_jax.core.sharing.base import Scheme, join_devices, slot_factors
 
 Pieces = tuple[Array, ...]
 
@@ -35,8 +35,8 @@ class Adder(NamedTuple):
     """A running sum, as four functions.
 
     `start(shapes)` returns the first carry for pieces of these shapes. `add(carry, tile)` returns
-    the next one. `join(carry)` adds the carries of all devices, inside `shard_map`. `finish(carry)`
-    joins the pieces and returns the sums.
+    the next one. `join(carry)` adds the carries of all devices, inside `shard_map`, if there are
+    several. `finish` returns the sums, from what `join` returned or the only device's carry.
     """
 
     start: Callable[[Sequence[tuple[int, ...]]], Any]
@@ -61,39 +61,49 @@ class FloatSums(NamedTuple):
     weight: UInt32[Array, ""]
 
 
-def ring_sums(scheme: Scheme, holds_sharers: bool) -> Adder:
+def ring_sums(scheme: Scheme, holds_sharers: bool, uses_digest: bool = True) -> Adder:
     """Adds messages in the ring. The carry is (total, digest), each in pieces.
 
-    `holds_sharers`: the total counts every present slot, not only the alive ones.
+    `holds_sharers`: the total counts every present slot, not only the alive ones. Without
+    `uses_digest`, the digest is zeros.
     """
     ring = scheme.ring
 
-    def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, Pieces]:
+    def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, ...]:
         sums = [(*lead, ring.limbs * width) for *lead, width in (*shapes, (1,))]
         zeros = tuple(jnp.zeros(shape, jnp.uint32) for shape in sums)
-        return zeros, zeros
+        return (zeros, zeros) if uses_digest else (zeros,)
 
-    def add(carry: tuple[Pieces, Pieces], tile: Tile) -> tuple[Pieces, Pieces]:
+    def add(carry: tuple[Pieces, ...], tile: Tile) -> tuple[Pieces, ...]:
         held = tile.present if holds_sharers else tile.alive
         factors = slot_factors(tile.slots, tile.alive)
-        totals, digests = [], []
-        for total, digest, words in zip(*carry, tile.words, strict=True):
+        added = []
+        for words, total, *digest in zip(tile.words, *carry, strict=True):
             held_words = jnp.where(along(held, words), words, jnp.uint32(0))
+            weighted = [words * along(factors, words) for _ in digest]
             if ring.limbs == 1:
-                more, weighted = sum_together([held_words, words * along(factors, words)], (0,))
+                more, *rest = sum_together([held_words, *weighted], (0,))
             else:
-                more, weighted = ring.sum(held_words), weighted_sum(words, factors)
-            totals.append(ring.add(total, more))
-            digests.append(digest + weighted)
-        return tuple(totals), tuple(digests)
+                more = ring.sum(held_words)
+                rest = [jnp.sum(terms, axis=0, dtype=jnp.uint32) for terms in weighted]
+            added.append((ring.add(total, more), *map(jnp.add, digest, rest)))
+        return tuple(zip(*added, strict=True))
 
-    def join(carry: tuple[Pieces, Pieces]) -> tuple[Pieces, Pieces]:
-        total, digest = carry
-        return tuple(join_devices(ring, piece, AXIS) for piece in total), lax.psum(digest, AXIS)
-
-    def finish(carry: tuple[Pieces, Pieces]) -> RingSums:
+    def whole(carry: tuple[Pieces, ...]) -> list[UInt32[Array, " W"]]:
         flat = [[piece.reshape(-1) for piece in pieces] for pieces in carry]
-        return RingSums(*(joined(pieces, scheme.encoding) for pieces in flat))
+        return [joined(pieces, scheme.encoding) for pieces in flat]
+
+    def join(carry: tuple[Pieces, ...]) -> UInt32[Array, "sums W"]:
+        """One array: devices exchange several in half as long again."""
+        total, *digest = whole(carry)
+        if ring.limbs == 1:
+            summed: Array = lax.psum(jnp.stack([total, *digest]), AXIS)
+            return summed
+        return jnp.stack([join_devices(ring, total, AXIS), *(lax.psum(d, AXIS) for d in digest)])
+
+    def finish(sums: Any) -> RingSums:
+        total, *digest = whole(sums) if scheme.mesh.size == 1 else sums
+        return RingSums(total, digest[0] if digest else jnp.zeros_like(total))
 
     return Adder(start, add, join, finish)
 

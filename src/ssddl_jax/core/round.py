@@ -222,7 +222,7 @@ def shared_round(
 
     `keep`: also return the rows that the round otherwise only adds up; without it they may be None.
     """
-    adder = ring_sums(recipe.scheme, sharing.holds_sharers)
+    adder = ring_sums(recipe.scheme, sharing.holds_sharers, sharing.uses_digest)
     train = LocalTrain(recipe, adder, keep or sharing.keeps)
 
     def step(state: State, data: Data) -> tuple[State, Info, MemberRows]:

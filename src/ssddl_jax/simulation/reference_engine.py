@@ -46,7 +46,7 @@ def reference_round(
 ) -> Callable[[State, Data], tuple[State, Info, MemberRows]]:
     """A round (state, data) -> (state, info, rows), like `shared_round`, but run on the host."""
     settings, rule = settings_of(config, recipe), config.rule_in_force
-    train = LocalTrain(recipe, ring_sums(recipe.scheme, False), keep=True)
+    train = LocalTrain(recipe, ring_sums(recipe.scheme, False, uses_digest=False), keep=True)
 
     @jax.jit
     def before(state: State, data: Data) -> Any:

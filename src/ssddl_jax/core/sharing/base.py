@@ -119,11 +119,13 @@ class Sharing(NamedTuple):
 
     `share(attempt, messages) -> Uploads`. `holds_sharers`: the aggregate contains everyone who
     dealt shares (shamir), not only those who uploaded. `keeps`: the scheme needs `messages.each`.
+    Without `uses_digest`, `messages.digest` is zeros, which saves some time.
     """
 
     share: Callable[[Attempt, Messages], Uploads]
     holds_sharers: bool = False
     keeps: bool = False
+    uses_digest: bool = True
 
 
 def slot_factors(slots: Array, counted: Bool[Array, " T"]) -> UInt32[Array, " T"]:
@@ -163,4 +165,4 @@ def uploads_of(
         digest = weighted_sum(sent, slot_factors(slots, attempt.alive))
         return Uploads(reconstruct(attempt, sent), digest, sent, jnp.uint32(0))
 
-    return Sharing(share, holds_sharers, keeps=True)
+    return Sharing(share, holds_sharers, keeps=True, uses_digest=False)

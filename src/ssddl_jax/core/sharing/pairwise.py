@@ -65,7 +65,8 @@ def pairwise(scheme: Scheme) -> Sharing:
                 enough &= graphs.survivors_connected(graph, scheme.neighbours, attempt.alive)
         return Uploads(aggregate, digest, each, opened, enough, sampled)
 
-    return Sharing(share, keeps=schedule.keeps_rows(scheme))
+    keeps = schedule.keeps_rows(scheme)
+    return Sharing(share, keeps=keeps, uses_digest=not keeps)
 
 
 def pair_words_made(scheme: Scheme) -> int:

@@ -206,7 +206,8 @@ def secagg(scheme: Scheme) -> Sharing:
         opened = jnp.sum(found.opened, dtype=jnp.uint32)
         return Uploads(aggregate, digest, each, opened, found.enough)
 
-    return Sharing(share, keeps=ring_of.limbs == 2)
+    keeps = ring_of.limbs == 2
+    return Sharing(share, keeps=keeps, uses_digest=not keeps)
 
 
 def unmasked(

@@ -108,4 +108,4 @@ def shamir(scheme: Scheme) -> Sharing:
         valid = enough & (sharers >= max(scheme.least_summed, threshold))
         return Uploads(aggregate, whole(digests), each, jnp.uint32(0), valid)
 
-    return Sharing(share, holds_sharers=True)
+    return Sharing(share, holds_sharers=True, uses_digest=False)
