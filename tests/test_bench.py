@@ -10,10 +10,16 @@ import ssddl_jax as sd
 from ssddl_jax import reference
 from ssddl_jax.cli import main
 from ssddl_jax.core.arithmetic.randomness import public_key
-from ssddl_jax.core.learning.local_training import LocalSteps, pieces_of, train_tile
+from ssddl_jax.core.learning.local_training import (
+    LocalSteps,
+    flattened,
+    images_at,
+    pieces_of,
+    train_tile,
+)
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.core.learning.optimizers import local_optimizer
-from ssddl_jax.core.learning.population import rows_of
+from ssddl_jax.core.learning.population import as_float, rows_of
 from ssddl_jax.measure import bench as bench_module
 from ssddl_jax.measure.bench import (
     base_update,
@@ -169,7 +175,7 @@ def test_so_many_steps_and_no_more(examples, batch, most):
     @jax.jit
     def trained(params, data, public, round_, who):
         made, _ = train(params, data, public, round_, who[None])
-        return jnp.concatenate(made, axis=1)[0], rows_of(data, public, who)
+        return jnp.concatenate(flattened(made), axis=1)[0], rows_of(data, public, who)
 
     made, rows = trained(params, data, public, jnp.uint32(round_), jnp.int32(who))
     orders = reference.batch_order(np.asarray(public).tolist(), round_, who, examples, epochs)
@@ -197,3 +203,22 @@ def test_pieces_are_the_leaves_side_by_side():
     joined = np.concatenate(pieces, axis=1)
     np.testing.assert_array_equal(joined, np.concatenate(leaves, axis=1))
     assert [piece.shape[1] for piece in pieces] == [10, 5000, 4003, 97, 4096, 2]
+    wide = [
+        jnp.zeros((2, 64)),
+        jnp.zeros((2, 8, 10_000)),
+        jnp.zeros((2, 4_000)),
+        jnp.zeros((2, 900)),
+    ]
+    assert [piece.shape[1:] for piece in pieces_of(wide)] == [(64,), (8, 10_000), (4_900,)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_batch_holds_its_images_with_the_bits_of_any_other_use(dtype):
+    """On a CPU a branch converts them."""
+    images = np.arange(256).reshape(64, 2, 2).astype(dtype)
+    index = jnp.array([[63, 0], [7, 7]])
+    data = image_pool(1, 1)._replace(images=jnp.asarray(images), counts=jnp.ones(1, jnp.int32))
+    made = jax.jit(images_at)(data, index)
+    expected = np.asarray(jax.jit(as_float)(jnp.asarray(images)))[np.asarray(index)]
+    np.testing.assert_array_equal(made, expected)
+    assert made.shape == (2, 2, 2, 2)

@@ -10,6 +10,7 @@ import optax
 import harness
 import ssddl_jax as sd
 from ssddl_jax import reference
+from ssddl_jax.core.arithmetic import randomness
 from ssddl_jax.core.arithmetic.encoding import Encoding, encode_rows
 from ssddl_jax.core.arithmetic.headroom import headroom
 from ssddl_jax.core.arithmetic.randomness import model_key
@@ -50,6 +51,25 @@ def test_accuracy_counts_no_padding():
 def test_both_halves_of_the_seed_start_a_model():
     first, second = (jax.random.key_data(model_key(seed)) for seed in (7, 7 + 2**32))
     assert not np.array_equal(first, second)
+
+
+def test_short_rows_are_sorted_by_counting_as_by_a_stable_sort(monkeypatch):
+    """Ties, as among the padding, keep their order; longer rows take XLA's sort."""
+    keys = np.random.default_rng(0).integers(0, 5, (6, 33)).astype(np.uint32)
+    keys[0], keys[1, 7:] = 3, 0xFFFFFFFF
+    expected = np.argsort(keys, axis=1, kind="stable")
+    np.testing.assert_array_equal(jax.jit(randomness.sorted_rows)(jnp.asarray(keys)), expected)
+
+    def orders(most):
+        given = randomness.public_key(4), jnp.uint32(2), jnp.int32(9), jnp.int32(most - 2)
+        return np.asarray(randomness.batch_order(*given, epochs=2, most=most))
+
+    few = orders(randomness.FEW_ROWS), orders(randomness.FEW_ROWS + 1)
+    monkeypatch.setattr(randomness, "FEW_ROWS", 0)
+    np.testing.assert_array_equal(few[0], orders(len(few[0][0])))
+    for made, most in zip(few, (len(few[0][0]), len(few[1][0])), strict=True):
+        public = np.asarray(randomness.public_key(4)).tolist()
+        assert made[:, : most - 2].tolist() == reference.batch_order(public, 2, 9, most - 2, 2)
 
 
 def test_headroom_rounds_the_clip_up():

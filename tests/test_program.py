@@ -2,11 +2,14 @@
 erases the old chain, and gives the same bits on any number of devices.
 """
 
+import threading
+import time
 from collections import Counter
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import harness
@@ -14,8 +17,55 @@ import independent
 import ssddl_jax as sd
 from harness import faults_of
 from ssddl_jax import reference
+from ssddl_jax.running import loop
+from ssddl_jax.simulation import compiling
 from ssddl_jax.simulation.build import build_simulation, place
 from ssddl_jax.simulation.compiling import compile_once, named
+
+
+@pytest.fixture
+def started(make_tiny_data, monkeypatch):
+    """What happened while a run began, with the name of its thread."""
+    events, lower, first_state = [], compiling.lower, loop.first_state
+
+    def note(what):
+        events.append((what, threading.current_thread() is threading.main_thread()))
+
+    def lowered(*arguments, **more):
+        found = lower(*arguments, **more)
+        time.sleep(0.05)  # the other thread could begin meanwhile
+        note("the round is traced")
+        return found
+
+    def first(*arguments):
+        note("the first state")
+        return first_state(*arguments)
+
+    monkeypatch.setattr(compiling, "lower", lowered)
+    monkeypatch.setattr(loop, "first_state", first)
+
+    def start(**parts):
+        config = sd.Config(participants=8, group_size=5, model="linear", protocol="plain")
+        prepared = loop.prepare(config, {"data": make_tiny_data(8), **parts})
+        state, made = loop.begin(prepared)
+        assert made.step.compilations == 1
+        return events, state
+
+    return start
+
+
+def test_the_round_is_traced_first_and_the_rest_beside_its_compilation(started, monkeypatch):
+    """Two threads that trace slow each other. Own parts are called in the main thread alone."""
+    assert started()[0] == [("the round is traced", True), ("the first state", False)]
+    before, _ = started(local=optax.sgd(0.1))
+    assert before[2:] == [("the first state", True), ("the round is traced", True)]
+
+    def broken(*_, **__):
+        raise RuntimeError("cannot be traced")
+
+    monkeypatch.setattr(compiling, "lower", broken)
+    with pytest.raises(RuntimeError, match="cannot be traced"):  # and nobody waits for it
+        started()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssddl_jax.core.learning.models import Model
 from ssddl_jax.core.learning.population import Data, as_float
@@ -40,7 +41,7 @@ class Evaluation:
     def __call__(self, state: State, data: Data) -> float:
         """The share of the test images that are classified correctly."""
         program = self._program or self.compile(state, data)
-        right = program(state, data.test_images, data.test_labels)
+        right = np.asarray(program(state, data.test_images, data.test_labels))
         return int(right.sum()) / (len(right) * len(data.test_labels))
 
 

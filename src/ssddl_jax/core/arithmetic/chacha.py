@@ -63,6 +63,19 @@ def _quarter_round(
     return a, b, c, d
 
 
+@jax.jit  # traced and lowered once for all rounds of a block
+def _double_round(*state: Array) -> tuple[Array, ...]:
+    x, rotate = list(state), _rotations(state[0])
+    for i in range(4):  # columns
+        x[i], x[4 + i], x[8 + i], x[12 + i] = _quarter_round(
+            rotate, x[i], x[4 + i], x[8 + i], x[12 + i]
+        )
+    for i in range(4):  # diagonals
+        b, c, d = 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4
+        x[i], x[b], x[c], x[d] = _quarter_round(rotate, x[i], x[b], x[c], x[d])
+    return tuple(x)
+
+
 def block(
     key: Sequence[Array], counter: Array, nonce: Sequence[Array], *, rounds: int = 20
 ) -> tuple[Array, ...]:
@@ -74,15 +87,9 @@ def block(
     shape = jnp.broadcast_shapes(*(jnp.shape(word) for word in (*key, counter, *nonce)))
     constants = [jnp.full(shape, c, jnp.uint32) for c in _CONSTANTS]
     start = [*constants, *(jnp.broadcast_to(w, shape) for w in (*key, counter, *nonce))]
-    x, rotate = list(start), _rotations(start[0])
+    x = tuple(start)
     for _ in range(rounds // 2):
-        for i in range(4):  # columns
-            x[i], x[4 + i], x[8 + i], x[12 + i] = _quarter_round(
-                rotate, x[i], x[4 + i], x[8 + i], x[12 + i]
-            )
-        for i in range(4):  # diagonals
-            b, c, d = 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4
-            x[i], x[b], x[c], x[d] = _quarter_round(rotate, x[i], x[b], x[c], x[d])
+        x = _double_round(*x)
     return tuple(lax.add(a, b) for a, b in zip(x, start, strict=True))
 
 
