@@ -123,12 +123,12 @@ def steps(name: str) -> dict[str, Any]:
     }
 
 
-def in_a_process(flags: list[str], source: Path) -> dict[str, Any]:
+def in_a_process(flags: list[str], source: Path, cores: int) -> dict[str, Any]:
     """What another process of this script prints."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {"PYTHONPATH": str(source), "SSDDL_PROGRAM_CACHE": f"{folder}/programs"}
         done = subprocess.run(
-            [sys.executable, __file__, *flags, "--folder", folder],
+            [sys.executable, __file__, *flags, "--folder", folder, "--cores", str(cores)],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             encoding="utf-8",
@@ -148,23 +148,19 @@ def main() -> None:
     parser.add_argument("--steps", help="for internal use")
     parser.add_argument("--folder", type=Path, help="for internal use")
     options = parser.parse_args()
-    if options.whole or options.steps:  # pinned by its parent; a run chooses its own devices
+    cores = measure.pin(options.cores)
+    if options.whole or options.steps:
         folder = options.folder
         found = whole(options.whole, folder) if options.whole else steps(options.steps)
         print(json.dumps(found))
         return
-    flags = os.environ.get("XLA_FLAGS")
-    cores = measure.pin(options.cores)
-    os.environ.pop("XLA_FLAGS", None)
-    if flags is not None:
-        os.environ["XLA_FLAGS"] = flags
     here = Path(__file__).resolve().parents[1] / "src"
     sources = {"now": here, **({"before": options.against.resolve()} if options.against else {})}
     cases = [options.case] if options.case else ["ring"] if options.tiny else list(CASES)
     turns = range(1 if options.tiny else options.turns)
     runs: dict[tuple[str, str], list[dict]] = {(c, when): [] for c in cases for when in sources}
     for _, case, when in itertools.product(turns, cases, sources):
-        runs[case, when].append(in_a_process(["--whole", case], sources[when]))
+        runs[case, when].append(in_a_process(["--whole", case], sources[when], cores))
     took = {
         key: {
             name: measure.median([run[name] for run in of]) for name in ("seconds", "cpu_seconds")
@@ -182,7 +178,7 @@ def main() -> None:
     print(measure.table(head, rows))
     rows = []
     for case in cases:
-        found = [in_a_process(["--steps", case], here) for _ in turns]
+        found = [in_a_process(["--steps", case], here, cores) for _ in turns]
         medians = [measure.median([run["steps"][i] for run in found]) for i in range(len(STEPS))]
         size = {name: found[0][name] for name in ("fusions", "lines")}
         results[f"{case}, now"] |= {"steps": dict(zip(STEPS, medians, strict=True)), **size}

@@ -183,7 +183,7 @@ def test_sums_of_shares_equal_python_integers(bits, count):
 
     @jax.jit
     def sums(keys, counted, factors):
-        alone = key_sums(prg, ring, width, keys, counted)
+        alone = key_sums(prg, ring, width, keys, counted.astype(jnp.uint32))
         return *drawn_sums(prg, ring, width, keys, counted, factors), alone
 
     total, digest, alone = sums(keys, counted, factors)

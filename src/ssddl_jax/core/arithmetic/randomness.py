@@ -20,7 +20,7 @@ from ssddl_jax.core.arithmetic.rings import mul_high
 
 Key = UInt32[Array, "8"]
 _P = 2**31 - 1
-_FEW = 64  # keys that are sorted by counting
+FEW_ROWS = 64  # rows whose order is found by counting
 _EVERYBODY = 0xFFFFFFFF  # in a nonce, in place of one participant's id
 
 
@@ -210,7 +210,7 @@ def batch_order(
     lane = jnp.minimum(index // num_blocks, 15)
     keys = drawn[lane, index % num_blocks]
     keys = jnp.where(position < count, keys, jnp.uint32(0xFFFFFFFF))
-    return sorted_rows(keys) if most <= _FEW else jnp.argsort(keys, axis=1, stable=True)
+    return sorted_rows(keys) if most <= FEW_ROWS else jnp.argsort(keys, axis=1, stable=True)
 
 
 def sorted_rows(keys: UInt32[Array, "m n"]) -> Int32[Array, "m n"]:

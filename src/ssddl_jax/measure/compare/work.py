@@ -84,7 +84,7 @@ def _masks(scheme: Scheme, count: float) -> float:
         return 0.0
     some = max(1, min(round(count), 1024))
     call = partial(key_sums, scheme.prg, scheme.ring, scheme.width)
-    return timed(call, some_keys(some), jnp.ones(some, bool)) * count / some
+    return timed(call, some_keys(some), jnp.ones(some, jnp.uint32)) * count / some
 
 
 def _encoding(scheme: Scheme) -> float:
