@@ -521,9 +521,23 @@ SHARING = (
     _mutant(
         "ideal-digest-of-one-device",
         "sharing",
-        "return join_devices(scheme.ring, carry[0], AXIS), lax.psum(carry[1], AXIS)",
-        "return join_devices(scheme.ring, carry[0], AXIS), carry[1]",
+        "summed: Array = lax.psum(carry, AXIS)",
+        "summed: Array = carry",
         "test_sharing.py::test_sums_of_many_keys_do_not_depend_on_devices[ideal_uploads]",
+    ),
+    _mutant(
+        "ideal-digest-without-the-last-upload",
+        "sharing",
+        "+ last_factor * messages.total",
+        "+ jnp.uint32(0) * messages.total",
+        _IDEAL,
+    ),
+    _mutant(
+        "digest-of-the-updates-forgotten",
+        "sharing",
+        "keeps = schedule.keeps_rows(scheme)\n    return Sharing(share, keeps=keeps, uses_digest=not",
+        "keeps = schedule.keeps_rows(scheme)\n    return Sharing(share, keeps=keeps, uses_digest=",
+        _SPARSE,
     ),
     _mutant(
         "opened-pads-of-one-device",
@@ -535,8 +549,8 @@ SHARING = (
     _mutant(
         "updates-digest-of-one-device",
         "sharing",
-        "for piece in total), lax.psum(digest, AXIS)",
-        "for piece in total), digest",
+        "lax.psum(jnp.stack([total, *digest]), AXIS)",
+        "jnp.stack([lax.psum(total, AXIS), *digest])",
         "test_program.py::test_results_do_not_depend_on_devices[pairwise-2]",
     ),
     _mutant(
@@ -556,6 +570,27 @@ SHARING = (
 )
 
 TRAINING = (
+    _mutant(
+        "short-batches-order-ties-backwards",
+        "training",
+        "((other == this) & first)",
+        "((other == this) & ~first)",
+        f"{_NUMBERS}::test_short_rows_are_sorted_by_counting_as_by_a_stable_sort",
+    ),
+    _mutant(
+        "pixels-of-the-other-branch",
+        "training",
+        "lax.cond(data.counts[0] >= 0,",
+        "lax.cond(data.counts[0] < 0,",
+        "test_bench.py::test_a_batch_holds_its_images_with_the_bits_of_any_other_use",
+    ),
+    _mutant(
+        "two-threads-trace-at-once",
+        "training",
+        "            lowered.wait()\n",
+        "",
+        "test_program.py::test_the_round_is_traced_first_and_the_rest_beside_its_compilation",
+    ),
     _mutant(
         "batch-mask-ignored",
         "training",
