@@ -535,8 +535,8 @@ SHARING = (
     _mutant(
         "digest-of-the-updates-forgotten",
         "sharing",
-        "keeps = schedule.keeps_rows(scheme)\n    return Sharing(share, keeps=keeps, uses_digest=not",
-        "keeps = schedule.keeps_rows(scheme)\n    return Sharing(share, keeps=keeps, uses_digest=",
+        "keeps_rows(scheme)\n    return Sharing(share, keeps=keeps, uses_digest=not keeps)",
+        "keeps_rows(scheme)\n    return Sharing(share, keeps=keeps, uses_digest=keeps)",
         _SPARSE,
     ),
     _mutant(
