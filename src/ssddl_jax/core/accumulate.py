@@ -65,7 +65,7 @@ def ring_sums(scheme: Scheme, holds_sharers: bool, uses_digest: bool = True) -> 
     """Adds messages in the ring. The carry is (total, digest), each in pieces.
 
     `holds_sharers`: the total counts every present slot, not only the alive ones. Without
-    `uses_digest`, the digest is zeros.
+    `uses_digest` the carry is (total,), and the digest is zeros.
     """
     ring = scheme.ring
 
@@ -94,7 +94,7 @@ def ring_sums(scheme: Scheme, holds_sharers: bool, uses_digest: bool = True) -> 
         return [joined(pieces, scheme.encoding) for pieces in flat]
 
     def join(carry: tuple[Pieces, ...]) -> UInt32[Array, "sums W"]:
-        """One array: devices exchange several in half as long again."""
+        """One array: to exchange several takes half as long again."""
         total, *digest = whole(carry)
         if ring.limbs == 1:
             summed: Array = lax.psum(jnp.stack([total, *digest]), AXIS)

@@ -168,10 +168,10 @@ def begin(
             return first_state(simulation, checkpoint, keep)
 
         with _uncollected(), ThreadPoolExecutor(1) as beside:
-            first = beside.submit(others)
             try:
+                first = beside.submit(others)
                 step = compile_step(simulation, like, placed, traceable, keep, lowered.set)
-            finally:
+            finally:  # whatever happens, nobody waits for it
                 lowered.set()
         state = first.result()
     loop = Loop(config, simulation, placed, step, evaluate, pace_of(config, simulation))

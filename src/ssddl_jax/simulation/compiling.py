@@ -21,8 +21,8 @@ OPTIONS: dict[str, dict[str, str | bool]] = {
         "xla_gpu_enable_triton_gemm": False,  # without autotuning it gets slow tiles
     },
 }
-# For programs that run a few times and compute little: XLA's older code generator for CPUs, which
-# compiles them in two thirds of the time, to the same bits. jaxlib 0.11 no longer has it.
+# For a program that runs once: XLA's older code generator for CPUs, which compiles our own models'
+# first states in two thirds of the time, to the same bits. jaxlib 0.11 no longer has it.
 QUICK: dict[str, dict[str, str | bool]] = (
     {"cpu": {"xla_cpu_use_fusion_emitters": False}} if jaxlib_version < (0, 11) else {}
 )

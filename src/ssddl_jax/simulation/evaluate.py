@@ -11,7 +11,7 @@ from ssddl_jax.core.learning.models import Model
 from ssddl_jax.core.learning.population import Data, as_float
 from ssddl_jax.core.records import State
 from ssddl_jax.simulation.build import Simulation
-from ssddl_jax.simulation.compiling import QUICK, Keep, anew
+from ssddl_jax.simulation.compiling import Keep, anew
 
 _EVAL_BATCH = 1000
 
@@ -30,12 +30,8 @@ class Evaluation:
     def compile(self, state: State, data: Data) -> jax.stages.Compiled:
         """Compiles it for states like this one: placed arrays, or shapes with a sharding."""
         given = state, data.test_images, data.test_labels
-
-        def make() -> jax.stages.Compiled:
-            options = QUICK.get(jax.default_backend(), {})
-            return self._jitted.lower(*given).compile(compiler_options=options)
-
-        self._program = self._keep("evaluation", given, make)
+        make = self._jitted.lower
+        self._program = self._keep("evaluation", given, lambda: make(*given).compile())
         return self._program
 
     def __call__(self, state: State, data: Data) -> float:

@@ -26,7 +26,9 @@ TrainTile = Callable[
     tuple[tuple[Float32[Array, "T ..."], ...], Float32[Array, " T"]],
 ]
 Tree = Any
-_SMALL = 4096  # coordinates of a piece that joins neighbouring leaves, or an eighth of all
+# Neighbouring leaves are joined to pieces of so many coordinates; up to the second number, if that
+# is at most an eighth of all. To join more would copy too much.
+_SMALL, _MOST = 4096, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def pieces_of(updates: Params) -> tuple[Float32[Array, "T ..."], ...]:
     """Leaves [T, ...] as pieces: large leaves alone, runs of small ones joined to [T, d_p]."""
     leaves = jax.tree.leaves(updates)
     flat = flattened(leaves)
-    most = max(_SMALL, sum(row.shape[1] for row in flat) // 8)
+    most = max(_SMALL, min(_MOST, sum(row.shape[1] for row in flat) // 8))
     runs: list[list[int]] = []
     for i, row in enumerate(flat):
         if runs and row.shape[1] + sum(flat[j].shape[1] for j in runs[-1]) <= most:
@@ -221,7 +223,7 @@ def pieces_of(updates: Params) -> tuple[Float32[Array, "T ..."], ...]:
 
 
 def _wide(leaf: Float32[Array, "T ..."]) -> Float32[Array, "T ..."]:
-    """A leaf as a piece: as it is, for to flatten it would copy it or divide indices."""
+    """A leaf as a piece. Not flattened: that would copy it, or need divisions of indices."""
     return leaf if leaf.ndim > 1 else leaf[:, None]
 
 

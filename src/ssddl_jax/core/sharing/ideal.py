@@ -5,9 +5,9 @@ the right sum. So every upload is drawn at random, except that of the last alive
 the sum right. No shares exist, so none can be opened, and only the server's view can be shown. A
 million participants fit this way: n W words instead of n k W.
 
-In the 32-bit ring sums of uploads are linear in each word. The last upload is the messages' sum T
-minus the drawn uploads u_i, so the digest, the sum of f_i u_i + f_last (T - sum of u_i), is that of
-(f_i - f_last) u_i, plus f_last T: one sum over the keys, and nothing else of the drawn uploads is
+In the 32-bit ring the last upload is the messages' sum T minus the drawn uploads u_i, word by
+word. So the digest, the sum of f_i u_i plus f_last (T - sum of u_i), is the sum of
+(f_i - f_last) u_i plus f_last T: one sum over the keys, and nothing else of the drawn uploads is
 needed.
 """
 
