@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import ssddl_jax as sd
+from ssddl_jax.core.learning.local_training import flattened
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.simulation.build import build_simulation
 from ssddl_jax.simulation.padding import check_padding
@@ -46,7 +47,7 @@ def updates(model, batch, data, ids):
     built = build_simulation(config, model, data)
     state = built.init()
     made, losses = jax.jit(built.recipe.train)(state.params, data, state.public, state.round, ids)
-    return np.concatenate([np.asarray(piece) for piece in made], axis=1), np.asarray(losses)
+    return np.concatenate(flattened(made), axis=1), np.asarray(losses)
 
 
 def check_one_row(model, batch, shape, rows):
