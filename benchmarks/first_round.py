@@ -174,7 +174,7 @@ def main() -> None:
         hashes = sorted({run["sha256"] for run in runs[case, when]})
         results[f"{case}, {when}"] = of | ratios | {"sha256": hashes}
         rows.append([case, when, *of.values(), *ratios.values()])
-    head = ["case", "when", "s", "CPU s", "of before", f"by CPU s, wanted {WANTED}"]
+    head = ["case", "when", "s", "CPU s", f"of before, wanted {WANTED}", "by CPU s"]
     print(measure.table(head, rows))
     rows = []
     for case in cases:
