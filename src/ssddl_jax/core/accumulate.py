@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 from ssddl_jax.core.arithmetic.encoding import along, joined
 from ssddl_jax.core.arithmetic.reductions import sum_together
 from ssddl_jax.core.devices import AXIS
-from ssddl_jax.core.sharing.base import Scheme, join_devices, slot_factors
+from ssddl_jax.core.sharing.base import Scheme, join_devices, slot_factors, weighted_sum
 
 Pieces = tuple[Array, ...]
 
@@ -80,12 +80,11 @@ def ring_sums(scheme: Scheme, holds_sharers: bool, uses_digest: bool = True) -> 
         added = []
         for words, total, *digest in zip(tile.words, *carry, strict=True):
             held_words = jnp.where(along(held, words), words, jnp.uint32(0))
-            weighted = [words * along(factors, words) for _ in digest]
             if ring.limbs == 1:
+                weighted = [words * along(factors, words) for _ in digest]
                 more, *rest = sum_together([held_words, *weighted], (0,))
             else:
-                more = ring.sum(held_words)
-                rest = [jnp.sum(terms, axis=0, dtype=jnp.uint32) for terms in weighted]
+                more, rest = ring.sum(held_words), [weighted_sum(words, factors) for _ in digest]
             added.append((ring.add(total, more), *map(jnp.add, digest, rest)))
         return tuple(zip(*added, strict=True))
 

@@ -195,7 +195,7 @@ def train_tile(
         updates, losses = jax.vmap(train_one, in_axes=(None, None, 0))(params, data, drawn)
         if traits.pieces_joined:
             return lax.optimization_barrier((pieces_of(updates), losses))
-        return tuple(_wide(leaf) for leaf in jax.tree.leaves(updates)), losses
+        return tuple(_as_piece(leaf) for leaf in jax.tree.leaves(updates)), losses
 
     return DrawnFirst(jax.vmap(draw_one, in_axes=(None, None, None, 0)), train)
 
@@ -217,12 +217,14 @@ def pieces_of(updates: Params) -> tuple[Float32[Array, "T ..."], ...]:
         else:
             runs.append([i])
     return tuple(
-        jnp.concatenate([flat[i] for i in run], axis=1) if len(run) > 1 else _wide(leaves[run[0]])
+        jnp.concatenate([flat[i] for i in run], axis=1)
+        if len(run) > 1
+        else _as_piece(leaves[run[0]])
         for run in runs
     )
 
 
-def _wide(leaf: Float32[Array, "T ..."]) -> Float32[Array, "T ..."]:
+def _as_piece(leaf: Float32[Array, "T ..."]) -> Float32[Array, "T ..."]:
     """A leaf as a piece. Not flattened: that would copy it, or need divisions of indices."""
     return leaf if leaf.ndim > 1 else leaf[:, None]
 
