@@ -66,10 +66,12 @@ PARTS = [
     ("round ideal 100,000, Triton's products", "round",
      {"n": 100_000, "engine": "ideal",
       "options": {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": "0"}}),
-    ("round ideal 100,000, tiles of 4,096", "round",
-     {"n": 100_000, "engine": "ideal", "tile": 4096}),
+    ("round ideal 100,000, tiles of 2,048", "round",
+     {"n": 100_000, "engine": "ideal", "tile": 2048}),
     ("round ideal 100,000, tiles of 1,024", "round",
      {"n": 100_000, "engine": "ideal", "tile": 1024}),
+    ("round ideal 1,000,000, nearest", "round",
+     {"n": 1_000_000, "engine": "ideal", "repeats": 2, "rounding": "nearest"}),
     ("round complete 1,000", "round", {"n": 1_000, "repeats": 2}),
     ("round auto 1,000, ring 64", "round", {"n": 1_000, "neighbours": "auto", "ring": 64}),
     ("round ideal 1,000, cnn", "round", {"n": 1_000, "engine": "ideal", "model": "cnn"}),
@@ -341,6 +343,7 @@ def round_(
     options=None,
     tile="auto",
     ring=32,
+    rounding="auto",
 ):
     """A whole round of n members with 20 examples each and one step."""
     import jax
@@ -361,6 +364,7 @@ def round_(
     config = config_of(
         n, protocol=protocol, engine=engine, neighbours=neighbours, shares=shares, model=model,
         dropout_rule=rule, precision=precision, tile_size=tile, ring_bits=ring,
+        rounding=rounding,
     )  # fmt: skip
     bench = RoundBench(participants=n, examples=20, local_steps=1, batch_size=20)
     simulation, data = round_simulation(config, bench)
@@ -562,6 +566,7 @@ def main():
     if given.part:
         return child(given.part, given.tiny)
     if given.keep:
+        Path(given.keep).mkdir(parents=True, exist_ok=True)
         os.environ["ACCELERATOR_KEEP"] = given.keep
     out = given.out or (os.devnull if given.tiny else "accelerator.jsonl")
     Path(out).write_text("", encoding="utf-8")
