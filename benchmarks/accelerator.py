@@ -57,6 +57,9 @@ PARTS = [
      {"n": 10_000, "neighbours": "auto", "shares": "paired", "repeats": 2}),
     ("kernel variadic", "kernel", {"form": "variadic"}),
     ("kernel gpu, two weights", "kernel", {"form": "own", "weights": 2}),
+    ("kernel gpu, rounds unrolled", "kernel", {"form": "own", "together": 10}),
+    ("kernel gpu, double rounds in twos", "kernel", {"form": "own", "together": 2}),
+    ("kernel gpu, double rounds in fives", "kernel", {"form": "own", "together": 5}),
     ("kernel gpu, 64 threads", "kernel", {"form": "own", "threads": 64}),
     ("kernel gpu, chacha8", "kernel", {"form": "own", "prg": "chacha8"}),
     ("round ideal 100,000, tensorfloat32", "round",
@@ -156,18 +159,19 @@ def about(tiny):
     }
 
 
-def kernel(tiny, form, prg="chacha20", weights=1, threads=None):
+def kernel(tiny, form, prg="chacha20", weights=1, threads=None, together=None):
     """One form of the share kernel: sums of words over 64 keys for each of 256 holders."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
+    from ssddl_jax.core.arithmetic import key_sums as module
     from ssddl_jax.core.arithmetic.chacha import PRGS
-    from ssddl_jax.core.sharing.schedules import key_sums as module
-    from ssddl_jax.core.sharing.schedules.key_sums import WEIGHTED, WEIGHTED_TWICE, key_sums
+    from ssddl_jax.core.arithmetic.key_sums import WEIGHTED, WEIGHTED_TWICE, key_sums
 
     prg = "chacha8" if tiny else prg  # an interpreted kernel takes long to compile
     module.THREADS = threads or module.THREADS
+    module.DOUBLE_ROUNDS = together or module.DOUBLE_ROUNDS
     rows, keys, blocks = (3, 4, 160) if tiny else (256, 64, -(-DIMENSION // 16))
     rng = np.random.default_rng(1)
     given = jnp.asarray(rng.integers(0, 2**32, (rows, keys, 8), dtype=np.uint32))

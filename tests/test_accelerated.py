@@ -21,6 +21,7 @@ import secagg_cases
 import ssddl_jax as sd
 from harness import built, check_round, setting_of
 from layers import CELLS, played, program
+from ssddl_jax.core.arithmetic import key_sums
 from ssddl_jax.core.arithmetic.chacha import (
     CHACHA8,
     CHACHA20,
@@ -30,12 +31,12 @@ from ssddl_jax.core.arithmetic.chacha import (
     _rotations,
 )
 from ssddl_jax.core.arithmetic.field import P
+from ssddl_jax.core.arithmetic.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
 from ssddl_jax.core.arithmetic.rings import MOST
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.sharing.ideal import words_made
-from ssddl_jax.core.sharing.schedules import by_holder, key_sums
+from ssddl_jax.core.sharing.schedules import by_holder
 from ssddl_jax.core.sharing.schedules.choice import SCHEDULES, schedule_of
-from ssddl_jax.core.sharing.schedules.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
 from ssddl_jax.core.tiling import tile_count
 from ssddl_jax.planning.plan import schedule_on, tile_size
 from test_field import planted

@@ -23,6 +23,7 @@ class Traits(NamedTuple):
     small_rounds_rolled: bool  # a small round uses the PRG's rolled form, which compiles fast
     keys_in_batches: bool  # keys exist only for the holders of the current step
     copies: int  # of the parameters, for each member that trains: gradients, messages, sums
+    prepared: int  # elements of batches drawn together: enough to fill the device, little memory
     side_by_side: tuple[int, int] | None  # members of a tile, and coordinates of all their updates
 
 
@@ -32,6 +33,7 @@ _CPU = Traits(
     small_rounds_rolled=True,
     keys_in_batches=False,
     copies=8,
+    prepared=1 << 16,
     side_by_side=None,  # as many as stay in cache: a matter of the model
 )
 _GPU = Traits(
@@ -40,6 +42,7 @@ _GPU = Traits(
     small_rounds_rolled=False,
     keys_in_batches=True,
     copies=2,
+    prepared=1 << 22,
     side_by_side=(4096, 1 << 28),  # measured on an H100 (benchmarks/NOTES.md)
 )
 _TPU = _GPU._replace(side_by_side=(512, 1 << 25))  # compiled for a v5e (benchmarks/NOTES.md)

@@ -30,6 +30,7 @@ from ssddl_jax.core.arithmetic.encoding import (
     joined,
     possible_weight,
 )
+from ssddl_jax.core.devices import platform_of
 from ssddl_jax.core.learning.local_training import flattened
 from ssddl_jax.core.learning.models import Params
 from ssddl_jax.core.learning.outcomes import Outcomes, measured, pack, unpack
@@ -114,7 +115,8 @@ def LocalTrain(
         return adder.start(tuple(piece.shape[1:] for piece in updates))
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:
-        shared, before = (state, data, group), Before(prepare, start, scheme.size)
+        shared = (state, data, group)
+        before = Before(prepare, start, scheme.size, scheme.traits.prepared)
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
         carry, rows = scan_tiles(scheme.mesh, body, adder.join, shared, None, tiles, before)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: scheme.size], rows)
@@ -144,7 +146,9 @@ def train_slots(
     noise = None
     if recipe.stochastic:
         public, quick = (state.public, state.round), scheme.prg.in_memory
-        noise = randomness.rounding_noise(*public, ids, scheme.dimension, rolled=quick)
+        noise = randomness.rounding_noise(
+            *public, ids, scheme.dimension, platform_of(scheme.mesh), quick
+        )
     with jax.named_scope("encode"):
         return updates, losses, weights, encode_pieces(updates, weights, scheme.encoding, noise)
 

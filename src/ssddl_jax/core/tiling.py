@@ -18,7 +18,6 @@ from jax.sharding import PartitionSpec as P
 from ssddl_jax.core.devices import AXIS
 
 Tree = Any
-_PREPARED = 1 << 16  # elements prepared together: enough to fill vectors, and little memory
 
 
 class Before(NamedTuple):
@@ -28,6 +27,7 @@ class Before(NamedTuple):
     # (shared, what computes a tile's arrays, for their shapes) -> the first carry
     start: Callable[[Tree, Callable[[], Tree]], Tree]
     empty: int  # the start of a tile without slots
+    elements: int  # of arrays to prepare together, about
 
 
 def tile_count(slots: int, tile: int, devices: int) -> int:
@@ -86,7 +86,7 @@ def scan_tiles(
             prepared = prepare(shared, tiles)
             return lax.scan(partial(body, shared), carry, (tiles, prepared))
 
-        at_once = max(1, _PREPARED // sum(leaf.size for leaf in jax.tree.leaves(one)))
+        at_once = max(1, before.elements // sum(leaf.size for leaf in jax.tree.leaves(one)))
         blocks = -(-len(tiles) // at_once)
         if blocks == 1:  # a loop of one step would only take longer to compile
             return block(first, tiles)

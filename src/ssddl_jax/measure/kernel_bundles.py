@@ -126,7 +126,7 @@ def _compile_alone(prg: str, terms: str, side: int) -> None:
     from jax.sharding import SingleDeviceSharding
 
     from ssddl_jax.core.arithmetic.chacha import PRGS
-    from ssddl_jax.core.sharing.schedules.key_sums import TERMS, key_sums
+    from ssddl_jax.core.arithmetic.key_sums import TERMS, key_sums
     from ssddl_jax.measure.tpu_topology import tpu_devices
 
     where = SingleDeviceSharding(tpu_devices("v5e:1x1")[0])

@@ -76,8 +76,14 @@ def _double_round(*state: Array) -> tuple[Array, ...]:
     return tuple(x)
 
 
+def _several(count, x):
+    for _ in range(count):
+        x = _double_round(*x)
+    return x
+
+
 def block(
-    key: Sequence[Array], counter: Array, nonce: Sequence[Array], *, rounds: int = 20
+    key: Sequence[Array], counter: Array, nonce: Sequence[Array], *, rounds: int = 20, in_a_loop=0
 ) -> tuple[Array, ...]:
     """The ChaCha block function of RFC 8439, section 2.3, with `rounds` rounds; unrolled.
 
@@ -88,8 +94,10 @@ def block(
     constants = [jnp.full(shape, c, jnp.uint32) for c in _CONSTANTS]
     start = [*constants, *(jnp.broadcast_to(w, shape) for w in (*key, counter, *nonce))]
     x = tuple(start)
-    for _ in range(rounds // 2):
-        x = _double_round(*x)
+    if in_a_loop:
+        x = lax.fori_loop(0, rounds // (2 * in_a_loop), lambda _, y: _several(in_a_loop, y), x)
+    else:
+        x = _several(rounds // 2, x)
     return tuple(lax.add(a, b) for a, b in zip(x, start, strict=True))
 
 
@@ -129,6 +137,11 @@ CHACHA20 = PRG("chacha20", 20, partial(block, rounds=20))
 CHACHA12 = PRG("chacha12", 12, partial(block, rounds=12))
 CHACHA8 = PRG("chacha8", 8, partial(block, rounds=8))
 PRGS = {prg.name: prg for prg in (CHACHA20, CHACHA12, CHACHA8)}
+
+
+def looped(prg: PRG, each: int = 1) -> PRG:
+    """The same generator in a form for kernels: a loop over double rounds, in registers."""
+    return prg._replace(block=partial(block, rounds=prg.rounds, in_a_loop=min(each, prg.rounds // 2)))
 
 
 def rolled(prg: PRG) -> PRG:

@@ -15,6 +15,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax.core.arithmetic.chacha import CHACHA20, blocks, first8, tag, words
+from ssddl_jax.core.arithmetic.key_sums import row_words
 from ssddl_jax.core.arithmetic.reductions import sum_together
 from ssddl_jax.core.arithmetic.rings import mul_high
 
@@ -250,6 +251,7 @@ def rounding_noise(
     round_: Array,
     participants: Int32[Array, " T"],
     count: int,
+    platform: str = "cpu",
     rolled: bool = False,
 ) -> Float32[Array, "T count"]:
     """Noise for stochastic rounding: uniform multiples of 2^-24 in [0, 1), a row per participant.
@@ -275,11 +277,13 @@ def rounding_noise(
         drawn = jax.vmap(lambda i: participant_words(public, round_, i, count, "RNDG"))(ids)
         return tuple(jnp.moveaxis(drawn, 1, 0))
 
-    if rolled:
-        words = in_memory()
+    if platform != "cpu":
+        nonces = jnp.stack([jnp.broadcast_to(w, ids.shape) for w in (round_, ids, purpose)], axis=1)
+        keys = jnp.concatenate([jnp.broadcast_to(public, (len(ids), 8)), nonces], axis=1)
+        drawn = row_words(CHACHA20, keys, shape[1], platform)[:, :count]
     else:
-        words = lax.platform_dependent(cpu=in_one_reduce, default=lambda: lanes(shape))
-    drawn = jnp.concatenate(lax.optimization_barrier(words), axis=1)[:, :count]
+        parts = in_memory() if rolled else in_one_reduce()
+        drawn = jnp.concatenate(lax.optimization_barrier(parts), axis=1)[:, :count]
     return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
 
 

@@ -14,16 +14,16 @@ from jax import Array, lax
 from jaxtyping import UInt32
 
 from ssddl_jax.core.arithmetic.encoding import along
-from ssddl_jax.core.devices import AXIS, platform_of
-from ssddl_jax.core.sharing import graphs
-from ssddl_jax.core.sharing.base import Again, Attempt, Scheme, join_devices, slot_factors
-from ssddl_jax.core.sharing.partners import KeysOf, partners_of
-from ssddl_jax.core.sharing.schedules.key_sums import (
+from ssddl_jax.core.arithmetic.key_sums import (
     SIGNED_BYTES,
     SIGNED_HALVES,
     WEIGHTED,
     key_sums,
 )
+from ssddl_jax.core.devices import AXIS, platform_of
+from ssddl_jax.core.sharing import graphs
+from ssddl_jax.core.sharing.base import Again, Attempt, Scheme, join_devices, slot_factors
+from ssddl_jax.core.sharing.partners import KeysOf, partners_of
 from ssddl_jax.core.sharing.schedules.masks import Masks, MaskSums, pieces_of, rows_fit, settle
 from ssddl_jax.core.tiling import scan_tiles, tile_count, tile_slots, tile_starts
 

@@ -17,12 +17,7 @@ from jaxtyping import Bool, UInt32
 from ssddl_jax.core.arithmetic import field
 from ssddl_jax.core.arithmetic.chacha import PRG, rolled
 from ssddl_jax.core.arithmetic.field import MERSENNE31, P
-from ssddl_jax.core.arithmetic.rings import MOST, from_halves
-from ssddl_jax.core.devices import platform_of
-from ssddl_jax.core.sharing.base import Scheme
-from ssddl_jax.core.sharing.partners import KeysOf
-from ssddl_jax.core.sharing.schedules import by_holder, kernels, tiled
-from ssddl_jax.core.sharing.schedules.key_sums import (
+from ssddl_jax.core.arithmetic.key_sums import (
     DRAWN_HALVES,
     FIELD_HALVES,
     HALVES,
@@ -31,6 +26,11 @@ from ssddl_jax.core.sharing.schedules.key_sums import (
     Terms,
     key_sums,
 )
+from ssddl_jax.core.arithmetic.rings import MOST, from_halves
+from ssddl_jax.core.devices import platform_of
+from ssddl_jax.core.sharing.base import Scheme
+from ssddl_jax.core.sharing.partners import KeysOf
+from ssddl_jax.core.sharing.schedules import by_holder, kernels, tiled
 from ssddl_jax.core.sharing.schedules.masks import Masks
 from ssddl_jax.core.tiling import tile_count
 

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import UInt32
 
-from ssddl_jax.core.arithmetic.chacha import PRG, PRGS, rolled
+from ssddl_jax.core.arithmetic.chacha import PRG, PRGS, looped, rolled
 from ssddl_jax.core.arithmetic.field import P
 
+DOUBLE_ROUNDS = 1
 THREADS = 128  # blocks of a GPU program, one per thread
 SUBLANES, LANES = 16, 128  # blocks of a TPU program: two registers, so that steps interleave
 KEYS = 512  # of a row that fit in a TPU's scalar memory
@@ -110,6 +111,15 @@ def key_sums(
     return kernel(prg, terms, keys, weights, first, count, platform == "cpu")
 
 
+def row_words(
+    prg: PRG, keys: UInt32[Array, "h 11"], count: int, platform: str
+) -> UInt32[Array, "h words"]:
+    """The words of one key with its nonce for each row: blocks 0..count-1, lane after lane."""
+    once = jnp.ones((1, len(keys), 1), jnp.uint32)
+    words = key_sums(prg, WEIGHTED, keys[:, None], once, 0, count, platform=platform)
+    return words.reshape(len(keys), -1)
+
+
 def _plain(
     prg: PRG,
     terms: Terms,
@@ -123,12 +133,13 @@ def _plain(
     """
     rows = keys.shape[0]
     counter = first + jnp.arange(count, dtype=jnp.uint32)[None]
-    nonce = [jnp.zeros((1, 1), jnp.uint32)] * 3
     lead, parts = ((16,), 1) if prg.in_memory else ((), 16)
 
     def step(sums: list[list[Array]], item: tuple[Array, Array]) -> tuple[list[list[Array]], None]:
         key, given = item
-        block: Any = prg.block([key[:, i, None] for i in range(8)], counter, nonce)
+        words = [key[:, i, None] for i in range(key.shape[1])]
+        nonce = words[8:] or [jnp.zeros((1, 1), jnp.uint32)] * 3
+        block: Any = prg.block(words[:8], counter, nonce)
         words = [block] if prg.in_memory else block
         own = [weight.reshape(*(1,) * len(lead), rows, 1) for weight in given]
         added = [terms.of(word, own) for word in words]
@@ -149,19 +160,20 @@ def _in_registers(
     weights_of: Callable[[Array], list[Array]],
     keys: int,
     counter: Array,
+    nonces: bool,
 ) -> tuple[Array, ...]:
     """The sums of one program's blocks: 16 lanes for each term."""
-    nonce = [jnp.zeros(counter.shape, jnp.uint32)] * 3
+    zeros = jnp.zeros(counter.shape, jnp.uint32)
 
     def add(j: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
+        nonce = [key_of(j, 8 + i) if nonces else zeros for i in range(3)]
         words = prg.block([key_of(j, i) for i in range(8)], counter, nonce)
         weights = weights_of(j)
         added = [terms.of(word, weights) for word in words]
         by_term = [added[lane][term] for term in range(terms.number) for lane in range(16)]
         return tuple(s + a for s, a in zip(sums, by_term, strict=True))
 
-    zero = jnp.zeros(counter.shape, jnp.uint32)
-    sums: tuple[Array, ...] = lax.fori_loop(0, keys, add, (zero,) * (16 * terms.number))
+    sums: tuple[Array, ...] = lax.fori_loop(0, keys, add, (zeros,) * (16 * terms.number))
     return sums
 
 
@@ -182,6 +194,9 @@ def _gpu(
     num_weights = weights.shape[0]
     groups = -(-count // THREADS)
 
+    if prg == PRGS.get(prg.name):
+        prg = looped(prg, DOUBLE_ROUNDS)
+
     def kernel(keys_ref: Any, weights_ref: Any, first_ref: Any, out_ref: Any) -> None:
         row, group = pl.program_id(0), pl.program_id(1)
         at = lax.broadcasted_iota(jnp.uint32, (THREADS,), 0)
@@ -193,6 +208,7 @@ def _gpu(
             lambda j: [weights_ref[m, row, j] for m in range(num_weights)],
             num_keys,
             counter,
+            nonces=keys.shape[2] > 8,
         )
         for place, lanes in enumerate(sums):
             out_ref[row, place // 16, place % 16, pl.ds(group * THREADS, THREADS)] = lanes
@@ -230,7 +246,7 @@ def _tpu(
     steps = -(-num_keys // KEYS)
     each = -(-num_keys // steps)
     spare = steps * each - num_keys  # keys of weight 0
-    keys = jnp.pad(keys, ((0, 0), (0, spare), (0, 0))).reshape(rows * steps, each, 8)
+    keys = jnp.pad(keys, ((0, 0), (0, spare), (0, 0))).reshape(rows * steps, each, -1)
     weights = jnp.pad(jnp.moveaxis(weights, 0, 1), ((0, 0), (0, 0), (0, spare)))
     weights = jnp.swapaxes(weights.reshape(rows, num_weights, steps, each), 1, 2)
     weights = weights.reshape(rows * steps, num_weights, each)
@@ -248,6 +264,7 @@ def _tpu(
             lambda j: [weights_ref[0, m, j] for m in range(num_weights)],
             each,
             counter,
+            nonces=keys.shape[2] > 8,
         )
         if steps > 1:
 
@@ -264,7 +281,9 @@ def _tpu(
         grid=(rows, groups, steps),
         in_specs=[
             pl.BlockSpec(
-                (1, each, 8), lambda i, g, s: (i * steps + s, 0, 0), memory_space=pltpu.SMEM
+                (1, each, keys.shape[2]),
+                lambda i, g, s: (i * steps + s, 0, 0),
+                memory_space=pltpu.SMEM,
             ),
             pl.BlockSpec(
                 (1, num_weights, each),
