@@ -58,8 +58,7 @@ PARTS = [
     ("kernel variadic", "kernel", {"form": "variadic"}),
     ("kernel gpu, two weights", "kernel", {"form": "own", "weights": 2}),
     ("kernel gpu, rounds unrolled", "kernel", {"form": "own", "together": 10}),
-    ("kernel gpu, double rounds in twos", "kernel", {"form": "own", "together": 2}),
-    ("kernel gpu, double rounds in fives", "kernel", {"form": "own", "together": 5}),
+    ("kernel gpu, double rounds singly", "kernel", {"form": "own", "together": 1}),
     ("kernel gpu, 64 threads", "kernel", {"form": "own", "threads": 64}),
     ("kernel gpu, chacha8", "kernel", {"form": "own", "prg": "chacha8"}),
     ("round ideal 100,000, tensorfloat32", "round",
@@ -171,7 +170,7 @@ def kernel(tiny, form, prg="chacha20", weights=1, threads=None, together=None):
 
     prg = "chacha8" if tiny else prg  # an interpreted kernel takes long to compile
     module.THREADS = threads or module.THREADS
-    module.DOUBLE_ROUNDS = together or module.DOUBLE_ROUNDS
+    module.TOGETHER = together or module.TOGETHER
     rows, keys, blocks = (3, 4, 160) if tiny else (256, 64, -(-DIMENSION // 16))
     rng = np.random.default_rng(1)
     given = jnp.asarray(rng.integers(0, 2**32, (rows, keys, 8), dtype=np.uint32))

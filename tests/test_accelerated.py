@@ -21,14 +21,14 @@ import secagg_cases
 import ssddl_jax as sd
 from harness import built, check_round, setting_of
 from layers import CELLS, played, program
-from ssddl_jax.core.arithmetic import key_sums
+from ssddl_jax import reference
+from ssddl_jax.core.arithmetic import key_sums, randomness
 from ssddl_jax.core.arithmetic.chacha import (
     CHACHA8,
     CHACHA20,
     PRG,
     PRGS,
-    _quarter_round,
-    _rotations,
+    looped,
 )
 from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.core.arithmetic.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
@@ -138,8 +138,10 @@ def another_chacha20(keys, weights, first, count):
     total = np.zeros((rows, weights.shape[0], count, 16), np.uint32)
     for row in range(rows):
         for j in range(number):
-            nonce = struct.pack("<IIII", first, 0, 0, 0)
-            key = keys[row, j].astype("<u4").tobytes()
+            nonce = struct.pack(
+                "<IIII", first, *(keys[row, j, 8:] if keys.shape[2] > 8 else [0] * 3)
+            )
+            key = keys[row, j, :8].astype("<u4").tobytes()
             stream = Cipher(ChaCha20(key, nonce), None).encryptor().update(bytes(64 * count))
             words = np.frombuffer(stream, "<u4").reshape(count, 16)
             for term, weight in enumerate(weights[:, row, j]):
@@ -147,52 +149,59 @@ def another_chacha20(keys, weights, first, count):
     return np.swapaxes(total, 2, 3)
 
 
-def drawn(rows, number, weights):
+def drawn(rows, number, weights, words=8):
     rng = np.random.default_rng([7, rows, number])
-    keys = rng.integers(0, 2**32, (rows, number, 8), dtype=np.uint32)
+    keys = rng.integers(0, 2**32, (rows, number, words), dtype=np.uint32)
     return keys, rng.integers(0, 2**32, (weights, rows, number), dtype=np.uint32)
 
 
-def in_a_loop(key, counter, nonce):
-    """ChaCha20 by a loop: unrolled, it takes XLA's CPU compiler half a minute in a kernel."""
-    words = [
-        jnp.uint32(int.from_bytes(b"expand 32-byte k"[i : i + 4], "little"))
-        for i in range(0, 16, 4)
-    ]
-    start = tuple(jnp.broadcast_to(word, counter.shape) for word in (*words, *key, counter, *nonce))
-    rotate = _rotations(counter)
-
-    def two_rounds(_, x):
-        x = list(x)
-        for step in (0, 1):  # columns, diagonals
-            for i in range(4):
-                at = [4 * row + (i + step * row) % 4 for row in range(4)]
-                for place, word in zip(
-                    at, _quarter_round(rotate, *(x[j] for j in at)), strict=True
-                ):
-                    x[place] = word
-        return tuple(x)
-
-    ended = jax.lax.fori_loop(0, 10, two_rounds, start)
-    return [a + b for a, b in zip(start, ended, strict=True)]
+# Unrolled, ChaCha20 takes XLA's CPU compiler half a minute in a kernel; the GPU's loops by itself.
+LOOPED = looped(CHACHA20, 1)
 
 
 @pytest.mark.parametrize("form", ["plain", "gpu", "tpu"])
 @pytest.mark.parametrize(
-    ("block", "rows", "number", "first", "count"),
+    ("size", "words"),
     [
-        (in_a_loop, 1, 1, 0, 1),
-        pytest.param(in_a_loop, 3, 5, 2**31 + 7, 2500, marks=pytest.mark.slow),
-        pytest.param(CHACHA20.block, 1, 2, 3, 5, marks=pytest.mark.slow),
+        ((1, 1, 0, 1), 8),
+        ((2, 1, 7, 130), 11),
+        pytest.param((3, 5, 2**31 + 7, 2500), 8, marks=pytest.mark.slow),
     ],
-    ids=["one", "many", "unrolled"],
+    ids=["one", "nonces", "many"],
 )
-def test_sums_are_those_of_another_chacha20(form, block, rows, number, first, count):
-    """One block of one key, and many: over the edges of a kernel's blocks."""
-    keys, weights = drawn(rows, number, 2)
-    prg = CHACHA20 if form == "plain" else PRG("chacha20", 20, block)
+def test_sums_are_those_of_another_chacha20(form, size, words):
+    """One block of one key, and many: over the edges of a kernel's blocks; keys with nonces."""
+    rows, number, first, count = size
+    keys, weights = drawn(rows, number, 2, words)
+    prg = LOOPED if form == "tpu" else CHACHA20
     made = summed(prg, WEIGHTED_TWICE, keys, weights, first, count, form=form)
     np.testing.assert_array_equal(made, another_chacha20(keys, weights, first, count))
+
+
+@pytest.mark.slow
+def test_the_unrolled_form_in_a_kernel():
+    """As a TPU runs it."""
+    keys, weights = drawn(1, 2, 2)
+    made = summed(CHACHA20, WEIGHTED_TWICE, keys, weights, 3, 5, form="tpu")
+    np.testing.assert_array_equal(made, another_chacha20(keys, weights, 3, 5))
+
+
+@pytest.mark.parametrize("form", ["plain", "gpu", "tpu"])
+def test_noise_of_an_accelerator_is_the_oracles(form, monkeypatch):
+    """Words of a kernel whose rows have nonces; 37 of them are no whole number of blocks."""
+    kernel, ids = key_sums.key_sums, np.array([3, 2**31 - 1, 0])
+
+    def here(prg, *given, platform):
+        assert platform == "gpu"
+        return kernel(LOOPED if form == "tpu" else prg, *given, platform="cpu", form=form)
+
+    monkeypatch.setattr(key_sums, "key_sums", here)
+    noise = jax.jit(partial(randomness.rounding_noise, count=37, platform="gpu"))(
+        randomness.public_key(9), jnp.uint32(2), ids
+    )
+    public = reference.public_key(9)
+    for row, participant in zip(noise, ids.tolist(), strict=True):
+        assert row.tolist() == reference.rounding_noise(public, 2, participant, 37)
 
 
 def short(key, counter, nonce):

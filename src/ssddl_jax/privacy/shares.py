@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt32
 
-from ssddl_jax.core.arithmetic.chacha import PRG
+from ssddl_jax.core.arithmetic.chacha import PRG, rolled
 from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.core.arithmetic.randomness import coefficient_keys, pair_keys
 from ssddl_jax.core.arithmetic.rings import RINGS
@@ -24,7 +24,7 @@ Words = UInt32[np.ndarray, " W"]
 
 @functools.lru_cache(maxsize=32)
 def _expander(prg: PRG, width: int, nonce_word: int) -> Callable[[jax.Array], jax.Array]:
-    count = -(-width // 16)
+    count, prg = -(-width // 16), rolled(prg)  # unrolled, it compiles for minutes on a GPU
 
     @jax.jit
     def expand(keys: jax.Array) -> jax.Array:

@@ -2,11 +2,13 @@
 
 A pseudorandom generator is a `PRG`: a name, a number of rounds, and `block`, which maps eight key
 words, a counter and three nonce words (arrays of one shape) to the sixteen words of a block,
-elementwise. There are two forms:
+elementwise. There are three forms:
 
 - unrolled, `block`: for kernels that evaluate millions of blocks inside one fusion;
-- a loop over the rounds, which compiles fast: `blocks` for keys and public words, computed once a
-  round, and `rolled(prg)` for the shares of small groups.
+- `looped(prg, together)`: the same with a loop over the rounds, for a kernel of our own, where the
+  state stays in registers. Elsewhere XLA would write it to memory in every step;
+- four quarter rounds at a time, in a loop, which compiles fast: `blocks` for keys and public words,
+  computed once a round, and `rolled(prg)` for the shares of small groups.
 """
 
 from collections.abc import Callable, Sequence
@@ -76,28 +78,32 @@ def _double_round(*state: Array) -> tuple[Array, ...]:
     return tuple(x)
 
 
-def _several(count, x):
-    for _ in range(count):
-        x = _double_round(*x)
-    return x
-
-
 def block(
-    key: Sequence[Array], counter: Array, nonce: Sequence[Array], *, rounds: int = 20, in_a_loop=0
+    key: Sequence[Array],
+    counter: Array,
+    nonce: Sequence[Array],
+    *,
+    rounds: int = 20,
+    together: int | None = None,
 ) -> tuple[Array, ...]:
-    """The ChaCha block function of RFC 8439, section 2.3, with `rounds` rounds; unrolled.
+    """The ChaCha block function of RFC 8439, section 2.3, with `rounds` rounds.
 
     Takes 8 key words, a counter and 3 nonce words: uint32 arrays that broadcast together. Returns
-    16 uint32 arrays of the common shape.
+    16 uint32 arrays of the common shape. The rounds are unrolled, or a loop whose step is
+    `together` double rounds, a divisor of `rounds` / 2.
     """
     shape = jnp.broadcast_shapes(*(jnp.shape(word) for word in (*key, counter, *nonce)))
     constants = [jnp.full(shape, c, jnp.uint32) for c in _CONSTANTS]
     start = [*constants, *(jnp.broadcast_to(w, shape) for w in (*key, counter, *nonce))]
-    x = tuple(start)
-    if in_a_loop:
-        x = lax.fori_loop(0, rounds // (2 * in_a_loop), lambda _, y: _several(in_a_loop, y), x)
-    else:
-        x = _several(rounds // 2, x)
+    together = together or rounds // 2
+
+    def step(_: Any, x: tuple[Array, ...]) -> tuple[Array, ...]:
+        for _ in range(together):
+            x = _double_round(*x)
+        return x
+
+    steps = rounds // 2 // together
+    x = step(0, tuple(start)) if steps == 1 else lax.fori_loop(0, steps, step, tuple(start))
     return tuple(lax.add(a, b) for a, b in zip(x, start, strict=True))
 
 
@@ -139,9 +145,14 @@ CHACHA8 = PRG("chacha8", 8, partial(block, rounds=8))
 PRGS = {prg.name: prg for prg in (CHACHA20, CHACHA12, CHACHA8)}
 
 
-def looped(prg: PRG, each: int = 1) -> PRG:
-    """The same generator in a form for kernels: a loop over double rounds, in registers."""
-    return prg._replace(block=partial(block, rounds=prg.rounds, in_a_loop=min(each, prg.rounds // 2)))
+def looped(prg: PRG, together: int) -> PRG:
+    """The same generator, with a loop over its rounds that keeps its state in a kernel's registers.
+
+    A user's PRG is returned unchanged.
+    """
+    if prg != PRGS.get(prg.name):
+        return prg
+    return prg._replace(block=partial(block, rounds=prg.rounds, together=together))
 
 
 def rolled(prg: PRG) -> PRG:

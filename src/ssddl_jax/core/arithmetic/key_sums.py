@@ -22,8 +22,8 @@ from jaxtyping import UInt32
 from ssddl_jax.core.arithmetic.chacha import PRG, PRGS, looped, rolled
 from ssddl_jax.core.arithmetic.field import P
 
-DOUBLE_ROUNDS = 1
 THREADS = 128  # blocks of a GPU program, one per thread
+TOGETHER = 2  # double rounds of a step of its loop: unrolled, it compiles in ten times the time
 SUBLANES, LANES = 16, 128  # blocks of a TPU program: two registers, so that steps interleave
 KEYS = 512  # of a row that fit in a TPU's scalar memory
 
@@ -99,6 +99,7 @@ def key_sums(
 ) -> UInt32[Array, "h terms 16 count"]:
     """For each row, sums its keys' terms in blocks first..first+count-1, mod 2^32.
 
+    A key may have 11 words: 8 and its nonce, which is otherwise 0.
     `platform` (cpu, gpu or tpu) is where it will run. `form` overrides the platform's own form;
     on a CPU a kernel is interpreted.
     """
@@ -113,11 +114,10 @@ def key_sums(
 
 def row_words(
     prg: PRG, keys: UInt32[Array, "h 11"], count: int, platform: str
-) -> UInt32[Array, "h words"]:
-    """The words of one key with its nonce for each row: blocks 0..count-1, lane after lane."""
+) -> UInt32[Array, "h 16 count"]:
+    """The words of one key with its nonce for each row: blocks 0..count-1, by lanes."""
     once = jnp.ones((1, len(keys), 1), jnp.uint32)
-    words = key_sums(prg, WEIGHTED, keys[:, None], once, 0, count, platform=platform)
-    return words.reshape(len(keys), -1)
+    return key_sums(prg, WEIGHTED, keys[:, None], once, 0, count, platform=platform)[:, 0]
 
 
 def _plain(
@@ -156,19 +156,17 @@ def _plain(
 def _in_registers(
     prg: PRG,
     terms: Terms,
-    key_of: Callable[[Array, int], Array],
+    key_of: Callable[[Array], list[Array]],
     weights_of: Callable[[Array], list[Array]],
     keys: int,
     counter: Array,
-    nonces: bool,
 ) -> tuple[Array, ...]:
     """The sums of one program's blocks: 16 lanes for each term."""
     zeros = jnp.zeros(counter.shape, jnp.uint32)
 
     def add(j: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
-        nonce = [key_of(j, 8 + i) if nonces else zeros for i in range(3)]
-        words = prg.block([key_of(j, i) for i in range(8)], counter, nonce)
-        weights = weights_of(j)
+        key, weights = key_of(j), weights_of(j)
+        words = prg.block(key[:8], counter, key[8:] or [zeros] * 3)
         added = [terms.of(word, weights) for word in words]
         by_term = [added[lane][term] for term in range(terms.number) for lane in range(16)]
         return tuple(s + a for s, a in zip(sums, by_term, strict=True))
@@ -190,38 +188,35 @@ def _gpu(
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
-    rows, num_keys = keys.shape[:2]
-    num_weights = weights.shape[0]
-    groups = -(-count // THREADS)
-
-    if prg == PRGS.get(prg.name):
-        prg = looped(prg, DOUBLE_ROUNDS)
+    rows, num_keys, key_words = keys.shape
+    num_weights, groups, prg = len(weights), -(-count // THREADS), looped(prg, TOGETHER)
 
     def kernel(keys_ref: Any, weights_ref: Any, first_ref: Any, out_ref: Any) -> None:
         row, group = pl.program_id(0), pl.program_id(1)
         at = lax.broadcasted_iota(jnp.uint32, (THREADS,), 0)
-        counter = at + (group.astype(jnp.uint32) * jnp.uint32(THREADS) + first_ref[0])
+        at = at + group.astype(jnp.uint32) * jnp.uint32(THREADS)
         sums = _in_registers(
             prg,
             terms,
-            lambda j, i: keys_ref[row, j, i],
+            lambda j: [keys_ref[row, j, i] for i in range(key_words)],
             lambda j: [weights_ref[m, row, j] for m in range(num_weights)],
             num_keys,
-            counter,
-            nonces=keys.shape[2] > 8,
+            at + first_ref[0],
         )
+        blocks, exist = pl.ds(group * THREADS, THREADS), at < jnp.uint32(count)
         for place, lanes in enumerate(sums):
-            out_ref[row, place // 16, place % 16, pl.ds(group * THREADS, THREADS)] = lanes
+            here = out_ref.at[row, jnp.int32(place // 16), jnp.int32(place % 16), blocks]
+            triton.store(here, lanes, mask=exist)
 
     sums: Array = pl.pallas_call(
         kernel,
         grid=(rows, groups),
-        out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, groups * THREADS), jnp.uint32),
+        out_shape=jax.ShapeDtypeStruct((rows, terms.number, 16, count), jnp.uint32),
         compiler_params=triton.CompilerParams(num_warps=THREADS // 32),
         interpret=interpret,
         name=kernel_name(prg, terms),
     )(keys, weights, first[None])
-    return sums[..., :count]
+    return sums
 
 
 def _tpu(
@@ -239,14 +234,14 @@ def _tpu(
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import tpu as pltpu
 
-    rows, num_keys = keys.shape[:2]
-    num_weights = weights.shape[0]
+    rows, num_keys, key_words = keys.shape
+    num_weights = len(weights)
     side = SUBLANES if count > LANES * SUBLANES // 2 else SUBLANES // 2
     groups = -(-count // (side * LANES))
     steps = -(-num_keys // KEYS)
     each = -(-num_keys // steps)
     spare = steps * each - num_keys  # keys of weight 0
-    keys = jnp.pad(keys, ((0, 0), (0, spare), (0, 0))).reshape(rows * steps, each, -1)
+    keys = jnp.pad(keys, ((0, 0), (0, spare), (0, 0))).reshape(rows * steps, each, key_words)
     weights = jnp.pad(jnp.moveaxis(weights, 0, 1), ((0, 0), (0, 0), (0, spare)))
     weights = jnp.swapaxes(weights.reshape(rows, num_weights, steps, each), 1, 2)
     weights = weights.reshape(rows * steps, num_weights, each)
@@ -260,11 +255,10 @@ def _tpu(
         sums = _in_registers(
             prg,
             terms,
-            lambda j, i: keys_ref[0, j, i],
+            lambda j: [keys_ref[0, j, i] for i in range(key_words)],
             lambda j: [weights_ref[0, m, j] for m in range(num_weights)],
             each,
             counter,
-            nonces=keys.shape[2] > 8,
         )
         if steps > 1:
 
@@ -281,9 +275,7 @@ def _tpu(
         grid=(rows, groups, steps),
         in_specs=[
             pl.BlockSpec(
-                (1, each, keys.shape[2]),
-                lambda i, g, s: (i * steps + s, 0, 0),
-                memory_space=pltpu.SMEM,
+                (1, each, key_words), lambda i, g, s: (i * steps + s, 0, 0), memory_space=pltpu.SMEM
             ),
             pl.BlockSpec(
                 (1, num_weights, each),

@@ -257,33 +257,32 @@ def rounding_noise(
     """Noise for stochastic rounding: uniform multiples of 2^-24 in [0, 1), a row per participant.
 
     On a CPU one reduce over an axis of two, whose second element is masked, evaluates each block
-    once for its 16 lanes (core/sharing/schedules/kernels.py says why). `rolled` takes the form that
-    compiles fast.
+    once for its 16 lanes (core/sharing/schedules/kernels.py says why); `rolled` takes the form that
+    compiles fast. Elsewhere a kernel writes the words.
     """
-    ids, purpose = participants.astype(jnp.uint32), tag("RNDG")
-    shape = (len(participants), -(-count // 16))
+    ids, purpose, blocks_each = participants.astype(jnp.uint32), tag("RNDG"), -(-count // 16)
 
-    def lanes(shape: tuple[int, ...]) -> tuple[Array, ...]:
+    def in_one_reduce() -> tuple[Array, ...]:
+        shape = (len(ids), blocks_each, 2)
         key = [jnp.broadcast_to(word, shape) for word in public]
         member = lax.broadcast_in_dim(ids, shape, (0,))
         nonce = (jnp.broadcast_to(round_, shape), member, jnp.broadcast_to(purpose, shape))
-        return CHACHA20.block(key, lax.broadcasted_iota(jnp.uint32, shape, 1), nonce)
-
-    def in_one_reduce() -> tuple[Array, ...]:
-        once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, (*shape, 2), 2)
-        return sum_together([word * once for word in lanes((*shape, 2))], (2,))
+        drawn = CHACHA20.block(key, lax.broadcasted_iota(jnp.uint32, shape, 1), nonce)
+        once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, shape, 2)
+        return sum_together([word * once for word in drawn], (2,))
 
     def in_memory() -> tuple[Array, ...]:
         drawn = jax.vmap(lambda i: participant_words(public, round_, i, count, "RNDG"))(ids)
         return tuple(jnp.moveaxis(drawn, 1, 0))
 
     if platform != "cpu":
-        nonces = jnp.stack([jnp.broadcast_to(w, ids.shape) for w in (round_, ids, purpose)], axis=1)
-        keys = jnp.concatenate([jnp.broadcast_to(public, (len(ids), 8)), nonces], axis=1)
-        drawn = row_words(CHACHA20, keys, shape[1], platform)[:, :count]
+        given = (*public, round_, ids, purpose)
+        keys = jnp.stack([jnp.broadcast_to(word, ids.shape) for word in given], axis=1)
+        words = row_words(CHACHA20, keys, blocks_each, platform)
+        lanes = [words[:, i] for i in range(16)]  # XLA would not fuse what follows with a reshape
     else:
-        parts = in_memory() if rolled else in_one_reduce()
-        drawn = jnp.concatenate(lax.optimization_barrier(parts), axis=1)[:, :count]
+        lanes = list(lax.optimization_barrier(in_memory() if rolled else in_one_reduce()))
+    drawn = jnp.concatenate(lanes, axis=1)[:, :count]
     return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
 
 
