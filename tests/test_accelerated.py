@@ -35,7 +35,7 @@ from ssddl_jax.core.arithmetic.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
 from ssddl_jax.core.arithmetic.rings import MOST
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.sharing.ideal import words_made
-from ssddl_jax.core.sharing.schedules import by_holder
+from ssddl_jax.core.sharing.schedules import by_holder, choice
 from ssddl_jax.core.sharing.schedules.choice import SCHEDULES, schedule_of
 from ssddl_jax.core.tiling import tile_count
 from ssddl_jax.planning.plan import schedule_on, tile_size
@@ -254,8 +254,10 @@ def test_kernels_lower_for_a_tpu(name):
     assert key_sums.kernel_name(CHACHA8, terms) in text
 
 
-def test_rejected_words_give_way_in_the_long_schedule_too():
+@pytest.mark.parametrize("together", [7, 40])
+def test_rejected_words_give_way_in_the_long_schedule_too(together, monkeypatch):
     """Words equal to p, and their first stand-ins, in some blocks: as the CPU's schedule has it."""
+    monkeypatch.setattr(choice, "_REPLACED", 13 * together)
 
     def word(key, counter, nonce):
         first = jnp.where(counter % 3 == 0, jnp.uint32(2**32 - 1), counter + key)

@@ -36,6 +36,7 @@ from ssddl_jax.core.tiling import tile_count
 
 _KEYS_OF_A_ROW = 32  # gives enough rows to fill a chip, and few enough sums to add afterwards
 _HELD = 1 << 28  # bytes of the rows' sums
+_REPLACED = 1 << 20  # blocks whose rejected words are replaced together
 
 
 class Schedule(NamedTuple):
@@ -199,22 +200,29 @@ def _coefficients(
 def _replacements(
     prg: PRG, keys: UInt32[Array, "n 8"], one: UInt32[Array, " n"], first: Array, count: int
 ) -> UInt32[Array, "16 count"]:
-    """The field sum of the replacements for rejected words, one member after another."""
-    counter = first + jnp.arange(count, dtype=jnp.uint32)
+    """The field sum of the replacements for rejected words, several members at a time."""
+    counter = first + jnp.arange(count, dtype=jnp.uint32)[None]
 
-    def drawn(key: Array, nonce_word: int) -> UInt32[Array, "16 count"]:
-        nonce = [jnp.full((1,), word, jnp.uint32) for word in (nonce_word, 0, 0)]
-        block = prg.block([word[None] for word in key], counter, nonce)
+    def drawn(keys: Array, nonce_word: int) -> UInt32[Array, "16 m count"]:
+        nonce = [jnp.full((1, 1), word, jnp.uint32) for word in (nonce_word, 0, 0)]
+        block = prg.block([keys[:, i, None] for i in range(8)], counter, nonce)
         return (block if prg.in_memory else jnp.stack(block)) & jnp.uint32(P)
 
-    def step(total: Array, member: tuple[Array, Array]) -> tuple[Array, None]:
-        key, counted = member
-        zero, (a, b, c) = jnp.uint32(0), (drawn(key, nonce) for nonce in range(3))
+    def step(total: Array, members: tuple[Array, Array]) -> tuple[Array, None]:
+        keys, counted = members
+        zero, (a, b, c) = jnp.uint32(0), (drawn(keys, nonce) for nonce in range(3))
         c = jnp.where(c == jnp.uint32(P), zero, c)
         instead = jnp.where(a == jnp.uint32(P), jnp.where(b == jnp.uint32(P), c, b), zero)
-        return MERSENNE31.add(total, instead * counted), None
+        instead = instead * counted[None, :, None]
+        halves = [instead & jnp.uint32(0xFFFF), instead >> jnp.uint32(16)]
+        sums = [jnp.sum(half, axis=1, dtype=jnp.uint32) for half in halves]
+        return MERSENNE31.add(total, field.from_halves(*sums)), None
 
-    total, _ = lax.scan(step, jnp.zeros((16, count), jnp.uint32), (keys, one))
+    together = min(len(keys), max(1, _REPLACED // count))
+    spare = -len(keys) % together
+    grouped = jnp.pad(keys, ((0, spare), (0, 0))).reshape(-1, together, 8)
+    counted = jnp.pad(one, (0, spare)).reshape(-1, together)
+    total, _ = lax.scan(step, jnp.zeros((16, count), jnp.uint32), (grouped, counted))
     return total
 
 
