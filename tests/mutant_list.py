@@ -1753,9 +1753,37 @@ ACCELERATED = (
     _mutant(
         "blocks-of-a-gpu-program-overlap",
         "sharing",
-        "(group.astype(jnp.uint32) * jnp.uint32(THREADS) + first_ref[0])",
-        "(group.astype(jnp.uint32) * jnp.uint32(THREADS - 1) + first_ref[0])",
+        "at = at + group.astype(jnp.uint32) * jnp.uint32(THREADS)",
+        "at = at + group.astype(jnp.uint32) * jnp.uint32(THREADS - 1)",
         "test_accelerated.py::test_kernels_sum_what_the_plain_form_does[weighted_twice-gpu]",
+    ),
+    _mutant(
+        "a-kernel-leaves-out-the-nonce",
+        "sharing",
+        "words = prg.block(key[:8], counter, key[8:] or [zeros] * 3)",
+        "words = prg.block(key[:8], counter, [zeros] * 3)",
+        "test_accelerated.py::test_sums_are_those_of_another_chacha20[nonces-gpu]",
+    ),
+    _mutant(
+        "a-loop-over-rounds-ends-early",
+        "sharing",
+        "steps = rounds // 2 // together",
+        "steps = (rounds // 2 - 1) // together",
+        "test_accelerated.py::test_sums_are_those_of_another_chacha20[one-gpu]",
+    ),
+    _mutant(
+        "noise-of-an-accelerator-is-that-of-every-round",
+        "sharing",
+        "given = (*public, round_, ids, purpose)",
+        "given = (*public, jnp.uint32(0), ids, purpose)",
+        "test_accelerated.py::test_noise_of_an_accelerator_is_the_oracles[plain]",
+    ),
+    _mutant(
+        "replacements-of-the-last-members-only",
+        "sharing",
+        "return MERSENNE31.add(total, field.from_halves(*sums)), None",
+        "return field.from_halves(*sums), None",
+        "test_accelerated.py::test_rejected_words_give_way_in_the_long_schedule_too[7]",
     ),
     _mutant(
         "later-keys-of-a-tpu-program-replace-the-first",
@@ -1769,7 +1797,7 @@ ACCELERATED = (
         "sharing",
         "jnp.any(rejected > 0),",
         "jnp.any(rejected > 99),",
-        "test_accelerated.py::test_rejected_words_give_way_in_the_long_schedule_too",
+        "test_accelerated.py::test_rejected_words_give_way_in_the_long_schedule_too[7]",
     ),
     _mutant(
         "products-of-whatever-precision",

@@ -4,8 +4,10 @@ kernels, interpreted, agree with another ChaCha20.
 
 import dataclasses
 import functools
+import importlib.util
 import operator
 import struct
+import sys
 from functools import partial
 
 import jax
@@ -238,6 +240,12 @@ def test_a_platform_runs_its_own_kernel_and_a_prg_of_ones_own_the_plain_form(mon
     made = key_sums.key_sums(own, WEIGHTED, keys, weights, 0, 1, platform="gpu")
     assert made.shape == (1, 1, 16, 1)
     assert len(asked) == 2
+
+
+def test_without_triton_a_gpu_runs_the_plain_form(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: sys.modules.get(name, 1))
+    assert [key_sums._form_of(CHACHA8, platform) for platform in ("gpu", "tpu")] == ["plain", "tpu"]
 
 
 @pytest.mark.parametrize("name", TERMS)

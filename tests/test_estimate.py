@@ -154,6 +154,11 @@ def test_a_kernel_by_its_shapes_and_its_bundles():
     assert found["operations_without_estimate"] == {}
 
 
+def test_a_kernel_whose_keys_have_nonces():
+    found = estimate(program(KERNEL.replace("3,8]", "3,11]")), V5E, bundles)
+    assert found["kernels"][0]["words"] == WORDS
+
+
 def test_a_short_kernel_has_half_the_blocks():
     short = KERNEL.replace("32,128]", "8,128]")
     (kernel,) = estimate(program(short), V5E, bundles)["kernels"]

@@ -52,7 +52,7 @@ def kernel_of(operation: Operation) -> Kernel | None:
     if operation.kind != "custom-call" or "tpu_custom_call" not in operation.line:
         return None
     named = re.search(rf"{KERNEL}(chacha\d+)_([a-z_]+[a-z])", operation.line)
-    given = re.search(r"operand_layout_constraints=\{u32\[(\d+),(\d+),8\]", operation.line)
+    given = re.search(r"operand_layout_constraints=\{u32\[(\d+),(\d+),(?:8|11)\]", operation.line)
     made = re.search(r"= u32\[(\d+),\d+,16,(\d+),128\]", operation.line)
     if not (named and given and made):
         return None

@@ -11,6 +11,7 @@ small tiles and no buffer of shares. All forms give the same words:
 The kernels need one of the package's PRGs. A user's PRG takes the form `plain`.
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -77,8 +78,9 @@ TERMS = {
 
 
 def _form_of(prg: PRG, platform: str) -> str:
-    """The form to run on a platform."""
-    return platform if platform in KERNELS and prg == PRGS.get(prg.name) else "plain"
+    """The form to run on a platform. JAX is about to drop Triton."""
+    can = platform != "gpu" or importlib.util.find_spec("jax.experimental.pallas.triton")
+    return platform if can and platform in KERNELS and prg == PRGS.get(prg.name) else "plain"
 
 
 def kernel_name(prg: PRG, terms: Terms) -> str:
