@@ -112,9 +112,9 @@ def test_secagg_equals_the_oracle(bits):
 
 @pytest.mark.parametrize("case", quick(CASES, CASES.index(SPARSE)))
 def test_round_equals_the_oracle(case):
-    """Whole rounds, at the tile width of the CPU's."""
+    """Whole rounds on two devices, at the tile width of the CPU's."""
     config, broken = setting_of(case)
-    made = built(dataclasses.replace(config, schedule="gpu"), broken=broken)
+    made = built(dataclasses.replace(config, schedule="gpu", devices=2), broken=broken)
     assert made.simulation.recipe.scheme.schedule == "gpu"
     state = made.state
     for expected in harness.oracle_rounds(made, config.rounds):

@@ -124,7 +124,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         ring, wanted = scheme.ring, jnp.array(scheme.sampled, jnp.int32)
         row = (scheme.width,) if pieces > 1 else (16, scheme.num_blocks)
 
-        def body(shared: Any, running: MaskSums, start: Array) -> tuple[MaskSums, None]:
+        def body(shared: Any, running: Array, start: Array) -> tuple[Array, None]:
             (attempt, graph, source), given = shared
             slots = tile_slots(start, batch, size)
             inside = jnp.minimum(slots, size - 1)
@@ -142,25 +142,21 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
             at = jnp.clip(wanted - start, 0, batch - 1)
             here = (wanted >= start) & (wanted < start + batch) & alive[at]
             sampled = jnp.where(along(here, added[at]), added[at], jnp.uint32(0))
-            total = ring.add(running.total, total)
-            return MaskSums(total, running.digest + digest, running.sampled + sampled), None
+            rest = running[1:] + jnp.concatenate([digest[None], sampled])
+            return jnp.concatenate([ring.add(running[0], total)[None], rest]), None
 
-        def join(running: MaskSums) -> MaskSums:
-            total, digest, sampled = running
-            whole = join_devices(ring, total, AXIS) if pieces > 1 else total
-            summed = jnp.concatenate([total[None], digest[None], sampled])
-            summed = lax.psum(summed, AXIS)  # one exchange
-            return MaskSums(whole if pieces > 1 else summed[0], summed[1], summed[2:])
+        def join(running: Array) -> Array:
+            summed = lax.psum(running, AXIS)  # one exchange
+            if pieces == 1:
+                return summed
+            return summed.at[0].set(join_devices(ring, running[0], AXIS))
 
         given = again.shared if again is not None and pieces > 1 else None
         shared = ((attempt, graph, source), given)
-        shapes = (row, row, (len(scheme.sampled), *row))
-        begin = MaskSums(*(jnp.zeros(shape, jnp.uint32) for shape in shapes))
+        # The total, the digest and the sampled rows: Shardy crashes on an array of no elements.
+        begin = jnp.zeros((2 + len(scheme.sampled), *row), jnp.uint32)
         found, _ = scan_tiles(scheme.mesh, body, join, shared, begin, starts)
-        total, digest, sampled = (
-            x.reshape(*x.shape[: x.ndim - len(row)], math.prod(row))[..., : scheme.width]
-            for x in found
-        )
-        return MaskSums(total, digest, sampled)
+        found = found.reshape(len(found), math.prod(row))[:, : scheme.width]
+        return MaskSums(found[0], found[1], found[2:])
 
     return Masks(each=each, sums=sums)
