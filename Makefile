@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow test-browser test-tpu mutants lint benchmarks setup clean
+.PHONY: run test test-slow test-browser test-tpu test-cuda mutants lint benchmarks setup clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -42,6 +42,12 @@ test-tpu:
 	@JAX_PLATFORMS=cpu .venv-tpu/bin/python -m pytest -m slow -k "chips or topology" tests/test_ahead.py
 	@.venv-tpu/bin/python benchmarks/tpu_estimates.py --tiny
 
+# XLA's compiler for GPUs, which needs none, in an environment of its own: it is 3 GB.
+test-cuda:
+	@$(MAKE) --no-print-directory setup VENV=.venv-cuda
+	@.venv-cuda/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,cuda]'
+	@JAX_PLATFORMS=cpu .venv-cuda/bin/python -m pytest -m slow -k "gpus_of_one_host" tests/test_ahead.py
+
 $(VENV)/.linters: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
 	@touch $@
@@ -60,4 +66,4 @@ benchmarks: setup
 		JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python $$file --tiny || exit 1; done
 
 clean:
-	rm -rf .venv .venv-3.12 .venv-tpu .venv-peers-* .pytest_cache .mypy_cache .ruff_cache build
+	rm -rf .venv .venv-3.12 .venv-tpu .venv-cuda .venv-peers-* .pytest_cache .mypy_cache .ruff_cache build

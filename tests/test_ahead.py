@@ -10,9 +10,10 @@ from jax.sharding import AxisType
 import ssddl_jax as sd
 from ssddl_jax.core.devices import AXIS
 from ssddl_jax.data.loading import load_data
-from ssddl_jax.measure import compile_ahead
+from ssddl_jax.measure import compile_ahead, gpu_kernels
 from ssddl_jax.measure.compile_ahead import compile_report
-from ssddl_jax.planning.requests import Target, parse_target
+from ssddl_jax.measure.gpu_topology import GPUS
+from ssddl_jax.planning.requests import GPUS_DESCRIBED, Target, parse_target
 from ssddl_jax.simulation.hlo import MODULES, OTHER
 
 TPU = pytest.mark.skipif(
@@ -20,8 +21,18 @@ TPU = pytest.mark.skipif(
 )
 
 
+CUDA = pytest.mark.skipif(
+    not any(map(find_spec, ("jax_cuda13_plugin", "jax_cuda12_plugin"))),
+    reason="XLA's compiler for GPUs is the extra cuda, of 3 GB; make test-cuda has it",
+)
+
+
 @pytest.mark.parametrize(
-    "text", ["tpu", "tpu:v5e", "tpu:v5e:", "gpu", "cuda:h100", "tpu:5:2x2", ""]
+    "text",
+    [
+        *("tpu", "tpu:v5e", "tpu:v5e:", "tpu:5:2x2", "gpu", ""),
+        *("cuda:", "cuda:v100", "cuda:h100:", "cuda:h100:9", "cuda:h100:0", "cuda:h100:2x2"),
+    ],
 )
 def test_targets_that_nobody_knows_are_refused(text):
     with pytest.raises(sd.ConfigError, match="target"):
@@ -32,12 +43,26 @@ def test_targets():
     assert parse_target("tpu:v5e:16x16") == Target("tpu", "v5e:16x16")
     assert parse_target("tpu:v4:2x2x1") == Target("tpu", "v4:2x2x1")
     assert parse_target("cuda") == Target("cuda", None)
+    assert parse_target("cuda:h200") == Target("cuda", "h200")
+    assert parse_target("cuda:b200:8") == Target("cuda", "b200:8")
 
 
-def test_without_the_compiler_the_remedy_is_named(monkeypatch):
+def test_every_gpu_by_name_is_described():
+    assert tuple(GPUS) == GPUS_DESCRIBED
+
+
+@pytest.mark.parametrize("text", ["tpu:v5e:2x2", "cuda:h100:2"])
+def test_without_the_compiler_the_remedy_is_named(monkeypatch, text):
     monkeypatch.setattr("ssddl_jax.planning.requests.find_spec", lambda name: None)
-    with pytest.raises(sd.ConfigError, match=r"ssddl-jax\[tpu\]"):
-        compile_report(sd.Config(), Target("tpu", "v5e:2x2"))
+    with pytest.raises(sd.ConfigError, match=rf"ssddl-jax\[{text.partition(':')[0]}\]"):
+        compile_report(sd.Config(), parse_target(text))
+
+
+def test_the_code_of_a_kernel_is_no_text():
+    code = r'ir = "u64[2] \22 "'
+    text = f'%k = u32[4] custom-call(%x), backend_config={{name = "key_sums", {code}}}'
+    compiled = SimpleNamespace(as_text=lambda: text)
+    assert compile_ahead._text(compiled) == text.replace(code, "ir")
 
 
 def test_collectives_and_forbidden_things_are_found_in_a_text():
@@ -102,6 +127,41 @@ def test_cuda_gets_stablehlo(more):
     assert report["host_callbacks"] == 0
     assert report["tile_size"] == 8  # the group
     assert "never run" in report["note"]
+
+
+@CUDA
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "more"),
+    [
+        ("cuda:h200", {"engine": "ideal", "rounding": "stochastic"}),
+        ("cuda:h100:4", {"neighbours": "auto", "shares": "paired"}),
+        ("cuda:h100:2", {"neighbours": 6, "ring_bits": 64}),
+        ("cuda:b200", {"dropout_rule": "shamir", "participants": 200, "group_size": 100}),
+        ("cuda:h100:8", {"protocol": "plain", "model": "cnn"}),
+    ],
+)
+def test_gpus_of_one_host(target, more):
+    """Whole rounds by XLA's compiler for GPUs, on a machine without one."""
+    base = {"participants": 2000, "group_size": 1000, "partition": "resample:20"}
+    config = sd.Config(**{**base, **more})
+    report = compile_report(config, parse_target(target), fit=False)
+    count = int(target.partition(":")[2].partition(":")[2] or 1)
+    assert report["devices"] == count
+    assert report["types_64_bit"] == {}
+    assert report["host_callbacks"] == 0
+    assert 0 < report["temporary_bytes"] < 8 << 30
+    assert bool(report["collectives"]) == (count > 1)
+    told = report["estimate"]
+    assert sum(told["seconds_by_module"].values()) > 0
+    assert told["seconds_by_module"]["LocalTrain"] > 0
+    assert told["steps"] * gpu_kernels.START == told["seconds_of_starts"]
+    if config.engine == "pairwise" and config.protocol == "ssddl" and "dropout_rule" not in more:
+        kernels = [kernel for kernel in told["kernels"] if "ParaShare" in kernel["module"]]
+        made = count * sum(kernel["words"] for kernel in kernels)
+        shares = report["neighbours"] * (1 if config.shares == "paired" else 2)
+        needed = 1000 * shares * (report["parameters"] + 1) * config.ring_bits // 32
+        assert needed <= made < 1.1 * needed
 
 
 def compiled_for_four_chips(fit=True, **fields):

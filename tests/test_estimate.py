@@ -174,6 +174,52 @@ def test_another_kernel_is_named_as_without_an_estimate():
     assert found["seconds"] == 0
 
 
+def gpu_line(name, us, scope, kind="fusion(%a), kind=kLoop, calls=%plain"):
+    """A line of a program for a GPU."""
+    cost = f'[{{"end_to_end_cycles":0,"exec_time_us":{us},"compute_time_us":0,"name":"sol"}}]'
+    path = f'metadata={{op_name="jit(ssddl_round)/{scope}/add"}}'
+    return f'  %{name} = u32[8]{{0}} {kind}, {path}, backend_config={{"reification_cost":{cost}}}'
+
+
+GPU_KERNEL = (
+    "  %pallas_call.0 = u32[40,1,16,3181]{3,2,1,0} custom-call(%k, %w, %f), "
+    'custom_call_target="__gpu$xla.gpu.triton", operand_layout_constraints={u32[40,7,KEY]{2,1,0}, '
+    'u32[1,40,7]{2,1,0}, u32[1]{0}}, metadata={op_name="jit(ssddl_round)/ParaShare/words/'
+    'key_sums_chacha20_weighted/pallas_call"}, backend_config={name = "key_sums_chacha20_weighted"}'
+)
+
+
+@pytest.mark.parametrize("key", ["8", "11"])
+def test_a_round_on_a_gpu(key):
+    """Fusions and products by the compiler's microseconds, the kernel by its words."""
+    product = 'custom-call(%a), custom_call_target="__cublas$lt$matmul"'
+    lines = [
+        gpu_line("f.1", 2.5, "LocalTrain/train"),
+        gpu_line("m.1", "1.5e+02", "LocalTrain/train", product),
+        "  %copy.1 = u32[8]{0} copy(%a)",
+        GPU_KERNEL.replace("KEY", key),
+    ]
+    found = estimate(program(*lines), "NVIDIA H200")
+    words = 16 * 40 * 7 * 25 * 128
+    (kernel,) = found["kernels"]
+    assert kernel["kernel"] == "key_sums_chacha20_weighted"
+    assert (kernel["grid"], kernel["keys_per_row"], kernel["words"]) == ([40, 25], 7, words)
+    assert kernel["gwords_per_s"] == pytest.approx(338, rel=0.001)  # as measured
+    assert found["seconds_by_module"]["LocalTrain"] == pytest.approx(152.5e-6)
+    assert found["seconds_by_module"]["ParaShare"] == pytest.approx(words / 338e9, rel=0.001)
+    assert found["steps"] == 3
+    assert found["seconds_of_starts"] == pytest.approx(3 * 5.7e-6)
+    assert found["operations_without_estimate"] == {"copy": 1}
+
+
+def test_fewer_rounds_and_other_gpus():
+    short = GPU_KERNEL.replace("KEY", "8").replace("chacha20", "chacha8")
+    found = {kind: estimate(program(short), f"NVIDIA {kind}") for kind in ("H100", "H200", "B200")}
+    rates = {kind: told["kernels"][0]["gwords_per_s"] for kind, told in found.items()}
+    assert rates["H200"] == rates["H100"] == pytest.approx(668, rel=0.001)  # as measured
+    assert rates["B200"] / rates["H200"] == pytest.approx(148 * 1.965 / (132 * 1.98))
+
+
 SIDES = f"""
 %cheap (c: u32[8]) -> u32[8] {{
 {fusion("f.1", 400, "ParaUpdate/cond")}

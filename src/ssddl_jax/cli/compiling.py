@@ -15,7 +15,10 @@ def compile_(arguments: list[str]) -> int:
         description="Compiles the round ahead of time for devices that this machine lacks, and "
         "reports memory,\ncollectives and operations. Nothing runs; no time is measured.",
     )
-    text = "tpu:VERSION:SHAPE, such as tpu:v5e:16x16 (extra tpu), or cuda (StableHLO only)"
+    text = (
+        "tpu:VERSION:SHAPE, such as tpu:v5e:16x16 (extra tpu); cuda:GPU[:COUNT], such as "
+        "cuda:h100:8 (extra cuda); or cuda (StableHLO only)"
+    )
     parser.add_argument("--target", default="tpu:v5e:2x2", metavar="NAME", help=text)
     json_flag(parser)
     add_config_flags(parser, hidden=["out", "devices"])
@@ -32,7 +35,7 @@ def compile_(arguments: list[str]) -> int:
 
 
 def _on_cpu() -> None:
-    """Restricts JAX to the CPU unless the user chose a platform: the TPU compiler needs no TPU.
+    """Restricts JAX to the CPU unless the user chose a platform: the compilers need no device.
 
     JAX reads JAX_PLATFORMS at import. Where a Python program that has imported it calls `main`, the
     setting in `jax.config` counts instead, until JAX first looks for devices.

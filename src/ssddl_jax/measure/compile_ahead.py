@@ -1,14 +1,15 @@
 """`ssddl compile`: compiles the round ahead of time for devices that this machine does not have.
 
-The TPU's compiler (the optional extra `tpu`) compiles the whole round, local training included, for
-a named topology. CUDA has no compiler that works without a GPU, so the round is exported as
-StableHLO. The report gives the compiler's memory, collectives and operations, and an estimate of
+The TPU's compiler (the optional extra `tpu`) and XLA's for GPUs (extra `cuda`) compile the whole
+round, local training included, for a named topology. Without either, the target `cuda` exports it
+as StableHLO. The report gives the compiler's memory, collectives and operations, and an estimate of
 the round's seconds (`estimate`). Nothing runs and no time is measured.
 """
 
 import re
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,15 +18,16 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from ssddl_jax.config.config import Config
-from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.devices import AXIS, platform_of
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.measure.estimate import CHIPS, estimate
+from ssddl_jax.measure.gpu_topology import GPUS, gpu_devices
 from ssddl_jax.measure.tpu_topology import tpu_devices
 from ssddl_jax.planning.requests import Target, check_compiled
 from ssddl_jax.running.environment import versions
 from ssddl_jax.simulation.build import Simulation, build_simulation, placed_like
-from ssddl_jax.simulation.compiling import lower, named
+from ssddl_jax.simulation.compiling import OPTIONS, lower, named
 
 # Memory of one device, bytes (Google Cloud's TPU documentation; a v2 or v3 device is one core).
 _MEMORY = {
@@ -35,7 +37,9 @@ _MEMORY = {
     "TPU v5 lite": 16 << 30,
     "TPU v5": 95 << 30,
     "TPU v6 lite": 32 << 30,
+    **{gpu.name: gpu.memory for gpu in GPUS.values()},
 }
+_EXPECTED = {"xla_gpu_collect_cost_model_stats": True}  # GPU operations carry expected seconds
 _COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 _NOTE = "compiled, never run: no time is measured; the estimate is the compiler's"
 
@@ -48,13 +52,13 @@ def compile_report(config: Config, target: Target, *, fit: bool = True) -> dict[
     """
     check_compiled(config, target)
     data = load_data(config)
-    if target.platform == "cuda":
+    if target.topology is None:
         return _export_cuda(config, data)
-    devices = tpu_devices(str(target.topology))
+    devices = {"tpu": tpu_devices, "cuda": gpu_devices}[target.platform](target.topology)
     mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
     simulation = build_simulation(config, None, data, mesh=mesh)
     compiled, seconds = _compile(simulation, data)
-    text, memory = compiled.as_text() or "", _memory(compiled)
+    text, memory = _text(compiled), _memory(compiled)
     report = {
         "target": f"{target.platform}:{target.topology}",
         "devices": len(devices),
@@ -74,9 +78,18 @@ def compile_report(config: Config, target: Target, *, fit: bool = True) -> dict[
 
 
 def _compile(simulation: Simulation, data: Data) -> tuple[jax.stages.Compiled, float]:
-    begin = time.perf_counter()
-    lowered = lower(named(simulation.step), *_shapes(simulation, data))
-    return lowered.compile(), time.perf_counter() - begin
+    begin, mesh = time.perf_counter(), simulation.recipe.scheme.mesh
+    gpu = platform_of(mesh) == "gpu"
+    # A kernel for a GPU that is not here must be told which one it is for.
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if gpu else nullcontext():
+        lowered = lower(named(simulation.step), *_shapes(simulation, data))
+    options = {**OPTIONS["gpu"], **_EXPECTED} if gpu else None
+    return lowered.compile(compiler_options=options), time.perf_counter() - begin
+
+
+def _text(compiled: jax.stages.Compiled) -> str:
+    """The compiled text, without the binary code of its kernels."""
+    return re.sub(r'\bir = "[^"]*"', "ir", compiled.as_text() or "")
 
 
 def _shapes(simulation: Simulation, data: Data) -> tuple[Any, Any]:
@@ -195,5 +208,5 @@ def _export_cuda(config: Config, data: Data) -> dict[str, Any]:
         "stablehlo_bytes": len(exported.mlir_module_serialized),
         **_forbidden(text),
         **_about(config, simulation),
-        "note": "exported as StableHLO, not compiled, never run: CUDA's compiler needs a GPU",
+        "note": "exported as StableHLO, not compiled, never run; cuda:h100 compiles (extra cuda)",
     }

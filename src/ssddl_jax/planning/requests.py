@@ -164,29 +164,40 @@ def _check_engine(config: Config) -> None:
 
 
 class Target(NamedTuple):
-    """A platform to compile for, such as tpu:v5e:16x16 or cuda."""
+    """A platform to compile for, such as tpu:v5e:16x16, cuda:h100:8, or cuda (StableHLO only)."""
 
     platform: str
     topology: str | None
 
 
+GPUS_DESCRIBED = ("h100", "h200", "b200")  # to XLA's compiler, in `measure/gpu_topology.py`
+_TARGETS = (
+    "must be tpu:VERSION:SHAPE, such as tpu:v5e:2x2; cuda:GPU or cuda:GPU:COUNT, up to 8, with "
+    f"{', '.join(GPUS_DESCRIBED)}; or cuda"
+)
+
+
 def parse_target(text: str) -> Target:
     """A target by name, or `ConfigError`."""
     platform, _, topology = text.partition(":")
-    if platform == "cuda" and not topology:
+    if text == "cuda":
         return Target("cuda", None)
+    if platform == "cuda" and re.fullmatch(rf"({'|'.join(GPUS_DESCRIBED)})(:[1-8])?", topology):
+        return Target("cuda", topology)
     if platform == "tpu" and re.fullmatch(r"v\d+\w*:\d+(x\d+)+", topology):
         return Target("tpu", topology)
-    raise ConfigError("target", text, "must be tpu:VERSION:SHAPE, such as tpu:v5e:2x2, or cuda")
+    raise ConfigError("target", text, _TARGETS)
 
 
 def check_compiled(config: Config, target: Target) -> None:
     """Refuses an engine that is not compiled, and a target whose compiler is not installed."""
     if config.in_python:
         raise ConfigError("engine", "reference", "is not compiled; use pairwise or ideal")
-    if target.platform == "tpu" and find_spec("libtpu") is None:
-        remedy = "needs the TPU compiler: pip install 'ssddl-jax[tpu]'"
-        raise ConfigError("target", f"tpu:{target.topology}", remedy)
+    compilers = {"tpu": ("libtpu",), "cuda": ("jax_cuda13_plugin", "jax_cuda12_plugin")}
+    if target.topology and not any(map(find_spec, compilers[target.platform])):
+        extra = target.platform
+        remedy = f"needs the compiler for {extra}: pip install 'ssddl-jax[{extra}]'"
+        raise ConfigError("target", f"{extra}:{target.topology}", remedy)
 
 
 # Studies of attacks

@@ -1,0 +1,62 @@
+"""The share kernel's seconds on a GPU, by its words: the compiler says nothing about a kernel.
+
+The rate was measured on one H200 (`benchmarks/accelerator.py`): 338 Gwords/s with 20 rounds, 668
+with 8. Other GPUs are taken to differ by their cores and their clock only.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+from ssddl_jax.measure.gpu_topology import Gpu
+from ssddl_jax.measure.kernel_bundles import KERNEL
+from ssddl_jax.simulation.hlo import Operation
+
+START = 5.7e-6  # seconds to start an operation, in a round of 1,000 members on that H200
+_BLOCKS = 128  # of a program
+# Cycles of a core for a word: so many, and so many for each round of ChaCha.
+_FIXED, _PER_ROUND = 0.1366, 0.03184
+
+
+class GpuKernel(NamedTuple):
+    """A call of `key_sums`, read from the compiled text."""
+
+    prg: str
+    terms: str
+    rows: int
+    keys: int  # of a row
+    blocks: int  # of a key, padding included
+
+    @property
+    def words(self) -> int:
+        """PRG words of a call, padding included."""
+        return 16 * self.rows * self.keys * self.blocks
+
+    def cycles(self, gpu: Gpu) -> float:
+        """Cycles of one call on the whole GPU."""
+        rounds = int(self.prg.removeprefix("chacha"))
+        return self.words * (_FIXED + _PER_ROUND * rounds) / gpu.cores
+
+
+def kernel_of(operation: Operation) -> GpuKernel | None:
+    """The call of `key_sums` that an operation is, or None."""
+    if operation.kind != "custom-call" or "xla.gpu.triton" not in operation.line:
+        return None
+    named = re.search(rf"{KERNEL}(chacha\d+)_([a-z_]+[a-z])", operation.line)
+    given = re.search(r"operand_layout_constraints=\{u32\[(\d+),(\d+),(?:8|11)\]", operation.line)
+    made = re.search(r"= u32\[\d+,\d+,16,(\d+)\]", operation.line)
+    if not (named and given and made):
+        return None
+    blocks = -(-int(made[1]) // _BLOCKS) * _BLOCKS
+    return GpuKernel(named[1], named[2], int(given[1]), int(given[2]), blocks)
+
+
+def described(kernel: GpuKernel, calls: int, gpu: Gpu) -> dict[str, Any]:
+    """A line of the report."""
+    cycles = calls * kernel.cycles(gpu)
+    return {
+        "grid": [kernel.rows, kernel.blocks // _BLOCKS],
+        "keys_per_row": kernel.keys,
+        "words": calls * kernel.words,
+        "cycles": round(cycles),
+        "gwords_per_s": calls * kernel.words / cycles * gpu.clock / 1e9,
+    }
