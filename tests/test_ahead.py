@@ -4,16 +4,20 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, Mesh
 
 import ssddl_jax as sd
 from ssddl_jax.core.devices import AXIS
+from ssddl_jax.data.datasets import load_dataset
 from ssddl_jax.data.loading import load_data
 from ssddl_jax.measure import compile_ahead, gpu_kernels
 from ssddl_jax.measure.compile_ahead import compile_report
-from ssddl_jax.measure.gpu_topology import GPUS
+from ssddl_jax.measure.gpu_topology import GPUS, gpu_devices
+from ssddl_jax.planning.memory import predict_memory
 from ssddl_jax.planning.requests import GPUS_DESCRIBED, Target, parse_target
+from ssddl_jax.simulation.build import build_simulation
 from ssddl_jax.simulation.hlo import MODULES, OTHER
 
 TPU = pytest.mark.skipif(
@@ -129,6 +133,16 @@ def test_cuda_gets_stablehlo(more):
     assert "never run" in report["note"]
 
 
+def predicted_for(config, target):
+    """Bytes of each device, as `ssddl plan` predicts."""
+    devices = gpu_devices(target.partition(":")[2])
+    mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+    data = load_data(config)
+    made = build_simulation(config, None, data, mesh=mesh)
+    source = load_dataset(config.data)
+    return predict_memory(config, made.plan, made.model, source, data.most_rows, mesh).device
+
+
 @CUDA
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -156,6 +170,8 @@ def test_gpus_of_one_host(target, more):
     assert sum(told["seconds_by_module"].values()) > 0
     assert told["seconds_by_module"]["LocalTrain"] > 0
     assert told["steps"] * gpu_kernels.START == told["seconds_of_starts"]
+    used = compile_ahead._used(report)
+    assert used < predicted_for(config, target) < 4 * used  # what a plan says, on the safe side
     if config.engine == "pairwise" and config.protocol == "ssddl" and "dropout_rule" not in more:
         kernels = [kernel for kernel in told["kernels"] if "ParaShare" in kernel["module"]]
         made = count * sum(kernel["words"] for kernel in kernels)

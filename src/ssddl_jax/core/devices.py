@@ -23,6 +23,7 @@ class Traits(NamedTuple):
     small_rounds_rolled: bool  # a small round uses the PRG's rolled form, which compiles fast
     keys_in_batches: bool  # keys exist only for the holders of the current step
     copies: int  # of the parameters, for each member that trains: gradients, messages, sums
+    noise: int  # further ones if updates are rounded stochastically
     prepared: int  # elements of batches drawn together: enough to fill the device, little memory
     side_by_side: tuple[int, int] | None  # members of a tile, and coordinates of all their updates
 
@@ -33,6 +34,7 @@ _CPU = Traits(
     small_rounds_rolled=True,
     keys_in_batches=False,
     copies=8,
+    noise=3,
     prepared=1 << 16,
     side_by_side=None,  # as many as stay in cache: a matter of the model
 )
@@ -42,6 +44,7 @@ _GPU = Traits(
     small_rounds_rolled=False,
     keys_in_batches=True,
     copies=2,
+    noise=1,
     prepared=1 << 22,
     side_by_side=(4096, 1 << 28),  # measured on an H100 (benchmarks/NOTES.md)
 )

@@ -68,8 +68,9 @@ def predict_memory(
         _largest(model, shape, _EVALUATED),
         3 * _largest(model, shape, batch),  # forwards and backwards
     )
-    noise = 3 if plan.headroom.rounding == "stochastic" else 0
-    copies = (plan.scheme.traits.copies + noise) * plan.tile_size + 8  # of the parameters
+    traits = plan.scheme.traits
+    noise = traits.noise if plan.headroom.rounding == "stochastic" else 0
+    copies = (traits.copies + noise) * plan.tile_size + 8  # of the parameters
     shared = _PER_MEMBER * plan.size + _sharing(config, plan)
     device = images + table + activations + 4 * plan.dimension * copies + CHUNK
     device += PER_PARTICIPANT * float(plan.participants)

@@ -91,7 +91,7 @@ def kernel_name(prg: PRG, terms: Terms) -> str:
 def key_sums(
     prg: PRG,
     terms: Terms,
-    keys: UInt32[Array, "h K 8"],
+    keys: UInt32[Array, "h K words"],
     weights: UInt32[Array, "m h K"],
     first: Array | int,
     count: int,
@@ -125,7 +125,7 @@ def row_words(
 def _plain(
     prg: PRG,
     terms: Terms,
-    keys: UInt32[Array, "h K 8"],
+    keys: UInt32[Array, "h K words"],
     weights: UInt32[Array, "m h K"],
     first: Array,
     count: int,
@@ -180,7 +180,7 @@ def _in_registers(
 def _gpu(
     prg: PRG,
     terms: Terms,
-    keys: UInt32[Array, "h K 8"],
+    keys: UInt32[Array, "h K words"],
     weights: UInt32[Array, "m h K"],
     first: Array,
     count: int,
@@ -224,7 +224,7 @@ def _gpu(
 def _tpu(
     prg: PRG,
     terms: Terms,
-    keys: UInt32[Array, "h K 8"],
+    keys: UInt32[Array, "h K words"],
     weights: UInt32[Array, "m h K"],
     first: Array,
     count: int,

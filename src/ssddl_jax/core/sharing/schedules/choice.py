@@ -36,7 +36,7 @@ from ssddl_jax.core.tiling import tile_count
 
 _KEYS_OF_A_ROW = 32  # gives enough rows to fill a chip, and few enough sums to add afterwards
 _HELD = 1 << 28  # bytes of the rows' sums
-_REPLACED = 1 << 20  # blocks whose rejected words are replaced together
+_REPLACED = 1 << 18  # blocks whose rejected words are replaced together
 
 
 class Schedule(NamedTuple):
