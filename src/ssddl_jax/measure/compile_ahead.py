@@ -2,8 +2,8 @@
 
 The TPU's compiler (the optional extra `tpu`) and XLA's for GPUs (extra `cuda`) compile the whole
 round, local training included, for a named topology. The target `cuda`, without a GPU's name, needs
-neither and exports StableHLO. The report gives the compiler's memory, collectives and operations, and an estimate of
-the round's seconds (`estimate`). Nothing runs and no time is measured.
+neither and exports StableHLO. The report gives the compiler's memory, collectives and operations,
+and an estimate of the round's seconds (`estimate`). Nothing runs and no time is measured.
 """
 
 import re
