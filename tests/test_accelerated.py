@@ -39,7 +39,7 @@ from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.sharing.ideal import words_made
 from ssddl_jax.core.sharing.schedules import by_holder, choice
 from ssddl_jax.core.sharing.schedules.choice import SCHEDULES, schedule_of
-from ssddl_jax.core.tiling import tile_count
+from ssddl_jax.core.tiling import Before, scan_tiles, tile_count
 from ssddl_jax.planning.plan import schedule_on, tile_size
 from test_field import planted
 from test_rounds import CASES, SPARSE
@@ -180,6 +180,21 @@ def test_sums_are_those_of_another_chacha20(form, size, words):
     np.testing.assert_array_equal(made, another_chacha20(keys, weights, first, count))
 
 
+@pytest.mark.parametrize("name", PRGS)
+def test_every_prg_loops_over_all_its_rounds(name):
+    keys, weights = drawn(1, 2, 1)
+    plain, kernel = (
+        summed(PRGS[name], WEIGHTED, keys, weights, 3, 5, form=each) for each in ("plain", "gpu")
+    )
+    np.testing.assert_array_equal(plain, kernel)
+
+
+def test_steps_that_leave_rounds_over_are_refused():
+    word = jnp.zeros((1,), jnp.uint32)
+    with pytest.raises(ValueError, match="8 rounds are not whole steps of 3"):
+        looped(CHACHA8, 3).block([word] * 8, word, [word] * 3)
+
+
 @pytest.mark.slow
 def test_the_unrolled_form_in_a_kernel():
     """As a TPU runs it."""
@@ -286,6 +301,27 @@ def test_rejected_words_give_way_in_the_long_schedule_too(together, monkeypatch)
 
 
 # Choices
+
+
+@pytest.mark.parametrize(("least", "tiles"), [(0, 4), (30, 2), (1000, 1)])
+def test_batches_are_drawn_for_as_many_tiles_as_fit(least, tiles):
+    """By the arrays of a tile, here 16 elements, or by what it takes to draw them."""
+    seen = []
+
+    def prepare(shared, starts):
+        seen.append(len(starts))
+        return jnp.zeros((len(starts), 16), jnp.uint32)
+
+    def body(shared, carry, item):
+        return carry + item[0], item[0]
+
+    before = Before(prepare, lambda *_: jnp.int32(0), 99, together=64, least=least)
+    total, rows = scan_tiles(
+        make_mesh(1), body, lambda x: x, None, None, jnp.arange(8, dtype=jnp.int32), before
+    )
+    assert rows.tolist() == list(range(8))
+    assert int(total) == 28
+    assert {*seen} - {8} == {tiles}  # 8: for the shapes
 
 
 def test_a_tile_is_a_number_of_the_platform_the_model_and_the_group():

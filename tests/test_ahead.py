@@ -169,7 +169,7 @@ def test_gpus_of_one_host(target, more):
     told = report["estimate"]
     assert sum(told["seconds_by_module"].values()) > 0
     assert told["seconds_by_module"]["LocalTrain"] > 0
-    assert told["steps"] * gpu_kernels.START == told["seconds_of_starts"]
+    assert told["steps"] * gpu_kernels.START < told["seconds_of_starts"] < 0.1
     used = compile_ahead._used(report)
     assert used < predicted_for(config, target) < 4 * used  # what a plan says, on the safe side
     if config.engine == "pairwise" and config.protocol == "ssddl" and "dropout_rule" not in more:

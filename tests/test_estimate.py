@@ -208,8 +208,16 @@ def test_a_round_on_a_gpu(key):
     assert found["seconds_by_module"]["LocalTrain"] == pytest.approx(152.5e-6)
     assert found["seconds_by_module"]["ParaShare"] == pytest.approx(words / 338e9, rel=0.001)
     assert found["steps"] == 3
-    assert found["seconds_of_starts"] == pytest.approx(3 * 5.7e-6)
+    assert found["seconds_of_starts"] == pytest.approx(4 * 5.7e-6)  # with the copy
     assert found["operations_without_estimate"] == {"copy": 1}
+
+
+@pytest.mark.parametrize(
+    "given", ["((u32[16]), u32[16])", "u32[16]{0}", "(u32[8], u32[8])"], ids=["gpu", "one", "two"]
+)
+def test_only_the_results_of_an_all_reduce_are_sent(given):
+    line = f"  %s.1 = {given} all-reduce-start(%a), to_apply=%plain"
+    assert estimate(program(line), "NVIDIA H100")["collective_bytes"] == 64
 
 
 def test_fewer_rounds_and_other_gpus():
@@ -218,6 +226,9 @@ def test_fewer_rounds_and_other_gpus():
     rates = {kind: told["kernels"][0]["gwords_per_s"] for kind, told in found.items()}
     assert rates["H200"] == rates["H100"] == pytest.approx(668, rel=0.001)  # as measured
     assert rates["B200"] / rates["H200"] == pytest.approx(148 * 1.965 / (132 * 1.98))
+    twice = GPU_KERNEL.replace("KEY", "8").replace("chacha20_weighted", "chacha20_weighted_twice")
+    (kernel,) = estimate(program(twice), "NVIDIA H200")["kernels"]
+    assert kernel["gwords_per_s"] == pytest.approx(293, rel=0.001)  # as measured
 
 
 SIDES = f"""

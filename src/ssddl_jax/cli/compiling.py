@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 from ssddl_jax.cli.measuring import show
 from ssddl_jax.cli.options import Parser, add_config_flags, json_flag, parse, read_config
@@ -24,6 +25,7 @@ def compile_(arguments: list[str]) -> int:
     add_config_flags(parser, hidden=["out", "devices"])
     options = parse(parser, arguments)
     config, target = read_config(options), parse_target(options.target)
+    config = replace(config, devices="all")  # those of the target
     check_compiled(config, target)
     from ssddl_jax.planning.checks import check
 

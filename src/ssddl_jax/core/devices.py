@@ -45,10 +45,13 @@ _GPU = Traits(
     keys_in_batches=True,
     copies=2,
     noise=1,
-    prepared=1 << 22,
+    prepared=1 << 20,
     side_by_side=(4096, 1 << 28),  # measured on an H100 (benchmarks/NOTES.md)
 )
-_TPU = _GPU._replace(side_by_side=(512, 1 << 25))  # compiled for a v5e (benchmarks/NOTES.md)
+_TPU = _GPU._replace(  # compiled for a v5e (benchmarks/NOTES.md)
+    prepared=1 << 16,  # with 2^20 it compiles in 5 to 10 times the time
+    side_by_side=(512, 1 << 25),
+)
 TRAITS = {"cpu": _CPU, "gpu": _GPU, "tpu": _TPU}
 
 

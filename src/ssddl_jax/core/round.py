@@ -116,7 +116,8 @@ def LocalTrain(
 
     def run(state: State, data: Data, group: Group) -> tuple[Any, Outcomes, MemberRows]:
         shared = (state, data, group)
-        before = Before(prepare, start, scheme.size, scheme.traits.prepared)
+        least = tile * recipe.train.elements(data)
+        before = Before(prepare, start, scheme.size, scheme.traits.prepared, least)
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
         carry, rows = scan_tiles(scheme.mesh, body, adder.join, shared, None, tiles, before)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: scheme.size], rows)

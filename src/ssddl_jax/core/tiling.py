@@ -27,7 +27,8 @@ class Before(NamedTuple):
     # (shared, what computes a tile's arrays, for their shapes) -> the first carry
     start: Callable[[Tree, Callable[[], Tree]], Tree]
     empty: int  # the start of a tile without slots
-    elements: int  # of arrays to prepare together, about
+    together: int  # elements to compute together, about
+    least: int  # that a tile takes on the way, if its arrays are fewer
 
 
 def tile_count(slots: int, tile: int, devices: int) -> int:
@@ -86,7 +87,8 @@ def scan_tiles(
             prepared = prepare(shared, tiles)
             return lax.scan(partial(body, shared), carry, (tiles, prepared))
 
-        at_once = max(1, before.elements // sum(leaf.size for leaf in jax.tree.leaves(one)))
+        each = max(before.least, sum(leaf.size for leaf in jax.tree.leaves(one)))
+        at_once = max(1, before.together // each)
         blocks = -(-len(tiles) // at_once)
         if blocks == 1:  # a loop of one step would only take longer to compile
             return block(first, tiles)

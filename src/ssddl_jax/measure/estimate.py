@@ -61,7 +61,7 @@ class _Judge(NamedTuple):
     kernel_cycles: Callable[[Any], float]
     described: Callable[[Any, int], dict[str, Any]]  # a kernel that is called so often
     how: str
-    start: float | None = None  # seconds to start a step, if it takes any
+    start: float | None = None  # seconds to start an operation, if it takes any
 
 
 class _Text(NamedTuple):
@@ -125,6 +125,7 @@ def estimate(
         modules[scope.partition("/")[0]] += cycles / clock
     moved = {scope: 2 * count / chip.memory for scope, count in cost.unknown_bytes.items()}
     sent = cost.collective_bytes / chip.links
+    starts = cost.steps + cost.unknown.total()
     return {
         "seconds": sum(modules.values()) + sent,
         "seconds_by_module": modules,
@@ -133,7 +134,7 @@ def estimate(
         "cycles": round(sum(cost.cycles.values())),
         "clock_hz": clock,
         "steps": cost.steps,
-        **({"seconds_of_starts": cost.steps * judge.start} if judge.start else {}),
+        **({"seconds_of_starts": starts * judge.start} if judge.start else {}),
         "kernels": kernels,
         "operations_without_estimate": dict(cost.unknown),
         "seconds_without_estimate": sum(moved.values()),

@@ -1,20 +1,21 @@
 """The share kernel's seconds on a GPU, by its words: the compiler says nothing about a kernel.
 
 The rate was measured on one H200 (`benchmarks/accelerator.py`): 338 Gwords/s with 20 rounds, 668
-with 8. Other GPUs are taken to differ by their cores and their clock only.
+with 8, 293 with 20 and a second term. Further terms are taken to cost as much as the second, and
+other GPUs to differ by their cores and their clock only.
 """
 
 import re
 from typing import Any, NamedTuple
 
+from ssddl_jax.core.arithmetic.key_sums import TERMS, THREADS
 from ssddl_jax.measure.gpu_topology import Gpu
 from ssddl_jax.measure.kernel_bundles import KERNEL
 from ssddl_jax.simulation.hlo import Operation
 
 START = 5.7e-6  # seconds to start an operation, in a round of 1,000 members on that H200
-_BLOCKS = 128  # of a program
-# Cycles of a core for a word: so many, and so many for each round of ChaCha.
-_FIXED, _PER_ROUND = 0.1366, 0.03184
+# Cycles of a core for a word: so many, for each round of ChaCha, and for each further term.
+_FIXED, _PER_ROUND, _PER_TERM = 0.1366, 0.03184, 0.119
 
 
 class GpuKernel(NamedTuple):
@@ -34,7 +35,9 @@ class GpuKernel(NamedTuple):
     def cycles(self, gpu: Gpu) -> float:
         """Cycles of one call on the whole GPU."""
         rounds = int(self.prg.removeprefix("chacha"))
-        return self.words * (_FIXED + _PER_ROUND * rounds) / gpu.cores
+        further = TERMS[self.terms].number - 1
+        a_word = _FIXED + _PER_ROUND * rounds + _PER_TERM * further
+        return self.words * a_word / gpu.cores
 
 
 def kernel_of(operation: Operation) -> GpuKernel | None:
@@ -46,7 +49,7 @@ def kernel_of(operation: Operation) -> GpuKernel | None:
     made = re.search(r"= u32\[\d+,\d+,16,(\d+)\]", operation.line)
     if not (named and given and made):
         return None
-    blocks = -(-int(made[1]) // _BLOCKS) * _BLOCKS
+    blocks = -(-int(made[1]) // THREADS) * THREADS
     return GpuKernel(named[1], named[2], int(given[1]), int(given[2]), blocks)
 
 
@@ -54,7 +57,7 @@ def described(kernel: GpuKernel, calls: int, gpu: Gpu) -> dict[str, Any]:
     """A line of the report."""
     cycles = calls * kernel.cycles(gpu)
     return {
-        "grid": [kernel.rows, kernel.blocks // _BLOCKS],
+        "grid": [kernel.rows, kernel.blocks // THREADS],
         "keys_per_row": kernel.keys,
         "words": calls * kernel.words,
         "cycles": round(cycles),

@@ -10,9 +10,9 @@ from ssddl_jax.common.errors import ConfigError
 
 
 class Gpu(NamedTuple):
-    """A GPU (NVIDIA's data sheets; XLA describes the same ones in its source)."""
+    """A GPU, by NVIDIA's data sheets and XLA's own description of it."""
 
-    name: str  # as JAX calls its kind
+    name: str
     capability: int  # compute capability, major
     cores: int  # streaming multiprocessors
     lanes: int  # of each for float32

@@ -24,7 +24,9 @@ Words = UInt32[np.ndarray, " W"]
 
 @functools.lru_cache(maxsize=32)
 def _expander(prg: PRG, width: int, nonce_word: int) -> Callable[[jax.Array], jax.Array]:
-    count, prg = -(-width // 16), rolled(prg)  # unrolled, it compiles for minutes on a GPU
+    count = -(-width // 16)
+    if jax.default_backend() != "cpu":
+        prg = rolled(prg)  # unrolled, it compiles for minutes on a GPU
 
     @jax.jit
     def expand(keys: jax.Array) -> jax.Array:

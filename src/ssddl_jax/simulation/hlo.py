@@ -150,11 +150,15 @@ def result_bytes(operation: Operation) -> int:
     """The bytes of an operation's results.
 
     An operation that starts a copy or a collective returns operands, results and flags; only the
-    results count. The start of an all-reduce returns only its results.
+    results count. The start of an all-reduce returns only its results, or a tuple of its operands
+    before them.
     """
     given = operation.line.partition(" = ")[2].partition(f" {operation.kind}(")[0]
-    if operation.kind.endswith("-start") and operation.kind != "all-reduce-start":
-        given = (*elements(given), given)[1]
+    parts = (*elements(given), given)
+    if operation.kind.endswith("-start") and (
+        operation.kind != "all-reduce-start" or parts[0].startswith("(")
+    ):
+        given = parts[1]
     total = 0
     for name, dims in re.findall(r"\b(pred|(?:bf|[sufc])\d+)\[([\d,]*)\]", given):
         width = _WIDTH.get(name) or int(name.lstrip("bsufc")) // 8

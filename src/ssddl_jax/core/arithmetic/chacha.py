@@ -103,6 +103,8 @@ def block(
         return x
 
     steps = rounds // 2 // together
+    if steps * together * 2 != rounds:
+        raise ValueError(f"{rounds} rounds are not whole steps of {together} double rounds")
     x = step(0, tuple(start)) if steps == 1 else lax.fori_loop(0, steps, step, tuple(start))
     return tuple(lax.add(a, b) for a, b in zip(x, start, strict=True))
 

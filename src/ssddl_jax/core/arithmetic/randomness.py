@@ -60,7 +60,7 @@ def _started(words: UInt32[Array, "2"]) -> Start:
     return Start(chain, public, jax.random.fold_in(model, words[1]))
 
 
-# It runs once. Its arithmetic is on integers, so the optimisation level cannot change the result.
+# It runs once; the optimisation level cannot change integers.
 _started_alone = jax.jit(_started, compiler_options={"xla_backend_optimization_level": "0"})
 
 
@@ -256,9 +256,8 @@ def rounding_noise(
 ) -> Float32[Array, "T count"]:
     """Noise for stochastic rounding: uniform multiples of 2^-24 in [0, 1), a row per participant.
 
-    On a CPU one reduce over an axis of two, whose second element is masked, evaluates each block
-    once for its 16 lanes (core/sharing/schedules/kernels.py says why); `rolled` takes the form that
-    compiles fast. Elsewhere a kernel writes the words.
+    On a CPU one reduce over a masked axis of two evaluates each block once for its 16 lanes
+    (core/sharing/schedules/kernels.py says why); `rolled` compiles fast. Elsewhere a kernel draws.
     """
     ids, purpose, blocks_each = participants.astype(jnp.uint32), tag("RNDG"), -(-count // 16)
 

@@ -36,11 +36,13 @@ class DrawnFirst:
     """A `TrainTile` in two steps, so that the batches of many members are drawn together.
 
     `draw(data, public, round, ids [m]) -> drawn`, arrays whose first axis is m. `train(params,
-    data, drawn [T]) -> (updates, losses)`, as of a `TrainTile`.
+    data, drawn [T]) -> (updates, losses)`, as of a `TrainTile`. `elements(data)`: of the arrays on
+    the way to one member's batches, about.
     """
 
     draw: Callable[[Data, Array, Array, Int32[Array, " m"]], Tree]
     train: Callable[[Params, Data, Tree], tuple[tuple[Array, ...], Array]]
+    elements: Callable[[Data], int] = lambda data: 1
 
     def draw_tiles(
         self, data: Data, public: Array, round_: Array, ids: Int32[Array, "tiles T"]
@@ -197,7 +199,10 @@ def train_tile(
             return lax.optimization_barrier((pieces_of(updates), losses))
         return tuple(_as_piece(leaf) for leaf in jax.tree.leaves(updates)), losses
 
-    return DrawnFirst(jax.vmap(draw_one, in_axes=(None, None, None, 0)), train)
+    def elements(data: Data) -> int:
+        return 2 * steps.epochs * data.most_rows  # words, and their order
+
+    return DrawnFirst(jax.vmap(draw_one, in_axes=(None, None, None, 0)), train, elements)
 
 
 def flattened(updates: Sequence[Float32[Array, "T ..."]]) -> tuple[Float32[Array, "T _"], ...]:
