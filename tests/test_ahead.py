@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 import ssddl_jax as sd
+from ssddl_jax.cli import main
 from ssddl_jax.core.devices import AXIS
 from ssddl_jax.data.datasets import load_dataset
 from ssddl_jax.data.loading import load_data
@@ -67,6 +68,26 @@ def test_the_code_of_a_kernel_is_no_text():
     text = f'%k = u32[4] custom-call(%x), backend_config={{name = "key_sums", {code}}}'
     compiled = SimpleNamespace(as_text=lambda: text)
     assert compile_ahead._text(compiled) == text.replace(code, "ir")
+
+
+def test_what_xla_cannot_compile_is_told_in_one_line(monkeypatch):
+    def compile(compiler_options):
+        raise jax.errors.JaxRuntimeError("INTERNAL: ptxas\n\nuses too much")
+
+    mesh = jax.make_mesh((1,), (AXIS,), axis_types=(AxisType.Auto,))
+    scheme = SimpleNamespace(mesh=mesh, schedule="gpu")
+    made = SimpleNamespace(recipe=SimpleNamespace(scheme=scheme), step=lambda: None)
+    monkeypatch.setattr(compile_ahead, "_shapes", lambda *_: ())
+    monkeypatch.setattr(compile_ahead, "lower", lambda *_: SimpleNamespace(compile=compile))
+    with pytest.raises(sd.RunError, match=r"schedule gpu .*: INTERNAL: ptxas uses too much$"):
+        compile_ahead._compile(made, None)
+
+
+def test_the_devices_of_a_config_are_not_those_of_the_target(tmp_path, capsys):
+    path = tmp_path / "config.toml"
+    path.write_text('devices = 99\nmodel = "nothing:here"\n', encoding="utf-8")
+    assert main(["compile", "--config", str(path), "--target", "cuda"]) == 2
+    assert "model = nothing:here" in capsys.readouterr().err
 
 
 def test_collectives_and_forbidden_things_are_found_in_a_text():

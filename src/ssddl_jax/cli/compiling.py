@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import replace
 
 from ssddl_jax.cli.measuring import show
 from ssddl_jax.cli.options import Parser, add_config_flags, json_flag, parse, read_config
@@ -24,8 +23,8 @@ def compile_(arguments: list[str]) -> int:
     json_flag(parser)
     add_config_flags(parser, hidden=["out", "devices"])
     options = parse(parser, arguments)
-    config, target = read_config(options), parse_target(options.target)
-    config = replace(config, devices="all")  # those of the target
+    config = read_config(options, devices="all")  # those of the target
+    target = parse_target(options.target)
     check_compiled(config, target)
     from ssddl_jax.planning.checks import check
 

@@ -89,8 +89,9 @@ def _compile(simulation: Simulation, data: Data) -> tuple[jax.stages.Compiled, f
     try:
         compiled = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
-        schedule = simulation.recipe.scheme.schedule
-        why = f"compile: XLA cannot, with schedule {schedule}: {one_line(str(error), 300)}"
+        schedule, kind = simulation.recipe.scheme.schedule, mesh.devices.flat[0].device_kind
+        why = f"compile: XLA cannot, for {kind} with schedule {schedule} (auto takes its own): "
+        why += one_line(str(error), 300)
         raise RunError(why) from error
     return compiled, time.perf_counter() - begin
 
