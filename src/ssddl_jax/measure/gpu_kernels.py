@@ -5,12 +5,11 @@ with 8, 293 with 20 and a second term. Further terms are taken to cost as much a
 other GPUs to differ by their cores and their clock only.
 """
 
-import re
 from typing import Any, NamedTuple
 
 from ssddl_jax.core.arithmetic.key_sums import TERMS, THREADS
 from ssddl_jax.measure.gpu_topology import Gpu
-from ssddl_jax.measure.kernel_bundles import KERNEL
+from ssddl_jax.measure.kernel_bundles import call_of
 from ssddl_jax.simulation.hlo import Operation
 
 START = 5.7e-6  # seconds to start an operation, in a round of 1,000 members on that H200
@@ -42,15 +41,10 @@ class GpuKernel(NamedTuple):
 
 def kernel_of(operation: Operation) -> GpuKernel | None:
     """The call of `key_sums` that an operation is, or None."""
-    if operation.kind != "custom-call" or "xla.gpu.triton" not in operation.line:
+    if (call := call_of(operation, "xla.gpu.triton", r"(\d+)")) is None:
         return None
-    named = re.search(rf"{KERNEL}(chacha\d+)_([a-z_]+[a-z])", operation.line)
-    given = re.search(r"operand_layout_constraints=\{u32\[(\d+),(\d+),(?:8|11)\]", operation.line)
-    made = re.search(r"= u32\[\d+,\d+,16,(\d+)\]", operation.line)
-    if not (named and given and made):
-        return None
-    blocks = -(-int(made[1]) // THREADS) * THREADS
-    return GpuKernel(named[1], named[2], int(given[1]), int(given[2]), blocks)
+    prg, terms, rows, keys, count = call
+    return GpuKernel(prg, terms, rows, keys, -(-count // THREADS) * THREADS)
 
 
 def described(kernel: GpuKernel, calls: int, gpu: Gpu) -> dict[str, Any]:

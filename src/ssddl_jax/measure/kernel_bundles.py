@@ -47,19 +47,27 @@ class Bundles(NamedTuple):
         return kernel.rows * kernel.groups * (self.outer + kernel.keys * self.inner)
 
 
-def kernel_of(operation: Operation) -> Kernel | None:
-    """The call of `key_sums` that an operation is, or None; its grid follows from its shapes."""
-    if operation.kind != "custom-call" or "tpu_custom_call" not in operation.line:
+def call_of(operation: Operation, target: str, made: str) -> tuple[str, str, int, int, int] | None:
+    """Of a call of `key_sums`: PRG, terms, rows, keys of each, and the size that `made` matches in
+    the result's shape. None if the operation is no such custom call to `target`.
+    """
+    if operation.kind != "custom-call" or target not in operation.line:
         return None
     named = re.search(rf"{KERNEL}(chacha\d+)_([a-z_]+[a-z])", operation.line)
     given = re.search(r"operand_layout_constraints=\{u32\[(\d+),(\d+),(?:8|11)\]", operation.line)
-    made = re.search(r"= u32\[(\d+),\d+,16,(\d+),128\]", operation.line)
-    if not (named and given and made):
+    size = re.search(rf"= u32\[\d+,\d+,16,{made}\]", operation.line)
+    if not (named and given and size):
         return None
-    steps, keys = int(given[1]), int(given[2])
-    tall = int(made[2])
+    return named[1], named[2], int(given[1]), int(given[2]), int(size[1])
+
+
+def kernel_of(operation: Operation) -> Kernel | None:
+    """The call of `key_sums` that an operation is, or None; its grid follows from its shapes."""
+    if (call := call_of(operation, "tpu_custom_call", r"(\d+),128")) is None:
+        return None
+    prg, terms, steps, keys, tall = call
     side = 16 if tall % 16 == 0 else 8
-    return Kernel(named[1], named[2], steps, keys, tall // side, side)
+    return Kernel(prg, terms, steps, keys, tall // side, side)
 
 
 def count_bundles(kernel: Kernel, dump: str | None = None) -> Bundles:

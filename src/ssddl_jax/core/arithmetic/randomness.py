@@ -43,13 +43,9 @@ class Start(NamedTuple):
 
 
 def start_of(seed: int | UInt32[Array, "2"]) -> Start:
-    """Derives all starting keys from a seed, 0 <= seed < 2^64, or from its two words, by one small
-    program.
-    """
+    """Derives all starting keys from a seed, 0 <= seed < 2^64, or from its two words."""
     words = seed if isinstance(seed, jax.Array) else jax.device_put(seed_words(seed))
-    traced = isinstance(
-        words, jax.core.Tracer
-    )  # inside a program, a part cannot have its own options
+    traced = isinstance(words, jax.core.Tracer)  # a part of a program cannot have its own options
     return (_started if traced else _started_alone)(words)
 
 
@@ -270,17 +266,16 @@ def rounding_noise(
         once = jnp.uint32(1) - lax.broadcasted_iota(jnp.uint32, shape, 2)
         return sum_together([word * once for word in drawn], (2,))
 
-    def in_memory() -> tuple[Array, ...]:
-        drawn = jax.vmap(lambda i: participant_words(public, round_, i, count, "RNDG"))(ids)
-        return tuple(jnp.moveaxis(drawn, 1, 0))
-
     if platform != "cpu":
         given = (*public, round_, ids, purpose)
         keys = jnp.stack([jnp.broadcast_to(word, ids.shape) for word in given], axis=1)
         words = row_words(CHACHA20, keys, blocks_each, platform)
-        lanes = [words[:, i] for i in range(16)]  # XLA would not fuse what follows with a reshape
+        lanes = tuple(words[:, i] for i in range(16))  # what follows does not fuse with a reshape
+    elif rolled:
+        words = jax.vmap(lambda i: participant_words(public, round_, i, count, "RNDG"))(ids)
+        lanes = lax.optimization_barrier(tuple(jnp.moveaxis(words, 1, 0)))
     else:
-        lanes = list(lax.optimization_barrier(in_memory() if rolled else in_one_reduce()))
+        lanes = lax.optimization_barrier(in_one_reduce())
     drawn = jnp.concatenate(lanes, axis=1)[:, :count]
     return (drawn >> jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
 
