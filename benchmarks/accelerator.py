@@ -81,7 +81,21 @@ PARTS = [
     ("round shamir 100", "round", {"n": 100, "rule": "shamir", "repeats": 2}),
     ("round secagg 100", "round", {"n": 100, "protocol": "secagg", "repeats": 2}),
     ("transcript", "transcript", {}),
+    ("commands, ideal 10", "commands", {"n": 10}),
+    ("commands, ideal 1,000", "commands", {"n": 1_000}),
 ]  # fmt: skip
+# Ways for a GPU to start operations, as options on top of the package's own.
+COMMANDS = {
+    "one for each run of operations": {},
+    "one for each run of five or more": {"xla_gpu_graph_min_graph_size": "5"},
+    "one for each operation": {"xla_gpu_enable_command_buffer": ""},
+    "at once what does not depend": {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"},
+    "whole loops, at once what does not depend": {
+        "xla_gpu_enable_command_buffer":
+            "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE",
+        "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT",
+    },
+}  # fmt: skip
 # Sharing layers whose words are compared, from given encoded updates, in four processes.
 LAYERS = [
     [{}, {"shares": "paired"}, {"neighbours": 4, "size": 20}],
@@ -101,6 +115,7 @@ LIMIT = 240  # seconds per part
 TINY = (  # what `--tiny` runs: every function once
     *("about", "kernel gpu", "kernel plain", "words ssddl", "words wide ring", "words ideal, PRGs"),
     *("round auto 1,000", "trace ideal 100,000", "share complete 64", "training 1", "training 2"),
+    "commands, ideal 10",
 )
 
 
@@ -423,6 +438,43 @@ def keep(folder, name, text):
         (Path(place) / f"{name}.txt.gz").write_bytes(gzip.compress(text.encode()))
 
 
+def commands(tiny, n):
+    """A small round, its operations started in several ways, in turns; all give the same words."""
+    import jax
+
+    from ssddl_jax.measure.bench import round_simulation
+    from ssddl_jax.planning.requests import RoundBench
+    from ssddl_jax.simulation import compiling
+    from ssddl_jax.simulation.build import place
+    from ssddl_jax.simulation.digests import words_sha256
+
+    config = config_of(n, engine="ideal", model="linear" if tiny else "mlp-64")
+    bench = RoundBench(participants=n, examples=20, local_steps=1, batch_size=20)
+    simulation, data = round_simulation(config, bench)
+    placed = place(data, simulation.recipe)
+    state = place(simulation.init(), simulation.recipe)
+    calls, digests, own = {}, {}, compiling.OPTIONS.get(platform(), {})
+    for name, options in COMMANDS.items():
+        if platform() != "cpu":
+            compiling.OPTIONS[platform()] = own | options
+        step = compiling.named(simulation.step)
+        calls[name] = compiling.compile_once(step, state, placed, donate=False).call
+        with alone():
+            digests[name] = words_sha256(calls[name](state, placed)[1].digest)
+    seconds = {name: [] for name in calls}
+    with alone():
+        for _ in range(1 if tiny else 60):
+            for name, call in calls.items():
+                seconds[name] += timed(
+                    lambda call=call: jax.block_until_ready(call(state, placed)), 1
+                )
+    return {
+        "seconds_median": {name: statistics.median(row) for name, row in seconds.items()},
+        "seconds_least": {name: min(row) for name, row in seconds.items()},
+        "right": len(set(digests.values())) == 1,
+    }
+
+
 def share(tiny, n, neighbours="complete", shares="directed", repeats=5):
     """ParaShare and the server's sum alone, as in `ssddl bench share`."""
     from ssddl_jax.measure import bench
@@ -497,7 +549,7 @@ def transcript(tiny):
 
 WHAT = {
     "about": about, "kernel": kernel, "words": words, "round": round_, "share": share,
-    "training": training, "transcript": transcript,
+    "training": training, "transcript": transcript, "commands": commands,
 }  # fmt: skip
 
 

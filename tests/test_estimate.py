@@ -208,7 +208,7 @@ def test_a_round_on_a_gpu(key):
     assert found["seconds_by_module"]["LocalTrain"] == pytest.approx(152.5e-6)
     assert found["seconds_by_module"]["ParaShare"] == pytest.approx(words / 338e9, rel=0.001)
     assert found["steps"] == 3
-    assert found["seconds_of_starts"] == pytest.approx(4 * 5.7e-6)  # with the copy
+    assert found["seconds_of_starts"] == pytest.approx(4 * 2.1e-6)  # with the copy
     assert found["operations_without_estimate"] == {"copy": 1}
 
 

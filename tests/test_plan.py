@@ -18,7 +18,7 @@ from ssddl_jax.core.arithmetic.chacha import CHACHA8, rolled
 from ssddl_jax.core.devices import make_mesh
 from ssddl_jax.core.learning.models import load_model
 from ssddl_jax.data.datasets import dataset_from_arrays
-from ssddl_jax.measure.calibration import _data, _part, _smaller, calibrate
+from ssddl_jax.measure.calibration import _data, _next, _part, _smaller, calibrate
 from ssddl_jax.planning import memory
 from ssddl_jax.planning.network import user_network
 from ssddl_jax.planning.plan import load_prg, make_plan
@@ -471,6 +471,19 @@ def test_a_calibration_gives_a_time(flags, tiny_file, capsys):
     assert "calibrating" in told.err
     assert report["calibration"]["groups"] == sorted(set(report["calibration"]["groups"]))
     assert ("protocol" in flags) == (report["dead_zone_share"] is None)
+
+
+def test_groups_grow_until_their_seconds_do():
+    """Seconds of an H200, and of two cores, for groups of an ideal round of a million."""
+    gpu = {128: 0.0013, 384: 0.0017, 3072: 0.0028, 24576: 0.0134, 196608: 0.097}
+    smaller = {**{size: gpu[size] for size in (128, 384, 3072, 24576)}, 59049: 0.03}
+    cpu = {128: 0.016, 384: 0.043}
+    fast = dict.fromkeys([*gpu, 1572864], 1e-9)
+    for seconds, whole in ((gpu, 10**6), (smaller, 59049), (cpu, 10**6), (fast, 10**8)):
+        groups = []
+        while (size := _next([128, 384], groups, [seconds[g] for g in groups], whole)) is not None:
+            groups.append(size)
+        assert groups == list(seconds)
 
 
 def test_a_plans_warnings_are_of_the_scaled_inputs():

@@ -4,6 +4,8 @@ update is too small for its fraction bits.
 If the group is small, its round is timed directly. Otherwise the time is extrapolated: the same
 config (data, model, local steps, engine, PRG, devices) is compiled and timed with a few smaller
 groups, and a fixed cost, a cost per member and a cost per PRG word are fitted to their times.
+Groups grow until seconds grow almost as fast as they do: a GPU spends a small group's round on
+starting its kernels, which says nothing about the cost of a member.
 """
 
 import time
@@ -30,6 +32,9 @@ _SECONDS = 1.5  # spent on repetitions at each size
 _REPEATS = 7  # at most, after one warm-up round
 _TYPICAL = 16  # participants whose first updates are looked at
 _TOO_LONG = 6.0  # seconds per round above which no larger group is timed
+_GROWTH, _MOST_SIZES = 8, 6  # of sizes after the usual ones
+_MOSTLY = 0.75  # of a round is work if its seconds grow so much as fast as its group
+_TINY = 0.005  # seconds per round, most of which may be fixed costs
 
 
 class Calibration(NamedTuple):
@@ -51,11 +56,11 @@ def calibrate(config: Config, progress: Callable[[str], None] = lambda text: Non
     begin = time.perf_counter()
     data = _data(config)
     whole = build_simulation(config, None, data)
-    asked = _sizes(config, whole.plan)
+    usual = _sizes(config, whole.plan)
     groups: list[int] = []
     seconds: list[float] = []
     features: list[list[float]] = []
-    for size in asked:
+    while (size := _next(usual, groups, seconds, whole.plan.size)) is not None:
         if seconds and _grown(config, seconds[-1], groups[-1], size) > _TOO_LONG:
             break
         progress(f"calibrating: compiling and timing a group of {size}")
@@ -63,10 +68,10 @@ def calibrate(config: Config, progress: Callable[[str], None] = lambda text: Non
         simulation = build_simulation(small, None, _part(small, data))
         seconds.append(_time(small, simulation, _part(small, data)))
         groups.append(size)
-        features.append(_features(small, simulation, len(asked)))
+        features.append(_features(small, simulation))
     predicted = seconds[-1]
     if groups[-1] != whole.plan.size:
-        predicted = _extrapolated(features, seconds, _features(config, whole, len(asked)))
+        predicted = _extrapolated(features, seconds, _features(config, whole))
     lost = _lost(simulation, _part(small, data)) if config.sums_securely else None
     return Calibration(predicted, lost, groups, seconds, time.perf_counter() - begin)
 
@@ -81,8 +86,20 @@ def _data(config: Config) -> Data:
     return from_partition(dataset, resampled, config.scale)
 
 
+def _next(usual: list[int], groups: list[int], seconds: list[float], whole: int) -> int | None:
+    """The next group size to time: the usual ones, then larger ones, up to `whole`, until seconds
+    are not tiny and grow almost as fast as the group. None if the `groups` so far are enough.
+    """
+    if len(groups) < len(usual):
+        return usual[len(groups)]
+    if groups[-1] == whole or len(groups) == _MOST_SIZES:
+        return None
+    work = seconds[-1] / seconds[-2] >= _MOSTLY * groups[-1] / groups[-2]
+    return None if work and seconds[-1] >= _TINY else min(whole, _GROWTH * groups[-1])
+
+
 def _sizes(config: Config, plan: Plan) -> list[int]:
-    """Group sizes to time, ascending; only the config's own if it is no larger than these."""
+    """Group sizes that are usually enough, ascending; only the config's own if it is no larger."""
     if config.in_python:
         sizes = [3, 5]
     elif not config.sums_securely or config.engine == "ideal":
@@ -150,8 +167,8 @@ def _lost(simulation: Simulation, data: Data) -> float:
     return zeroed / max(nonzero, 1)
 
 
-def _features(config: Config, simulation: Simulation, points: int) -> list[float]:
-    """What a round's time is linear in: members, PRG words, 1; at most `points` of them."""
+def _features(config: Config, simulation: Simulation) -> list[float]:
+    """What a round's time is linear in: members, PRG words, 1."""
     plan = simulation.plan
     members = float(plan.size)
     if not config.sums_securely or config.engine == "ideal":
@@ -162,7 +179,7 @@ def _features(config: Config, simulation: Simulation, points: int) -> list[float
             shares = plan.size**2 * plan.threshold
         return [members, float(shares)]
     words = words_made(config.engine, config.rule_in_force, simulation.recipe.scheme) / plan.width
-    return [members, words, 1.0][:points]
+    return [members, words, 1.0]
 
 
 def _grown(config: Config, seconds: float, size: int, larger: int) -> float:
@@ -174,14 +191,15 @@ def _grown(config: Config, seconds: float, size: int, larger: int) -> float:
 def _extrapolated(features: list[list[float]], seconds: list[float], wanted: list[float]) -> float:
     """Fits a cost >= 0 to each feature by relative least squares; returns the time at `wanted`.
 
-    A single measurement is scaled with the first feature, the members.
+    With fewer measurements than features, the last features are left out: a single measurement is
+    scaled with the members.
     """
-    known = len(seconds)
+    known = min(len(seconds), len(wanted))
     rows = np.array(features)[:, :known] / np.array(seconds)[:, None]
     fits: list[tuple[float, int, float]] = []
     for count in range(1, known + 1):
         for chosen in map(list, combinations(range(known), count)):
-            costs = np.linalg.lstsq(rows[:, chosen], np.ones(known), rcond=None)[0]
+            costs = np.linalg.lstsq(rows[:, chosen], np.ones(len(seconds)), rcond=None)[0]
             if np.all(costs >= 0):
                 missed = float(np.sum((rows[:, chosen] @ costs - 1) ** 2))
                 fits.append((missed, count, float(costs @ np.array(wanted)[chosen])))

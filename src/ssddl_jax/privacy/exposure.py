@@ -6,6 +6,7 @@ works; if updates change, their sums cannot be subtracted. A participant is expo
 vector is in the row space of the sums.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -33,20 +34,12 @@ class Exposure(NamedTuple):
 
 def full_header(size: int, neighbours: int, seed: int, round_: int = 0) -> Header:
     """A round of n members without dropouts: complete if neighbours >= n - 1, else a ring graph."""
-    everybody = jnp.ones(size, bool)
-    slots = jnp.arange(size, dtype=jnp.int32)
-    if neighbours >= size - 1:
-        partners, valid = graphs.complete_partners(everybody, slots)
-    else:
-        public = randomness.public_key(seed)
-        words = randomness.ring_words(public, jnp.uint32(round_), jnp.uint32(0), size)
-        ring = graphs.make_ring(words, everybody)
-        partners, valid = graphs.ring_partners(ring, neighbours, slots)
+    partners = _partners(randomness.public_key(seed), jnp.uint32(round_), size, neighbours)
     return Header(
         group=np.arange(size, dtype=np.int32),
         finite=np.ones(size, bool),
         alive=np.ones(size, bool),
-        partners=(np.asarray(jnp.where(valid, partners, -1)),),
+        partners=(np.asarray(partners),),
         dropout_rule="retry",
         shares="directed",
         threshold=0,
@@ -55,6 +48,20 @@ def full_header(size: int, neighbours: int, seed: int, round_: int = 0) -> Heade
         engine="pairwise",
         transport="seeded",
     )
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _partners(public: jax.Array, round_: jax.Array, size: int, neighbours: int) -> jax.Array:
+    """The partners of every slot, i32 [n, k]; -1 where there is none."""
+    everybody = jnp.ones(size, bool)
+    slots = jnp.arange(size, dtype=jnp.int32)
+    if neighbours >= size - 1:
+        partners, valid = graphs.complete_partners(everybody, slots)
+    else:
+        words = randomness.ring_words(public, round_, jnp.uint32(0), size)
+        ring = graphs.make_ring(words, everybody)
+        partners, valid = graphs.ring_partners(ring, neighbours, slots)
+    return jnp.where(valid, partners, -1)
 
 
 def by_coalition(size: int, neighbours: int, draws: int, seed: int) -> Exposure:
@@ -89,12 +96,11 @@ def groups(
 ) -> list[np.ndarray]:
     """The groups i32 [n] that SelectGroup draws in rounds 0..R-1."""
     public = randomness.public_key(seed)
+    drawn = (_group(public, jnp.uint32(i), size, participants, selection) for i in range(rounds))
+    return [np.asarray(group) for group in drawn]
 
-    @jax.jit
-    def group(round_: jax.Array) -> jax.Array:
-        return randomness.selected(public, round_, size, participants, selection)
 
-    return [np.asarray(group(jnp.uint32(round_))) for round_ in range(rounds)]
+_group = jax.jit(randomness.selected, static_argnums=(2, 3, 4))
 
 
 def determined_by_round(chosen: list[np.ndarray], participants: int) -> Iterator[list[int]]:

@@ -1,5 +1,6 @@
 """`transcript`: every message of one round, in one file, as only the simulator can see it."""
 
+import functools
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -134,18 +135,18 @@ def partner_table(
         alive=jnp.asarray(members),
     )
 
-    @jax.jit
-    def table(attempt: Attempt) -> jax.Array:
-        slots = jnp.arange(scheme.size, dtype=jnp.int32)
-        partners, valid = partners_of(scheme, attempt, attempt_graph(scheme, attempt), slots)
-        ids = attempt.ids.astype(jnp.int32)[partners]
-        return jnp.where(valid, ids, -1)
-
-    found = np.array(table(attempt))
+    found = np.array(_partner_ids(scheme, attempt))
     for row in found:  # padding last
         kept = row[row >= 0]
         row[: len(kept)], row[len(kept) :] = kept, -1
     return found
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _partner_ids(scheme: Scheme, attempt: Attempt) -> jax.Array:
+    slots = jnp.arange(scheme.size, dtype=jnp.int32)
+    partners, valid = partners_of(scheme, attempt, attempt_graph(scheme, attempt), slots)
+    return jnp.where(valid, attempt.ids.astype(jnp.int32)[partners], -1)
 
 
 def write_transcript(arrays: Arrays, path: str | os.PathLike[str]) -> None:
