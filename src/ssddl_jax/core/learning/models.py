@@ -14,11 +14,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float32
 
 from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.plugins import load_attribute
 
 Params = Any
+_NARROW = 16  # features whose gradient's product is worth a transposition, on a CPU
 
 
 class Model(NamedTuple):
@@ -29,6 +31,36 @@ class Model(NamedTuple):
     name: str = "custom"
     apart: bool = False  # an example's logits are known to depend on that example alone
     module: Any = None  # its flax module, if it has one
+
+
+@jax.custom_vjp
+def product(x: Float32[Array, "B I"], kernel: Float32[Array, "F I"]) -> Float32[Array, "B F"]:
+    """x K^T. Differentiable in reverse mode, also again and again, but not forward alone.
+
+    The gradient by K is g^T x with g [B, F]. On a CPU, XLA gives products with the first operand
+    transposed to a library that is slow if F is small. So g is transposed before.
+    """
+    return lax.dot_general(x, kernel, (((1,), (1,)), ((), ())))
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return product(x, kernel), (x, kernel)
+
+
+def _product_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    def directly(g: Array, x: Array) -> Array:
+        return lax.dot_general(g, x, (((0,), (0,)), ((), ())))
+
+    def transposed_before(g: Array, x: Array) -> Array:
+        return lax.dot_general(lax.optimization_barrier(g.T), x, (((1,), (0,)), ((), ())))
+
+    x, kernel = kept
+    on_cpu = transposed_before if g.shape[1] <= _NARROW else directly
+    by_kernel = lax.platform_dependent(g, x, cpu=on_cpu, default=directly)
+    return lax.dot_general(g, kernel, (((1,), (0,)), ((), ()))), by_kernel
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 class Dense(nn.Module):
@@ -44,7 +76,7 @@ class Dense(nn.Module):
         start = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
         kernel = self.param("kernel", start, (self.features, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return lax.dot_general(x, kernel, (((1,), (1,)), ((), ()))) + bias[None]
+        return product(x, kernel) + bias[None]
 
 
 class MLP(nn.Module):
