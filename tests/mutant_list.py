@@ -549,9 +549,23 @@ SHARING = (
     _mutant(
         "updates-digest-of-one-device",
         "sharing",
-        "lax.psum(jnp.stack([total, *digest]), AXIS)",
-        "jnp.stack([lax.psum(total, AXIS), *digest])",
+        "lax.psum(jnp.concatenate([sums.reshape(-1), placed.reshape(-1)]), AXIS)",
+        "jnp.concatenate([sums.reshape(-1), lax.psum(placed.reshape(-1), AXIS)])",
         "test_program.py::test_results_do_not_depend_on_devices[pairwise-2]",
+    ),
+    _mutant(
+        "rows-lose-their-upper-halves",
+        "sharing",
+        "theirs[:, 1] << jnp.uint32(16) if halves",
+        "theirs[:, 1] << jnp.uint32(0) if halves",
+        "test_sharing.py::test_rows_travel_with_a_sum_bit_by_bit[float32-1000000]",
+    ),
+    _mutant(
+        "wide-total-of-one-device",
+        "sharing",
+        "summed.at[0].set(join_devices(ring, sums[0], AXIS))",
+        "summed.at[0].set(sums[0])",
+        "test_program.py::test_results_do_not_depend_on_devices[ring-wide-3]",
     ),
     _mutant(
         "stochastic-rounding-moves-whole-numbers",

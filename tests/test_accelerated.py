@@ -36,6 +36,7 @@ from ssddl_jax.core.arithmetic.field import P
 from ssddl_jax.core.arithmetic.key_sums import TERMS, WEIGHTED, WEIGHTED_TWICE
 from ssddl_jax.core.arithmetic.rings import MOST
 from ssddl_jax.core.devices import make_mesh
+from ssddl_jax.core.exchange import rows_apart
 from ssddl_jax.core.sharing.ideal import words_made
 from ssddl_jax.core.sharing.schedules import by_holder, choice
 from ssddl_jax.core.sharing.schedules.choice import SCHEDULES, schedule_of
@@ -317,7 +318,7 @@ def test_batches_are_drawn_for_as_many_tiles_as_fit(least, tiles):
 
     before = Before(prepare, lambda *_: jnp.int32(0), 99, together=64, least=least)
     total, rows = scan_tiles(
-        make_mesh(1), body, lambda x: x, None, None, jnp.arange(8, dtype=jnp.int32), before
+        make_mesh(1), body, rows_apart(), None, None, jnp.arange(8, dtype=jnp.int32), before
     )
     assert rows.tolist() == list(range(8))
     assert int(total) == 28

@@ -16,9 +16,10 @@ import ssddl_jax as sd
 from harness import faults_of
 from layers import CELLS, SECAGG, played, program
 from ssddl_jax.config.rules import RULES
+from ssddl_jax.core import exchange
 from ssddl_jax.core.arithmetic.chacha import CHACHA8, CHACHA20, PRG, block, rolled
 from ssddl_jax.core.arithmetic.encoding import Encoding
-from ssddl_jax.core.devices import make_mesh
+from ssddl_jax.core.devices import AXIS, make_mesh
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme
 from ssddl_jax.core.sharing.ideal import ideal
 from ssddl_jax.core.sharing.schedules.tiled import geometry_of
@@ -211,6 +212,28 @@ def opened_pads(scheme):
 def test_sums_of_many_keys_do_not_depend_on_devices(made):
     one, three = (jax.jit(lambda d=devices: made(scheme_on(d)))() for devices in (1, 3))
     harness.same_trees(one, three)
+
+
+@pytest.mark.parametrize("few", [0, 10**6])
+@pytest.mark.parametrize("kind", [np.uint32, np.float32])
+def test_rows_travel_with_a_sum_bit_by_bit(kind, few, monkeypatch):
+    """Also words that are no numbers as floats; and rows of another type beside them."""
+    monkeypatch.setattr(exchange, "_FEW", few)
+    rng, devices = np.random.default_rng(2), 3
+    sums = rng.integers(0, 2**20, (devices, 2, 5)).astype(kind)
+    words = rng.integers(0, 2**32, (devices * 2, 3), dtype=np.uint32)
+    words[0] = 0, 2**32 - 1, 0x7FC00001
+    rows = (words, words.astype(np.float32), words[:, :1] + np.uint32(1))
+
+    def both(sums, rows):
+        return exchange.sum_and_gather(sums[0], rows)
+
+    each = jax.sharding.PartitionSpec(AXIS)
+    split = {"in_specs": (each, each), "out_specs": jax.sharding.PartitionSpec()}
+    total, found = jax.jit(
+        jax.shard_map(both, mesh=make_mesh(devices), check_vma=False, **split)
+    )(sums, rows)  # fmt: skip
+    harness.same_trees((total, found), (sums.sum(0, dtype=kind), rows))
 
 
 def test_every_scheme_is_here():

@@ -9,14 +9,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float32
 
 from ssddl_jax.baselines.base import Parts, Rival
 from ssddl_jax.baselines.work import ROWS, Cost, Work, timed
-from ssddl_jax.core.accumulate import FloatSums, float_sums
+from ssddl_jax.core.accumulate import float_sums
 from ssddl_jax.core.learning.outcomes import Outcomes
 from ssddl_jax.core.learning.population import Data
 from ssddl_jax.core.records import Group, Info, Recipe, State
-from ssddl_jax.core.round import LocalTrain, ParaUpdate, SelectGroup
+from ssddl_jax.core.round import LocalTrain, ParaUpdate, SelectGroup, weights_of
 
 
 def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
@@ -27,16 +29,18 @@ def plain_round(recipe: Recipe) -> Callable[[State, Data], tuple[State, Info]]:
         with jax.named_scope("SelectGroup"):
             group = SelectGroup(recipe, state)
         with jax.named_scope("LocalTrain"):
-            sums, outcomes, _ = train(state, data, group)
+            total, outcomes, _ = train(state, data, group)
         with jax.named_scope("ParaUpdate"):
-            return finish(state, group, sums, outcomes)
+            return finish(state, data, group, total, outcomes)
 
     def finish(
-        state: State, group: Group, sums: FloatSums, outcomes: Outcomes
+        state: State, data: Data, group: Group, total: Float32[Array, " d"], outcomes: Outcomes
     ) -> tuple[State, Info]:
         """Computes the mean and applies it."""
         alive = outcomes.finite & ~group.vanished
-        mean = sums.total / jnp.maximum(sums.weight, jnp.uint32(1)).astype(jnp.float32)
+        weights = weights_of(recipe, data, group.ids)
+        weight = jnp.sum(jnp.where(alive, weights, jnp.uint32(0)), dtype=jnp.uint32)
+        mean = total / jnp.maximum(weight, jnp.uint32(1)).astype(jnp.float32)
         void = jnp.sum(alive, dtype=jnp.int32) < recipe.scheme.least_alive
         after = ParaUpdate(recipe, state, mean, void)
         info = Info(

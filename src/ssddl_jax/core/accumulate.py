@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax.core.arithmetic.encoding import along, joined
 from ssddl_jax.core.arithmetic.reductions import sum_together
 from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.exchange import Exchange, sum_and_gather
 from ssddl_jax.core.sharing.base import Scheme, join_devices, slot_factors, weighted_sum
 
 Pieces = tuple[Array, ...]
@@ -35,13 +36,13 @@ class Adder(NamedTuple):
     """A running sum, as four functions.
 
     `start(shapes)` returns the first carry for pieces of these shapes. `add(carry, tile)` returns
-    the next one. `join(carry)` adds the carries of all devices, inside `shard_map`, if there are
-    several. `finish` returns the sums, from what `join` returned or the only device's carry.
+    the next one. `exchange` adds the carries of several devices. `finish` returns the sums, from
+    what `exchange` returned or the only device's carry.
     """
 
     start: Callable[[Sequence[tuple[int, ...]]], Any]
     add: Callable[[Any, Tile], Any]
-    join: Callable[[Any], Any]
+    exchange: Exchange
     finish: Callable[[Any], Any]
 
 
@@ -52,13 +53,6 @@ class RingSums(NamedTuple):
     digest: UInt32[
         Array, " W"
     ]  # sum of (2 s + 1) * row over the alive slots, mod 2^32 in each word
-
-
-class FloatSums(NamedTuple):
-    """Weighted float32 sum of the clipped updates, and the sum of the weights."""
-
-    total: Float32[Array, " d"]
-    weight: UInt32[Array, ""]
 
 
 def ring_sums(scheme: Scheme, holds_sharers: bool, uses_digest: bool = True) -> Adder:
@@ -92,33 +86,32 @@ def ring_sums(scheme: Scheme, holds_sharers: bool, uses_digest: bool = True) -> 
         flat = [[piece.reshape(-1) for piece in pieces] for pieces in carry]
         return [joined(pieces, scheme.encoding) for pieces in flat]
 
-    def join(carry: tuple[Pieces, ...]) -> UInt32[Array, "sums W"]:
-        """One array: to exchange several takes half as long again."""
-        total, *digest = whole(carry)
-        if ring.limbs == 1:
-            summed: Array = lax.psum(jnp.stack([total, *digest]), AXIS)
-            return summed
-        return jnp.stack([join_devices(ring, total, AXIS), *(lax.psum(d, AXIS) for d in digest)])
+    def exchange(carry: tuple[Pieces, ...], rows: Any) -> tuple[UInt32[Array, "sums W"], Any]:
+        sums = jnp.stack(whole(carry))
+        summed, rows = sum_and_gather(sums, rows)
+        if ring.limbs > 1:
+            summed = summed.at[0].set(join_devices(ring, sums[0], AXIS))
+        return summed, rows
 
     def finish(sums: Any) -> RingSums:
         total, *digest = whole(sums) if scheme.mesh.size == 1 else sums
         return RingSums(total, digest[0] if digest else jnp.zeros_like(total))
 
-    return Adder(start, add, join, finish)
+    return Adder(start, add, exchange, finish)
 
 
 def float_sums(scheme: Scheme) -> Adder:
-    """Adds clipped updates as floats, for protocol plain. The carry is (sums in pieces, weight)."""
+    """The weighted float sum [d] of clipped updates, for protocol plain. The carry is in pieces."""
     clip = jnp.float32(scheme.encoding.clip)
 
-    def start(shapes: Sequence[tuple[int, ...]]) -> tuple[Pieces, Array]:
-        return tuple(jnp.zeros(shape, jnp.float32) for shape in shapes), jnp.uint32(0)
+    def start(shapes: Sequence[tuple[int, ...]]) -> Pieces:
+        return tuple(jnp.zeros(shape, jnp.float32) for shape in shapes)
 
-    def add(carry: tuple[Pieces, Array], tile: Tile) -> tuple[Pieces, Array]:
+    def add(carry: Pieces, tile: Tile) -> Pieces:
         counted = jnp.where(tile.alive, tile.weights, jnp.uint32(0))
         scales = counted.astype(jnp.float32)
         totals = []
-        for total, updates in zip(carry[0], tile.updates, strict=True):
+        for total, updates in zip(carry, tile.updates, strict=True):
             if not scheme.traits.rows_one_by_one:
                 rows = along(scales, updates) * jnp.clip(updates, -clip, clip)
                 counts = along(scales > 0, updates)
@@ -128,13 +121,12 @@ def float_sums(scheme: Scheme) -> Adder:
                 row = scales[t] * jnp.clip(updates[t], -clip, clip)
                 total = total + jnp.where(scales[t] > 0, row, jnp.float32(0))
             totals.append(total)
-        return tuple(totals), carry[1] + jnp.sum(counted, dtype=jnp.uint32)
+        return tuple(totals)
 
-    def join(carry: tuple[Pieces, Array]) -> tuple[Pieces, Array]:
-        summed: tuple[Pieces, Array] = lax.psum(carry, AXIS)
-        return summed
+    def flat(carry: Pieces) -> Float32[Array, " d"]:
+        return jnp.concatenate([total.reshape(-1) for total in carry])
 
-    def finish(carry: tuple[Pieces, Array]) -> FloatSums:
-        return FloatSums(jnp.concatenate([total.reshape(-1) for total in carry[0]]), carry[1])
+    def exchange(carry: Pieces, rows: Any) -> tuple[Float32[Array, " d"], Any]:
+        return sum_and_gather(flat(carry), rows)
 
-    return Adder(start, add, join, finish)
+    return Adder(start, add, exchange, flat if scheme.mesh.size == 1 else lambda total: total)

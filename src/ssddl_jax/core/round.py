@@ -119,11 +119,17 @@ def LocalTrain(
         least = tile * recipe.train.elements(data)
         before = Before(prepare, start, scheme.size, scheme.traits.prepared, least)
         tiles = tile_starts(scheme.size, tile, scheme.mesh.size)
-        carry, rows = scan_tiles(scheme.mesh, body, adder.join, shared, None, tiles, before)
+        carry, rows = scan_tiles(scheme.mesh, body, adder.exchange, shared, None, tiles, before)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: scheme.size], rows)
         return adder.finish(carry), unpack(flat[0], recipe.measures), flat[1]
 
     return run
+
+
+def weights_of(recipe: Recipe, data: Data, ids: Int32[Array, " T"]) -> UInt32[Array, " T"]:
+    """The weights of participants: their examples, or 1 each."""
+    counts = data.counts[ids].astype(jnp.uint32)
+    return counts if recipe.weighted else jnp.ones_like(counts)
 
 
 def train_slots(
@@ -142,8 +148,7 @@ def train_slots(
     with jax.named_scope("train"):
         updates, losses = recipe.train.train(state.params, data, drawn)
         updates = flattened(updates) if in_rows else updates
-    counts = data.counts[ids].astype(jnp.uint32)
-    weights = counts if recipe.weighted else jnp.ones_like(counts)
+    weights = weights_of(recipe, data, ids)
     noise = None
     if recipe.stochastic:
         public, quick = (state.public, state.round), scheme.prg.in_memory

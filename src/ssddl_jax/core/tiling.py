@@ -7,7 +7,7 @@ the number of devices (docs/design.md, facts 4 to 6).
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from ssddl_jax.core.devices import AXIS
-
-Tree = Any
+from ssddl_jax.core.exchange import Exchange, Tree
 
 
 class Before(NamedTuple):
@@ -55,7 +54,7 @@ def into_tiles(slots: int, tile: int, devices: int) -> Array:
 def scan_tiles(
     mesh: Mesh,
     body: Callable[..., tuple[Tree, Tree]],
-    join: Callable[[Tree], Tree],
+    exchange: Exchange,
     shared: Tree,
     start: Tree,
     tiles: Tree,
@@ -63,10 +62,9 @@ def scan_tiles(
 ) -> tuple[Tree, Tree]:
     """Scans `body(shared, carry, tile) -> (carry, rows)` over tiles that the devices divide up.
 
-    `shared` is the same on every device, `start` is the first carry. `join` adds the carries of all
-    devices, inside `shard_map` over `AXIS`. Rows are returned stacked, [tiles, ...], in the order
-    of the tiles and in full on every device. Each array of rows costs one exchange, so there should
-    be few.
+    `shared` is the same on every device, `start` is the first carry. `exchange` adds the carries of
+    all devices and gathers their rows, inside `shard_map` over `AXIS`; one device has nothing to
+    exchange. Rows are returned stacked, [tiles, ...], in the order of the tiles.
 
     With `before`, `body` gets `(tile, prepared)`, and the first carry is that of `before`.
     """
@@ -101,8 +99,7 @@ def scan_tiles(
         return local(shared, start, tiles)
 
     def per_device(shared: Tree, begin: Tree, tiles: Tree) -> tuple[Tree, Tree]:
-        carry, rows = local(shared, begin, tiles)
-        return join(carry), lax.all_gather(rows, AXIS, tiled=True)
+        return exchange(*local(shared, begin, tiles))
 
     split = jax.shard_map(
         per_device,

@@ -17,6 +17,7 @@ from jaxtyping import Bool, UInt32
 
 from ssddl_jax.core.arithmetic.randomness import ideal_keys
 from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.exchange import rows_apart
 from ssddl_jax.core.sharing.base import (
     Attempt,
     Messages,
@@ -101,16 +102,14 @@ def ideal(scheme: Scheme) -> Sharing:
         """Sum of (f_i - f_last) u_i over the drawn uploads."""
         if _blocks_divided(scheme):
             firsts = jnp.arange(devices, dtype=jnp.uint32) * jnp.uint32(blocks)
-            _, lanes = scan_tiles(
-                scheme.mesh, lanes_of_blocks, lambda carry: carry, shared, None, firsts
-            )
+            _, lanes = scan_tiles(scheme.mesh, lanes_of_blocks, rows_apart(), shared, None, firsts)
             return in_order(scheme, lanes)[0]
 
         def join(carry: Array) -> Array:
             summed: Array = lax.psum(carry, AXIS)
             return summed
 
-        return scan_tiles(scheme.mesh, add_tile, join, shared, zeros, starts)[0]
+        return scan_tiles(scheme.mesh, add_tile, rows_apart(join), shared, zeros, starts)[0]
 
     def wide_sums(shared: tuple[Attempt, Array]) -> tuple[UInt32[Array, " W"], UInt32[Array, " W"]]:
         """The ring sum of the drawn uploads, and their part of the digest."""
@@ -118,7 +117,8 @@ def ideal(scheme: Scheme) -> Sharing:
         def join(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             return join_devices(scheme.ring, carry[0], AXIS), lax.psum(carry[1], AXIS)
 
-        return scan_tiles(scheme.mesh, add_wide_tile, join, shared, (zeros, zeros), starts)[0]
+        begin, exchange = (zeros, zeros), rows_apart(join)
+        return scan_tiles(scheme.mesh, add_wide_tile, exchange, shared, begin, starts)[0]
 
     def share(attempt: Attempt, messages: Messages) -> Uploads:
         everybody = jnp.arange(scheme.size, dtype=jnp.int32)
@@ -134,7 +134,7 @@ def ideal(scheme: Scheme) -> Sharing:
             total, rows = scan_tiles(
                 scheme.mesh,
                 rows_of_tile,
-                lambda carry: join_devices(scheme.ring, carry, AXIS),
+                rows_apart(lambda carry: join_devices(scheme.ring, carry, AXIS)),
                 (attempt, last),
                 zeros,
                 starts,

@@ -29,6 +29,7 @@ from jaxtyping import Bool, UInt32
 from ssddl_jax.core.arithmetic.field import MERSENNE31, combine, horner, lagrange_at_zero
 from ssddl_jax.core.arithmetic.randomness import agreed_keys, secret_elements
 from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.exchange import rows_apart
 from ssddl_jax.core.sharing import graphs
 from ssddl_jax.core.sharing.base import (
     Attempt,
@@ -165,7 +166,7 @@ def shares_at(
         value = MERSENNE31.add(value, jnp.broadcast_to(secrets[..., None], value.shape))
         return carry, jnp.moveaxis(value, 1, 2)
 
-    _, rows = scan_tiles(scheme.mesh, body, lambda carry: carry, attempt, None, items)
+    _, rows = scan_tiles(scheme.mesh, body, rows_apart(), attempt, None, items)
     return rows.reshape(-1, m, 8)[:n]
 
 
@@ -263,7 +264,8 @@ def self_sums(
         return join_devices(ring, carry[0], AXIS), lax.psum(carry[1], AXIS)
 
     zeros = jnp.zeros(scheme.width, jnp.uint32)
-    (total, digest), _ = scan_tiles(scheme.mesh, body, join, None, (zeros, zeros), items)
+    begin, exchange = (zeros, zeros), rows_apart(join)
+    (total, digest), _ = scan_tiles(scheme.mesh, body, exchange, None, begin, items)
     return total, digest
 
 

@@ -14,6 +14,7 @@ from jaxtyping import UInt32
 from ssddl_jax.core.arithmetic import field
 from ssddl_jax.core.arithmetic.field import MERSENNE31
 from ssddl_jax.core.arithmetic.randomness import coefficient_keys
+from ssddl_jax.core.exchange import rows_apart
 from ssddl_jax.core.sharing.base import Attempt, Messages, Scheme, Sharing, Uploads, slot_factors
 from ssddl_jax.core.sharing.schedules.choice import schedule_of
 from ssddl_jax.core.sharing.schedules.kernels import LANES
@@ -89,7 +90,7 @@ def shamir(scheme: Scheme) -> Sharing:
         _, (totals, digests, sents) = scan_tiles(
             scheme.mesh,
             body,
-            lambda carry: carry,
+            rows_apart(),
             (attempt, opening, weights, factors),
             None,
             (firsts, pieces),

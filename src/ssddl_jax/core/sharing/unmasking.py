@@ -7,6 +7,7 @@ from jax import Array
 from jaxtyping import UInt32
 
 from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.exchange import rows_apart
 from ssddl_jax.core.sharing import graphs
 from ssddl_jax.core.sharing.base import Attempt, Scheme, join_devices
 from ssddl_jax.core.sharing.partners import KeysOf, partners_of
@@ -59,4 +60,4 @@ def sum_shares(
         return join_devices(scheme.ring, total, AXIS)
 
     zero = jnp.zeros(scheme.width, jnp.uint32)
-    return scan_tiles(scheme.mesh, body, join, source, zero, items)[0]
+    return scan_tiles(scheme.mesh, body, rows_apart(join), source, zero, items)[0]

@@ -21,6 +21,7 @@ from ssddl_jax.core.arithmetic.key_sums import (
     key_sums,
 )
 from ssddl_jax.core.devices import AXIS, platform_of
+from ssddl_jax.core.exchange import rows_apart
 from ssddl_jax.core.sharing import graphs
 from ssddl_jax.core.sharing.base import Again, Attempt, Scheme, join_devices, slot_factors
 from ssddl_jax.core.sharing.partners import KeysOf, partners_of
@@ -115,7 +116,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
             return carry, rows[:, 0] if pieces == 1 else settle(rows)
 
         shared = (attempt, graph, source)
-        _, rows = scan_tiles(scheme.mesh, body, lambda carry: carry, shared, None, starts)
+        _, rows = scan_tiles(scheme.mesh, body, rows_apart(), shared, None, starts)
         return rows.reshape(-1, scheme.width)[:size]
 
     def sums(
@@ -155,7 +156,7 @@ def pair_masks(scheme: Scheme, keys_of: KeysOf) -> Masks:
         shared = ((attempt, graph, source), given)
         # The total, the digest and the sampled rows: Shardy crashes on an array of no elements.
         begin = jnp.zeros((2 + len(scheme.sampled), *row), jnp.uint32)
-        found, _ = scan_tiles(scheme.mesh, body, join, shared, begin, starts)
+        found, _ = scan_tiles(scheme.mesh, body, rows_apart(join), shared, begin, starts)
         found = found.reshape(len(found), math.prod(row))[:, : scheme.width]
         return MaskSums(found[0], found[1], found[2:])
 

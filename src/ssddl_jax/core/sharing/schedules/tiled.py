@@ -17,6 +17,7 @@ from jax import Array, lax
 from jaxtyping import Int32, UInt32
 
 from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.exchange import rows_apart
 from ssddl_jax.core.sharing import graphs
 from ssddl_jax.core.sharing.base import Again, Attempt, Scheme, slot_factors
 from ssddl_jax.core.sharing.partners import KeysOf
@@ -231,7 +232,7 @@ def _over_chunks(
     firsts = jnp.arange(chunks, dtype=jnp.uint32).reshape(-1, each) * jnp.uint32(count)
     sharers = jax.tree.map(jnp.asarray, sharers)  # a caller's may be NumPy's
     shared = (sharers, None if again is None else again.shared)
-    _, sums = scan_tiles(scheme.mesh, body, lambda carry: carry, shared, None, firsts)
+    _, sums = scan_tiles(scheme.mesh, body, rows_apart(), shared, None, firsts)
     return sums
 
 
