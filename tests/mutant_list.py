@@ -678,6 +678,13 @@ TRAINING = (
         "test_rounds.py::test_a_member_that_is_not_finite_and_vanishes_makes_no_retry",
     ),
     _mutant(
+        "a-layer-without-a-slope-by-its-inputs",
+        "training",
+        "return lax.dot_general(g, kernel, (((1,), (0,)), ((), ()))), by_kernel",
+        "return jnp.zeros_like(x), by_kernel",
+        "test_attacks.py::test_the_product_of_a_layer_has_the_gradients_of_any[3]",
+    ),
+    _mutant(
         "plain-mean-without-weights",
         "training",
         "counted = jnp.where(tile.alive, tile.weights, jnp.uint32(0))",

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.ndimage import gaussian_filter
 
 from ssddl_jax.core.learning.local_training import mean_loss
-from ssddl_jax.core.learning.models import load_model
+from ssddl_jax.core.learning.models import load_model, product
 from ssddl_jax.data.datasets import load_dataset
 from ssddl_jax.privacy.attacks import images, labels, linear_layer, matching
 from ssddl_jax.privacy.attacks.lenet import LENET
@@ -252,3 +252,29 @@ def test_labels_of_noise_are_chance():
     truth = jnp.asarray(dataset().y_train[:1000])
     right = float(jnp.mean((labels.label_of(vectors) == truth).astype(jnp.float32)))
     assert abs(right - 0.1) < 0.05
+
+
+@pytest.mark.parametrize("features", [3, 20])
+def test_the_product_of_a_layer_has_the_gradients_of_any(features):
+    """Of narrow and wide layers: for one kernel, for one of each member, and of gradients."""
+    keys = jax.random.split(jax.random.key(1), 3)
+    x, kernel, along = (
+        jax.random.normal(key, shape)
+        for key, shape in zip(keys, [(2, 5, 7), (2, features, 7), (features, 7)], strict=True)
+    )
+
+    def found(times):
+        def loss(kernel, x):
+            return jnp.sum(jnp.tanh(times(x, kernel)))
+
+        slopes = jax.grad(loss, (0, 1))
+        each = [jax.jit(jax.vmap(slopes, (0, 0)))(kernel, x)]
+        each.append(jax.jit(jax.vmap(slopes, (None, 0)))(along, x))
+        forward = jax.jvp(lambda k: slopes(k, x[0]), (kernel[0],), (along,))
+        return each, forward, jax.grad(lambda k: jnp.sum(slopes(k, x[0])[1] ** 2))(along)
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+        found(product),
+        found(lambda x, kernel: x @ kernel.T),
+    )

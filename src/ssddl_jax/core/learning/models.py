@@ -33,18 +33,22 @@ class Model(NamedTuple):
     module: Any = None  # its flax module, if it has one
 
 
-@jax.custom_vjp
-def product(x: Float32[Array, "B I"], kernel: Float32[Array, "F I"]) -> Float32[Array, "B F"]:
-    """x K^T. Differentiable in reverse mode, also again and again, but not forward alone.
-
-    The gradient by K is g^T x with g [B, F]. On a CPU, XLA gives products with the first operand
-    transposed to a library that is slow if F is small. So g is transposed before.
-    """
+def _times_transposed(x: Array, kernel: Array) -> Array:
     return lax.dot_general(x, kernel, (((1,), (1,)), ((), ())))
 
 
+@jax.custom_vjp
+def product(x: Float32[Array, "B I"], kernel: Float32[Array, "F I"]) -> Float32[Array, "B F"]:
+    """x K^T. It can be differentiated backward, and then again either way; not forward at first.
+
+    The gradient by K is g^T x, with g [B, F]. On a CPU, XLA leaves products whose first operand is
+    transposed to a library that is slow for a small F. So g is transposed before.
+    """
+    return _times_transposed(x, kernel)
+
+
 def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return product(x, kernel), (x, kernel)
+    return _times_transposed(x, kernel), (x, kernel)
 
 
 def _product_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
