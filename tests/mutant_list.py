@@ -547,7 +547,7 @@ SHARING = (
         "test_sharing.py::test_sums_of_many_keys_do_not_depend_on_devices[opened_pads]",
     ),
     _mutant(
-        "updates-digest-of-one-device",
+        "sums-of-one-device",
         "sharing",
         "lax.psum(jnp.concatenate([sums.reshape(-1), placed.reshape(-1)]), AXIS)",
         "jnp.concatenate([sums.reshape(-1), lax.psum(placed.reshape(-1), AXIS)])",
@@ -556,15 +556,22 @@ SHARING = (
     _mutant(
         "rows-lose-their-upper-halves",
         "sharing",
-        "theirs[:, 1] << jnp.uint32(16) if halves",
-        "theirs[:, 1] << jnp.uint32(0) if halves",
+        "theirs[:, 1] << jnp.uint32(16) if floats",
+        "theirs[:, 1] << jnp.uint32(0) if floats",
         "test_sharing.py::test_rows_travel_with_a_sum_bit_by_bit[float32-1000000]",
     ),
     _mutant(
-        "wide-total-of-one-device",
+        "updates-digest-lost-between-devices",
         "sharing",
-        "summed.at[0].set(join_devices(ring, sums[0], AXIS))",
-        "summed.at[0].set(sums[0])",
+        "jnp.stack([*parts, *digest])",
+        "jnp.stack([*parts, *map(jnp.zeros_like, digest)])",
+        "test_program.py::test_results_do_not_depend_on_devices[pairwise-2]",
+    ),
+    _mutant(
+        "wide-total-without-the-carries-between-devices",
+        "sharing",
+        "from_halves(summed[0], summed[1])[None]",
+        "(summed[0] + (summed[1] << jnp.uint32(16)))[None]",
         "test_program.py::test_results_do_not_depend_on_devices[ring-wide-3]",
     ),
     _mutant(

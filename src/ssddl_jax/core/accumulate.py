@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax.core.arithmetic.encoding import along, joined
 from ssddl_jax.core.arithmetic.reductions import sum_together
-from ssddl_jax.core.devices import AXIS
+from ssddl_jax.core.arithmetic.rings import from_halves, halves
 from ssddl_jax.core.exchange import Exchange, sum_and_gather
-from ssddl_jax.core.sharing.base import Scheme, join_devices, slot_factors, weighted_sum
+from ssddl_jax.core.sharing.base import Scheme, slot_factors, weighted_sum
 
 Pieces = tuple[Array, ...]
 
@@ -87,10 +87,11 @@ def ring_sums(scheme: Scheme, holds_sharers: bool, uses_digest: bool = True) -> 
         return [joined(pieces, scheme.encoding) for pieces in flat]
 
     def exchange(carry: tuple[Pieces, ...], rows: Any) -> tuple[UInt32[Array, "sums W"], Any]:
-        sums = jnp.stack(whole(carry))
-        summed, rows = sum_and_gather(sums, rows)
+        total, *digest = whole(carry)
+        parts = [total] if ring.limbs == 1 else halves(total)
+        summed, rows = sum_and_gather(jnp.stack([*parts, *digest]), rows)
         if ring.limbs > 1:
-            summed = summed.at[0].set(join_devices(ring, sums[0], AXIS))
+            summed = jnp.concatenate([from_halves(summed[0], summed[1])[None], summed[2:]])
         return summed, rows
 
     def finish(sums: Any) -> RingSums:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Shaped
 
+from ssddl_jax.core.arithmetic.rings import halves
 from ssddl_jax.core.devices import AXIS
 
 Tree = Any
@@ -30,17 +31,16 @@ def sum_and_gather(sums: Shaped[Array, " *shape"], rows: Tree) -> tuple[Array, T
     devices = lax.axis_size(AXIS)
     few = [x for x in leaves if x.dtype == jnp.uint32 and devices * x.size <= _FEW]
     words = jnp.concatenate([jnp.zeros(0, jnp.uint32), *(x.reshape(-1) for x in few)])
-    halves = sums.dtype == jnp.float32
-    digits = [words & jnp.uint32(0xFFFF), words >> jnp.uint32(16)] if halves else [words]
-    mine = jnp.stack(digits).astype(sums.dtype)
+    floats = sums.dtype == jnp.float32
+    mine = jnp.stack(halves(words) if floats else [words]).astype(sums.dtype)
     placed = jnp.zeros((devices, *mine.shape), sums.dtype).at[lax.axis_index(AXIS)].set(mine)
     summed = lax.psum(jnp.concatenate([sums.reshape(-1), placed.reshape(-1)]), AXIS)
     theirs = summed[sums.size :].astype(jnp.uint32).reshape(placed.shape)
-    theirs = theirs[:, 0] | (theirs[:, 1] << jnp.uint32(16) if halves else jnp.uint32(0))
+    theirs = theirs[:, 0] | (theirs[:, 1] << jnp.uint32(16) if floats else jnp.uint32(0))
     found, at = [], 0
     for x in leaves:
         if any(x is one for one in few):
-            found.append(theirs[:, at : at + x.size].reshape(-1, *x.shape[1:]))
+            found.append(theirs[:, at : at + x.size].reshape(devices * x.shape[0], *x.shape[1:]))
             at += x.size
         else:
             found.append(lax.all_gather(x, AXIS, tiled=True))

@@ -1,9 +1,10 @@
 """Predicted seconds of a round, from timing small groups on this device; and how much of a first
 update is too small for its fraction bits.
 
-If the group is small, its round is timed directly. Otherwise the time is extrapolated: the same
-config (data, model, local steps, engine, PRG, devices) is compiled and timed with a few smaller
-groups, and a fixed cost, a cost per member and a cost per PRG word are fitted to their times.
+If the group is small, or fast, its round is timed directly. Otherwise the time is extrapolated:
+the same config (data, model, local steps, engine, PRG, devices) is compiled and timed with a few
+smaller groups, and a fixed cost, a cost per member and a cost per PRG word are fitted to their
+times.
 Groups grow until seconds grow almost as fast as they do: a GPU spends a small group's round on
 starting its kernels, which says nothing about the cost of a member.
 """
@@ -32,7 +33,7 @@ _SECONDS = 1.5  # spent on repetitions at each size
 _REPEATS = 7  # at most, after one warm-up round
 _TYPICAL = 16  # participants whose first updates are looked at
 _TOO_LONG = 6.0  # seconds per round above which no larger group is timed
-_GROWTH, _MOST_SIZES = 8, 6  # of sizes after the usual ones
+_GROWTH, _MOST_SIZES = 8, 6  # of further sizes; of all
 _MOSTLY = 0.75  # of a round is work if its seconds grow so much as fast as its group
 _TINY = 0.005  # seconds per round, most of which may be fixed costs
 
@@ -120,7 +121,8 @@ def _smaller(config: Config, plan: Plan, size: int) -> Config:
     if protocol_of(config).sparse:  # for which complete means auto
         whole = 2 * (size // 2)
     most = size - 1 if config.rule_in_force.opens == "secrets" else size  # who hold shares
-    threshold = min(max(2, round(plan.threshold * size / plan.size)), most)
+    partners = min(plan.neighbours, size - 1)
+    threshold = min(max(2, round(plan.threshold * partners / plan.neighbours)), most)
     return replace(
         config,
         participants=size if config.group == config.participants else config.participants,
@@ -157,6 +159,8 @@ def _lost(simulation: Simulation, data: Data) -> float:
     of up to `_TYPICAL` participants.
     """
     recipe, state = simulation.recipe, simulation.init()
+    few = data._replace(rows=data.rows[:_TYPICAL], counts=data.counts[:_TYPICAL])
+    data = jax.device_put(few)
     train, tile, zeroed, nonzero = jax.jit(recipe.train), recipe.tile_size, 0, 0
     for first in range(0, min(_TYPICAL, data.participants), tile):
         ids = np.minimum(np.arange(first, first + tile, dtype=np.int32), data.participants - 1)
@@ -184,8 +188,10 @@ def _features(config: Config, simulation: Simulation) -> list[float]:
 
 def _grown(config: Config, seconds: float, size: int, larger: int) -> float:
     """An upper estimate of the seconds of a larger group."""
-    shared = config.sums_securely and config.engine != "ideal"
-    return seconds * (larger / size) ** (2 if shared else 1)
+    power = 1
+    if config.sums_securely and config.engine != "ideal":
+        power = 3 if config.rule_in_force.field else 2  # members x partners, x threshold
+    return seconds * (larger / size) ** power
 
 
 def _extrapolated(features: list[list[float]], seconds: list[float], wanted: list[float]) -> float:

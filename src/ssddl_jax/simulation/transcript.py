@@ -1,8 +1,7 @@
 """`transcript`: every message of one round, in one file, as only the simulator can see it."""
 
-import functools
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +54,13 @@ def transcripts(config: Config, rounds: Collection[int], **parts: Any) -> Iterat
     keep = simulation.step_kept
     if simulation.compiled:
         keep = compile_once(keep, state, data, donate=False).call
+    tables = partner_tables(recipe.scheme)
     streams = len(set(rounds)) <= last  # some rounds are not requested
     step = compile_step(simulation, state, data).call if streams else keep
     for round_ in range(last + 1):
         if round_ in rounds:
             after, info, rows = keep(state, data)
-            yield _arrays(config, plan, recipe, data, state, after, info, rows)
+            yield _arrays(config, plan, recipe, data, tables, state, after, info, rows)
             state = after
         else:
             state, *_ = step(state, data)
@@ -79,6 +79,7 @@ def _arrays(
     plan: Plan,
     recipe: Recipe,
     data: Data,
+    tables: Callable[[State, Any, Any, int], np.ndarray],
     state: State,
     after: State,
     info: Info,
@@ -86,10 +87,10 @@ def _arrays(
 ) -> Arrays:
     """The arrays of a transcript, copied because the next round reuses the state's buffers."""
     weights = np.asarray(data.counts)[np.asarray(info.group)] if recipe.weighted else 1
-    final = partner_table(recipe.scheme, state, info.group, info.members, int(info.attempt))
+    final = tables(state, info.group, info.members, int(info.attempt))
     first = final
     if int(info.attempt):
-        first = partner_table(recipe.scheme, state, info.group, info.finite, 0)
+        first = tables(state, info.group, info.finite, 0)
     return {
         "round": np.int32(state.round),
         "attempt": np.int32(info.attempt),
@@ -121,32 +122,34 @@ def _arrays(
     }
 
 
-def partner_table(
-    scheme: Scheme, state: State, group: Any, members: Any, number: int
-) -> np.ndarray:
-    """Global ids of the partners of each member in an attempt, i32 [n, k], padded with -1."""
-    attempt = Attempt(
-        chain=state.chain,
-        public=state.public,
-        round=state.round,
-        number=jnp.uint32(number),
-        ids=jnp.asarray(group, jnp.uint32),
-        members=jnp.asarray(members),
-        alive=jnp.asarray(members),
-    )
+def partner_tables(scheme: Scheme) -> Callable[[State, Any, Any, int], np.ndarray]:
+    """A function (state, group, members, attempt) -> the global ids of each member's partners, i32
+    [n, k], padded with -1. It compiles once.
+    """
 
-    found = np.array(_partner_ids(scheme, attempt))
-    for row in found:  # padding last
-        kept = row[row >= 0]
-        row[: len(kept)], row[len(kept) :] = kept, -1
-    return found
+    @jax.jit
+    def ids_of(attempt: Attempt) -> jax.Array:
+        slots = jnp.arange(scheme.size, dtype=jnp.int32)
+        partners, valid = partners_of(scheme, attempt, attempt_graph(scheme, attempt), slots)
+        return jnp.where(valid, attempt.ids.astype(jnp.int32)[partners], -1)
 
+    def table(state: State, group: Any, members: Any, number: int) -> np.ndarray:
+        attempt = Attempt(
+            chain=state.chain,
+            public=state.public,
+            round=state.round,
+            number=jnp.uint32(number),
+            ids=jnp.asarray(group, jnp.uint32),
+            members=jnp.asarray(members),
+            alive=jnp.asarray(members),
+        )
+        found = np.array(ids_of(attempt))
+        for row in found:  # padding last
+            kept = row[row >= 0]
+            row[: len(kept)], row[len(kept) :] = kept, -1
+        return found
 
-@functools.partial(jax.jit, static_argnums=0)
-def _partner_ids(scheme: Scheme, attempt: Attempt) -> jax.Array:
-    slots = jnp.arange(scheme.size, dtype=jnp.int32)
-    partners, valid = partners_of(scheme, attempt, attempt_graph(scheme, attempt), slots)
-    return jnp.where(valid, attempt.ids.astype(jnp.int32)[partners], -1)
+    return table
 
 
 def write_transcript(arrays: Arrays, path: str | os.PathLike[str]) -> None:

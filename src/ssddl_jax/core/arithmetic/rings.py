@@ -40,6 +40,11 @@ def _join(low: Array, high: Array) -> Words:
     return jnp.concatenate([low, high], axis=-1)
 
 
+def halves(words: Words) -> tuple[Array, Array]:
+    """The lower and the upper 16 bits of every word, [..., W] each."""
+    return words & jnp.uint32(_LOW), words >> jnp.uint32(_HALF)
+
+
 def from_halves(low: Array, high: Array) -> Words:
     """Wide words from sums of the 16-bit halves of their limbs.
 
@@ -90,8 +95,7 @@ def _sum64(rows: UInt32[Array, "m W"]) -> UInt32[Array, " W"]:
 
 def _sum_few64(rows: UInt32[Array, "m W"]) -> UInt32[Array, " W"]:
     """The sum of at most 2^16 rows."""
-    low = jnp.sum(rows & jnp.uint32(_LOW), axis=0, dtype=jnp.uint32)
-    high = jnp.sum(rows >> jnp.uint32(_HALF), axis=0, dtype=jnp.uint32)
+    low, high = (jnp.sum(half, axis=0, dtype=jnp.uint32) for half in halves(rows))
     return from_halves(low, high)
 
 

@@ -20,7 +20,7 @@ from ssddl_jax.common.errors import ConfigError
 from ssddl_jax.common.plugins import load_attribute
 
 Params = Any
-_NARROW = 16  # features whose gradient's product is worth a transposition, on a CPU
+_NARROW, _FEW = 16, 32  # features, examples: their gradient's product is worth a transposition
 
 
 class Model(NamedTuple):
@@ -59,7 +59,8 @@ def _product_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array
         return lax.dot_general(lax.optimization_barrier(g.T), x, (((1,), (0,)), ((), ())))
 
     x, kernel = kept
-    on_cpu = transposed_before if g.shape[1] <= _NARROW else directly
+    small = g.shape[0] <= _FEW and g.shape[1] <= _NARROW
+    on_cpu = transposed_before if small else directly
     by_kernel = lax.platform_dependent(g, x, cpu=on_cpu, default=directly)
     return lax.dot_general(g, kernel, (((1,), (0,)), ((), ()))), by_kernel
 
