@@ -4,9 +4,8 @@ update is too small for its fraction bits.
 If the group is small, or fast, its round is timed directly. Otherwise the time is extrapolated:
 the same config (data, model, local steps, engine, PRG, devices) is compiled and timed with a few
 smaller groups, and a fixed cost, a cost per member and a cost per PRG word are fitted to their
-times.
-Groups grow until seconds grow almost as fast as they do: a GPU spends a small group's round on
-starting its kernels, which says nothing about the cost of a member.
+times. Groups grow until seconds grow almost as fast as they do: a GPU spends a small group's round
+on starting its kernels, which says nothing about the cost of a member.
 """
 
 import time
@@ -33,8 +32,8 @@ _SECONDS = 1.5  # spent on repetitions at each size
 _REPEATS = 7  # at most, after one warm-up round
 _TYPICAL = 16  # participants whose first updates are looked at
 _TOO_LONG = 6.0  # seconds per round above which no larger group is timed
-_GROWTH, _MOST_SIZES = 8, 6  # of further sizes; of all
-_MOSTLY = 0.75  # of a round is work if its seconds grow so much as fast as its group
+_GROWTH, _MOST_SIZES = 8, 6  # from one further size to the next; sizes in all
+_MOSTLY = 0.75  # if seconds grow so much as fast as the group, most of a round is work
 _TINY = 0.005  # seconds per round, most of which may be fixed costs
 
 
@@ -122,7 +121,7 @@ def _smaller(config: Config, plan: Plan, size: int) -> Config:
         whole = 2 * (size // 2)
     most = size - 1 if config.rule_in_force.opens == "secrets" else size  # who hold shares
     partners = min(plan.neighbours, size - 1)
-    threshold = min(max(2, round(plan.threshold * partners / plan.neighbours)), most)
+    threshold = min(max(2, round(plan.threshold * partners / max(1, plan.neighbours))), most)
     return replace(
         config,
         participants=size if config.group == config.participants else config.participants,
