@@ -570,8 +570,8 @@ SHARING = (
     _mutant(
         "wide-total-without-the-carries-between-devices",
         "sharing",
-        "from_halves(summed[0], summed[1])[None]",
-        "(summed[0] + (summed[1] << jnp.uint32(16)))[None]",
+        "whole=lambda parts: from_halves(parts[0], parts[1])",
+        "whole=lambda parts: parts[0] + (parts[1] << jnp.uint32(16))",
         "test_program.py::test_results_do_not_depend_on_devices[ring-wide-3]",
     ),
     _mutant(

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float32, Int32, UInt32
 
 from ssddl_jax.core.arithmetic.encoding import along, joined
 from ssddl_jax.core.arithmetic.reductions import sum_together
-from ssddl_jax.core.arithmetic.rings import from_halves, halves
 from ssddl_jax.core.exchange import Exchange, sum_and_gather
 from ssddl_jax.core.sharing.base import Scheme, slot_factors, weighted_sum
 
@@ -88,11 +87,9 @@ def ring_sums(scheme: Scheme, holds_sharers: bool, uses_digest: bool = True) -> 
 
     def exchange(carry: tuple[Pieces, ...], rows: Any) -> tuple[UInt32[Array, "sums W"], Any]:
         total, *digest = whole(carry)
-        parts = [total] if ring.limbs == 1 else halves(total)
+        parts = ring.parts(total)
         summed, rows = sum_and_gather(jnp.stack([*parts, *digest]), rows)
-        if ring.limbs > 1:
-            summed = jnp.concatenate([from_halves(summed[0], summed[1])[None], summed[2:]])
-        return summed, rows
+        return jnp.stack([ring.whole(summed[: len(parts)]), *summed[len(parts) :]]), rows
 
     def finish(sums: Any) -> RingSums:
         total, *digest = whole(sums) if scheme.mesh.size == 1 else sums

@@ -29,8 +29,12 @@ def sum_and_gather(sums: Shaped[Array, " *shape"], rows: Tree) -> tuple[Array, T
     """
     leaves, tree = jax.tree.flatten(rows)
     devices = lax.axis_size(AXIS)
-    few = [x for x in leaves if x.dtype == jnp.uint32 and devices * x.size <= _FEW]
-    words = jnp.concatenate([jnp.zeros(0, jnp.uint32), *(x.reshape(-1) for x in few)])
+
+    def travels(x: Array) -> bool:
+        return x.dtype == jnp.uint32 and devices * x.size <= _FEW
+
+    own = [x.reshape(-1) for x in leaves if travels(x)]
+    words = jnp.concatenate([jnp.zeros(0, jnp.uint32), *own])
     floats = sums.dtype == jnp.float32
     mine = jnp.stack(halves(words) if floats else [words]).astype(sums.dtype)
     placed = jnp.zeros((devices, *mine.shape), sums.dtype).at[lax.axis_index(AXIS)].set(mine)
@@ -39,7 +43,7 @@ def sum_and_gather(sums: Shaped[Array, " *shape"], rows: Tree) -> tuple[Array, T
     theirs = theirs[:, 0] | (theirs[:, 1] << jnp.uint32(16) if floats else jnp.uint32(0))
     found, at = [], 0
     for x in leaves:
-        if any(x is one for one in few):
+        if travels(x):
             found.append(theirs[:, at : at + x.size].reshape(devices * x.shape[0], *x.shape[1:]))
             at += x.size
         else:

@@ -26,6 +26,8 @@ class Ring(NamedTuple):
     add: Callable[[Array, Array], Array]  # [..., W], [..., W] -> [..., W]
     negate: Callable[[Array], Array]  # [..., W] -> [..., W]
     sum: Callable[[Array], Array]  # [m, W] -> [W]
+    parts: Callable[[Array], Array]  # [W] -> [P, W], whose plain sums lose nothing
+    whole: Callable[[Array], Array]  # sums of the parts of at most 2^16 messages -> [W]
     encode: Callable[[Array, Array], Array]  # i32 [..., D], u32 weight [...] -> [..., W]
     lift: Callable[[Array], Array]  # [W] -> f32 [D], the signed values
 
@@ -131,6 +133,8 @@ RINGS = {
         add=_add32,
         negate=jnp.negative,
         sum=lambda rows: jnp.sum(rows, axis=0, dtype=jnp.uint32),
+        parts=lambda words: words[None],
+        whole=lambda parts: parts[0],
         encode=_encode32,
         lift=_lift32,
     ),
@@ -140,6 +144,8 @@ RINGS = {
         add=_add64,
         negate=_negate64,
         sum=_sum64,
+        parts=lambda words: jnp.stack(halves(words)),
+        whole=lambda parts: from_halves(parts[0], parts[1]),
         encode=_encode64,
         lift=_lift64,
     ),

@@ -59,9 +59,10 @@ def _product_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array
         return lax.dot_general(lax.optimization_barrier(g.T), x, (((1,), (0,)), ((), ())))
 
     x, kernel = kept
-    small = g.shape[0] <= _FEW and g.shape[1] <= _NARROW
-    on_cpu = transposed_before if small else directly
-    by_kernel = lax.platform_dependent(g, x, cpu=on_cpu, default=directly)
+    if g.shape[0] <= _FEW and g.shape[1] <= _NARROW:
+        by_kernel = lax.platform_dependent(g, x, cpu=transposed_before, default=directly)
+    else:
+        by_kernel = directly(g, x)
     return lax.dot_general(g, kernel, (((1,), (0,)), ((), ()))), by_kernel
 
 
