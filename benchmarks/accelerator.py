@@ -346,6 +346,17 @@ def config_of(n, **fields):
     return sd.Config(participants=n, group_size="all", devices=1, schedule=schedule, **fields)
 
 
+def simulated(config):
+    """Everybody with 20 examples and one step: the simulation, its state and its data, placed."""
+    from ssddl_jax.measure.bench import round_simulation
+    from ssddl_jax.planning.requests import RoundBench
+    from ssddl_jax.simulation.build import place
+
+    simulation, data = round_simulation(config, RoundBench(config.participants, 20, 1, 20))
+    recipe = simulation.recipe
+    return simulation, place(simulation.init(), recipe), place(data, recipe)
+
+
 def round_(
     tiny,
     n,
@@ -366,12 +377,9 @@ def round_(
     """A whole round of n members with 20 examples each and one step."""
     import jax
 
-    from ssddl_jax.measure.bench import round_simulation
-    from ssddl_jax.planning.requests import RoundBench
     from ssddl_jax.running.environment import peak_memory_mb
     from ssddl_jax.running.profiling import traced
     from ssddl_jax.simulation import compiling
-    from ssddl_jax.simulation.build import place
     from ssddl_jax.simulation.digests import words_sha256
     from ssddl_jax.simulation.schemes import words_made
 
@@ -384,10 +392,7 @@ def round_(
         dropout_rule=rule, precision=precision, tile_size=tile, ring_bits=ring,
         rounding=rounding,
     )  # fmt: skip
-    bench = RoundBench(participants=n, examples=20, local_steps=1, batch_size=20)
-    simulation, data = round_simulation(config, bench)
-    placed = place(data, simulation.recipe)
-    state = place(simulation.init(), simulation.recipe)
+    simulation, state, placed = simulated(config)
     compiled = compiling.compile_once(
         compiling.named(simulation.step), state, placed, traceable=trace
     )
@@ -442,17 +447,11 @@ def commands(tiny, n):
     """A small round, its operations started in several ways, in turns; all give the same words."""
     import jax
 
-    from ssddl_jax.measure.bench import round_simulation
-    from ssddl_jax.planning.requests import RoundBench
     from ssddl_jax.simulation import compiling
-    from ssddl_jax.simulation.build import place
     from ssddl_jax.simulation.digests import words_sha256
 
     config = config_of(n, engine="ideal", model="linear" if tiny else "mlp-64")
-    bench = RoundBench(participants=n, examples=20, local_steps=1, batch_size=20)
-    simulation, data = round_simulation(config, bench)
-    placed = place(data, simulation.recipe)
-    state = place(simulation.init(), simulation.recipe)
+    simulation, state, placed = simulated(config)
     calls, digests, own = {}, {}, compiling.OPTIONS.get(platform(), {})
     for name, options in COMMANDS.items():
         if platform() != "cpu":
